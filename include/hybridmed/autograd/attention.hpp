@@ -1,0 +1,101 @@
+#pragma once
+// Differentiable ragged multi-head attention. Probabilities are never stored: the backward pass rebuilds them by tile
+// from q, k and one log-sum-exp per row and head.
+#include <cmath>
+#include <span>
+
+#include "hybridmed/autograd/elementwise.hpp"
+
+namespace hybridmed {
+
+/// Row ranges of the sequences packed in one matrix.
+template <class B>
+struct Segments {
+  IndexTensor<B> ranges;  // (count, 2): first row, end row
+  Index count = 0, rows = 0;
+
+  Segments() = default;
+  /// begin_end: count pairs, ascending; rows: of the packed matrix.
+  Segments(std::span<const std::int32_t> begin_end, Index rows_)
+      : ranges(IndexTensor<B>::from_host(begin_end, {static_cast<Index>(begin_end.size()) / 2, 2})),
+        count(static_cast<Index>(begin_end.size()) / 2), rows(rows_) {}
+};
+
+/// What kind of attention, beyond who attends to whom.
+template <Value V>
+struct AttentionOptions {
+  Index heads = 1;
+  bool causal = false;
+  const V* bias = nullptr;           // (heads * area, area) or null
+  tensor_of<V> mask;                 // (windows, area, area) added to the scores, or undefined
+};
+
+namespace detail {
+template <Value V>
+AttentionArgs<scalar_of<V>> attention_args(const tensor_of<V>& q, Index q_col, const tensor_of<V>& kv, Index k_col, Index v_col, Index width,
+                                           const Segments<backend_of<V>>& qs, const Segments<backend_of<V>>& ks, const AttentionOptions<V>& o) {
+  if (width % o.heads != 0)
+    fail("autograd", "attention", "width " + std::to_string(width) + " is not a multiple of " + std::to_string(o.heads) + " heads");
+  if (qs.count != ks.count)
+    fail("autograd", "attention", std::to_string(qs.count) + " query segments but " + std::to_string(ks.count) + " key segments");
+  AttentionArgs<scalar_of<V>> a;
+  a.segments = qs.count, a.heads = o.heads, a.head_dim = width / o.heads, a.causal = o.causal;
+  a.scale = static_cast<scalar_of<V>>(1 / std::sqrt(static_cast<double>(a.head_dim)));
+  a.q_ranges = qs.ranges.data(), a.k_ranges = ks.ranges.data();
+  a.q = q.data() + q_col, a.ldq = q.cols();
+  a.k = kv.data() + k_col, a.v = kv.data() + v_col, a.ldk = a.ldv = kv.cols();
+  if (o.bias) a.bias = value(*o.bias).data(), a.area = value(*o.bias).cols();
+  if (o.mask.defined()) a.mask = o.mask.data(), a.windows = o.mask.shape()[0], a.area = o.mask.cols();
+  return a;
+}
+}  // namespace detail
+
+/// Attention of packed rows to themselves. qkv (rows, 3 width): all q, all k, all v -> (rows, width).
+template <Value V>
+V self_attention(const V& qkv, const Segments<backend_of<V>>& segments, const AttentionOptions<V>& options) {
+  using B = backend_of<V>;
+  const Index rows = value(qkv).rows(), width = value(qkv).cols() / 3;
+  auto args = detail::attention_args<V>(value(qkv), 0, value(qkv), width, 2 * width, width, segments, segments, options);
+  tensor_of<V> y({rows, width}), lse({rows, options.heads});
+  args.out = y.data(), args.ldo = width, args.lse = lse.data();
+  B::attention(args);
+  if constexpr (is_recorded<V>) {
+    GradientSlot<scalar_of<V>, B>* bias_slot = options.bias ? options.bias->slot : nullptr;
+    const tensor_of<V> bias = options.bias ? options.bias->tensor : tensor_of<V>();
+    if (recording(qkv) || (options.bias && recording(*options.bias)))
+      return recorded(y, [qkv, segments, args, y, lse, bias, bias_slot, mask = options.mask, width](tensor_of<V> dy) {
+        tensor_of<V> dqkv(qkv.shape());
+        AttentionGradients<scalar_of<V>> g;
+        g.dout = dy.data(), g.dq = dqkv.data(), g.dk = dqkv.data() + width, g.dv = dqkv.data() + 2 * width;
+        if (bias_slot) g.dbias = bias_slot->accumulator(bias.shape()).data();
+        B::attention_backward(args, g);
+        if (qkv.slot) qkv.slot->add(std::move(dqkv));
+      });
+  }
+  return y;
+}
+
+/// Attention of queries to a memory. q (rows, width), kv (memory rows, 2 width): all k, all v -> (rows, width).
+/// A query whose memory segment is empty yields zeros.
+template <Value V>
+V cross_attention(const V& q, const V& kv, const Segments<backend_of<V>>& q_segments, const Segments<backend_of<V>>& k_segments, Index heads) {
+  using B = backend_of<V>;
+  const Index rows = value(q).rows(), width = value(q).cols();
+  auto args = detail::attention_args<V>(value(q), 0, value(kv), 0, width, width, q_segments, k_segments, AttentionOptions<V>{heads, false, nullptr, {}});
+  tensor_of<V> y({rows, width}), lse({rows, heads});
+  args.out = y.data(), args.ldo = width, args.lse = lse.data();
+  B::attention(args);
+  if constexpr (is_recorded<V>)
+    if (recording(q, kv))
+      return recorded(y, [q, kv, q_segments, k_segments, args, y, lse, width](tensor_of<V> dy) {
+        tensor_of<V> dq(q.shape()), dkv = tensor_of<V>::zeros(kv.shape());  // memory rows outside every segment get zero
+        AttentionGradients<scalar_of<V>> g;
+        g.dout = dy.data(), g.dq = dq.data(), g.dk = dkv.data(), g.dv = dkv.data() + width;
+        B::attention_backward(args, g);
+        if (q.slot) q.slot->add(std::move(dq));
+        if (kv.slot) kv.slot->add(std::move(dkv));
+      });
+  return y;
+}
+
+}  // namespace hybridmed

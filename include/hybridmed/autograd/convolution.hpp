@@ -1,0 +1,54 @@
+#pragma once
+// Differentiable convolution and max-pooling on channels-last maps stored as rows: (batch * height * width, channels).
+#include "hybridmed/autograd/elementwise.hpp"
+
+namespace hybridmed {
+
+/// x (batch * height * width, in), w (out, in, kernel, kernel) -> (batch * out_height * out_width, out). No bias.
+template <Value V>
+V conv2d(const V& x, const V& w, const ConvShape& s) {
+  using B = backend_of<V>;
+  const Index taps = s.kernel * s.kernel;
+  if (value(x).rows() != s.batch * s.height * s.width || value(x).cols() != s.in || value(w).size() != s.out * s.in * taps)
+    fail("autograd", "conv2d", "the map " + value(x).shape().str() + " or the weight " + value(w).shape().str() + " does not fit the convolution");
+  tensor_of<V> last({s.out, taps, s.in});  // the weight with channels last
+  B::transpose(s.out, s.in, taps, value(w).data(), last.data());
+  tensor_of<V> y({s.batch * s.out_height() * s.out_width(), s.out});
+  B::conv2d(s, value(x).data(), last.data(), y.data());
+  if constexpr (is_recorded<V>)
+    if (recording(x, w))
+      return recorded(std::move(y), [x, w, last, s, taps](tensor_of<V> dy) {
+        if (w.slot) {
+          tensor_of<V> dlast = tensor_of<V>::zeros(last.shape()), dw(w.shape());
+          B::conv2d_backward_weight(s, x.tensor.data(), dy.data(), dlast.data());
+          B::transpose(s.out, taps, s.in, dlast.data(), dw.data());
+          w.slot->add(std::move(dw));
+        }
+        if (x.slot) {
+          tensor_of<V> dx(x.shape());
+          B::conv2d_backward_input(s, dy.data(), last.data(), dx.data());
+          x.slot->add(std::move(dx));
+        }
+      });
+  return y;
+}
+
+/// Maximum over windows; s.in == s.out. (batch * height * width, channels) -> (batch * out_height * out_width, channels).
+template <Value V>
+V max_pool(const V& x, const ConvShape& s) {
+  using B = backend_of<V>;
+  const Shape out{s.batch * s.out_height() * s.out_width(), s.in};
+  tensor_of<V> y(out);
+  IndexTensor<B> where(out);
+  B::max_pool(s, value(x).data(), y.data(), where.data());
+  if constexpr (is_recorded<V>)
+    if (recording(x))
+      return recorded(std::move(y), [slot = x.slot, shape = x.shape(), where](tensor_of<V> dy) {
+        tensor_of<V> dx = tensor_of<V>::zeros(shape);
+        B::max_pool_backward(dy.size(), dy.data(), where.data(), dx.data());
+        slot->add(std::move(dx));
+      });
+  return y;
+}
+
+}  // namespace hybridmed

@@ -1,0 +1,75 @@
+#pragma once
+// Differentiable matrix products.
+#include "hybridmed/autograd/elementwise.hpp"
+
+namespace hybridmed {
+
+/// y = act(x) w^T + b. x (rows, in), w (out, in), b (out) or null -> (rows, out).
+/// `input` is an activation applied to x on the fly: only x is saved, act(x) is rebuilt in the backward pass.
+template <Value V>
+V linear(const V& x, const V& w, const std::type_identity_t<V>* b = nullptr, Activation input = Activation::identity) {
+  using T = scalar_of<V>;
+  using B = backend_of<V>;
+  const Index rows = value(x).rows(), in = value(x).cols(), out = value(w).rows();
+  if (value(w).cols() != in)
+    fail("autograd", "linear", "expected x (rows, in) and w (out, in), got " + value(x).shape().str() + " and " + value(w).shape().str());
+  if (b && value(*b).size() != out)
+    fail("autograd", "linear", "expected a bias (" + std::to_string(out) + "), got " + value(*b).shape().str());
+  tensor_of<V> y({rows, out});
+  {
+    const tensor_of<V> a = activate(value(x), input);
+    B::gemm(false, true, rows, out, in, T(1), a.data(), in, value(w).data(), in, T(0), y.data(), out);
+  }
+  if (b) B::add_vector(rows, out, y.data(), value(*b).data(), y.data());
+  if constexpr (is_recorded<V>)
+    if (recording(x, w) || (b && recording(*b)))
+      return recorded(std::move(y), [x, w, sb = b ? b->slot : nullptr, input, rows, in, out](tensor_of<V> dy) {
+        if (sb) B::column_sum(rows, out, dy.data(), sb->accumulator({out}).data());
+        if (w.slot) {
+          const tensor_of<V> a = activate(x.tensor, input);
+          auto [dw, holds] = w.slot->target(w.shape());
+          B::gemm(true, false, out, in, rows, T(1), dy.data(), out, a.data(), in, holds ? T(1) : T(0), dw.data(), in);
+        }
+        if (x.slot) {
+          tensor_of<V> dx(x.shape());
+          B::gemm(false, false, rows, in, out, T(1), dy.data(), out, w.tensor.data(), in, T(0), dx.data(), in);
+          if (input != Activation::identity) B::activation_backward(input, dx.size(), x.tensor.data(), dx.data(), dx.data());
+          x.slot->add(std::move(dx));
+        }
+      });
+  return y;
+}
+
+/// exp(log_scale) u v^T. u (n, d), v (m, d), log_scale one element -> (n, m).
+template <Value V>
+V scaled_similarity(const V& u, const V& v, const V& log_scale) {
+  using T = scalar_of<V>;
+  using B = backend_of<V>;
+  const Index n = value(u).rows(), m = value(v).rows(), d = value(u).cols();
+  if (value(v).cols() != d)
+    fail("autograd", "scaled_similarity", "expected equal widths, got " + value(u).shape().str() + " and " + value(v).shape().str());
+  tensor_of<V> sigma({1}), raw({n, m}), y({n, m});
+  B::exponential(1, value(log_scale).data(), sigma.data());
+  B::gemm(false, true, n, m, d, T(1), value(u).data(), d, value(v).data(), d, T(0), raw.data(), m);
+  B::scale_by(n * m, sigma.data(), raw.data(), y.data());
+  if constexpr (is_recorded<V>)
+    if (recording(u, v, log_scale))
+      return recorded(y, [u, v, s = log_scale.slot, sigma, y, n, m, d](tensor_of<V> dy) {
+        if (s) B::dot(n * m, T(1), dy.data(), y.data(), s->accumulator({}).data());
+        tensor_of<V> g({n, m});
+        B::scale_by(n * m, sigma.data(), dy.data(), g.data());
+        if (u.slot) {
+          tensor_of<V> du({n, d});
+          B::gemm(false, false, n, d, m, T(1), g.data(), m, v.tensor.data(), d, T(0), du.data(), d);
+          u.slot->add(std::move(du));
+        }
+        if (v.slot) {
+          tensor_of<V> dv({m, d});
+          B::gemm(true, false, m, d, n, T(1), g.data(), m, u.tensor.data(), d, T(0), dv.data(), d);
+          v.slot->add(std::move(dv));
+        }
+      });
+  return y;
+}
+
+}  // namespace hybridmed

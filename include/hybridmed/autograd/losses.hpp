@@ -1,0 +1,91 @@
+#pragma once
+// Differentiable kernels of the objectives. Every loss is one element; an empty index set gives 0 and no gradient.
+#include "hybridmed/autograd/elementwise.hpp"
+#include "hybridmed/backend/reference/backend.hpp"
+
+namespace hybridmed {
+
+/// Mean cross-entropy over rows. logits (rows, classes), target (rows) -> ().
+template <Value V>
+V cross_entropy(const V& logits, const IndexTensor<backend_of<V>>& target, double smoothing) {
+  using T = scalar_of<V>;
+  using B = backend_of<V>;
+  const Index rows = value(logits).rows(), classes = value(logits).cols();
+  if (target.size() != rows)
+    fail("autograd", "cross_entropy", "expected " + std::to_string(rows) + " targets, got " + std::to_string(target.size()));
+  tensor_of<V> loss{Shape{}}, lse({rows});
+  B::cross_entropy(rows, classes, value(logits).data(), target.data(), smoothing, loss.data(), lse.data());
+  if constexpr (is_recorded<V>)
+    if (recording(logits) && rows > 0)
+      return recorded(std::move(loss), [logits, target, lse, smoothing, rows, classes](tensor_of<V> dy) {
+        auto [dz, holds] = logits.slot->target(logits.shape());
+        B::template cross_entropy_backward<T>(rows, classes, logits.tensor.data(), target.data(), smoothing, lse.data(), dy.data(), holds, dz.data());
+      });
+  return loss;
+}
+
+/// tau^2 KL(teacher || student), mean over rows (Hinton et al., 2015). The teacher is a constant. (rows, classes) -> ().
+template <Value V>
+V distillation(const V& student, const tensor_of<V>& teacher, double tau) {
+  using T = scalar_of<V>;
+  using B = backend_of<V>;
+  const Index rows = value(student).rows(), classes = value(student).cols();
+  detail::same_shape("distillation", value(student).shape(), teacher.shape());
+  tensor_of<V> loss{Shape{}}, lse_s({rows}), lse_t({rows});
+  B::distillation(rows, classes, value(student).data(), teacher.data(), tau, loss.data(), lse_s.data(), lse_t.data());
+  if constexpr (is_recorded<V>)
+    if (recording(student) && rows > 0)
+      return recorded(std::move(loss), [student, teacher, lse_s, lse_t, tau, rows, classes](tensor_of<V> dy) {
+        auto [dz, holds] = student.slot->target(student.shape());
+        B::template distillation_backward<T>(rows, classes, student.tensor.data(), teacher.data(), tau, lse_s.data(), lse_t.data(), dy.data(), holds, dz.data());
+      });
+  return loss;
+}
+
+/// row_weight CE over rows + column_weight CE over columns of a square score matrix, positives on the diagonal or, with
+/// keys (n), wherever the keys are equal. (n, n) -> ().
+template <Value V>
+V symmetric_cross_entropy(const V& scores, const IndexTensor<backend_of<V>>& keys, double smoothing, double row_weight, double column_weight) {
+  using B = backend_of<V>;
+  const Index n = value(scores).rows();
+  if (value(scores).cols() != n) fail("autograd", "symmetric_cross_entropy", "expected a square matrix, got " + value(scores).shape().str());
+  tensor_of<V> loss{Shape{}}, ds({n, n});
+  B::symmetric_cross_entropy(n, value(scores).data(), keys.data(), smoothing, row_weight, column_weight, loss.data(), ds.data());
+  if constexpr (is_recorded<V>)
+    if (recording(scores) && n > 0)
+      return recorded(std::move(loss), [s = scores.slot, ds](tensor_of<V> dy) {
+        tensor_of<V> g(ds.shape());
+        B::scale_by(g.size(), dy.data(), ds.data(), g.data());
+        s->add(std::move(g));
+      });
+  return loss;
+}
+
+/// Hyper-parameters of the attention-pooled local score (method 4.2a).
+struct LocalScore {
+  double gamma1 = 4, gamma2 = 5;
+  LocalAggregation aggregation = LocalAggregation::mean;
+};
+
+/// Local alignment score of every image with every text. p (images * regions, d), w (words, d), offsets (texts + 1) in host
+/// memory, no empty text -> (images, texts). The B x B x T x N attention is never stored; the backward pass rebuilds it.
+template <Value V>
+V local_scores(const V& p, Index images, const V& w, const Tensor<std::int32_t, Reference>& offsets, const LocalScore& h) {
+  using T = scalar_of<V>;
+  using B = backend_of<V>;
+  LocalArgs<T> a;
+  a.images = images, a.regions = images ? value(p).rows() / images : 0, a.texts = offsets.size() - 1, a.dim = value(p).cols();
+  a.p = value(p).data(), a.w = value(w).data(), a.offsets = offsets.data();
+  a.gamma1 = static_cast<T>(h.gamma1), a.gamma2 = static_cast<T>(h.gamma2), a.aggregation = h.aggregation;
+  tensor_of<V> z({images, a.texts});
+  B::local_scores(a, z.data());
+  if constexpr (is_recorded<V>)
+    if (recording(p, w))
+      return recorded(std::move(z), [p, w, offsets, a](tensor_of<V> dz) {
+        B::local_scores_backward(a, dz.data(), p.slot ? p.slot->accumulator(p.shape()).data() : nullptr,
+                                 w.slot ? w.slot->accumulator(w.shape()).data() : nullptr);
+      });
+  return z;
+}
+
+}  // namespace hybridmed

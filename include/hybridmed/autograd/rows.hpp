@@ -1,0 +1,153 @@
+#pragma once
+// Differentiable operations on rows: gather, slice, concatenate, resample, normalise.
+#include <vector>
+
+#include "hybridmed/autograd/elementwise.hpp"
+
+namespace hybridmed {
+
+/// y_r = x_{index_r}; a negative index gives zeros. x (n, cols), index (rows) -> (rows, cols).
+/// Embedding look-up, permutations (windows, shifts), selections: all are this.
+template <Value V>
+V gather_rows(const V& x, const IndexTensor<backend_of<V>>& index) {
+  using B = backend_of<V>;
+  const Index rows = index.size(), cols = value(x).cols();
+  tensor_of<V> y({rows, cols});
+  B::gather_rows(rows, cols, value(x).data(), index.data(), y.data());
+  if constexpr (is_recorded<V>)
+    if (recording(x))
+      return recorded(std::move(y), [s = x.slot, shape = x.shape(), index, rows, cols](tensor_of<V> dy) {
+        B::scatter_add_rows(rows, cols, dy.data(), index.data(), s->accumulator(shape).data());
+      });
+  return y;
+}
+
+/// Rows [begin, end), without a copy in the forward pass.
+template <Value V>
+V slice_rows(const V& x, Index begin, Index end) {
+  using B = backend_of<V>;
+  if (begin == 0 && end == value(x).rows()) return x;
+  tensor_of<V> y = value(x).row_slice(begin, end);
+  if constexpr (is_recorded<V>)
+    if (recording(x))
+      return recorded(std::move(y), [s = x.slot, shape = x.shape(), begin](tensor_of<V> dy) {
+        B::axpy(dy.size(), scalar_of<V>(1), dy.data(), s->accumulator(shape).data() + begin * shape.cols());
+      });
+  return y;
+}
+
+/// a above b: (n, cols), (m, cols) -> (n + m, cols).
+template <Value V>
+V stack_rows(const V& a, const V& b) {
+  using B = backend_of<V>;
+  if (value(a).cols() != value(b).cols())
+    fail("autograd", "stack_rows", "expected equal widths, got " + value(a).shape().str() + " and " + value(b).shape().str());
+  if (value(b).rows() == 0) return a;
+  if (value(a).rows() == 0) return b;
+  const Index n = value(a).rows(), m = value(b).rows(), cols = value(a).cols();
+  tensor_of<V> y({n + m, cols});
+  B::copy(n * cols, value(a).data(), y.data());
+  B::copy(m * cols, value(b).data(), y.data() + n * cols);
+  if constexpr (is_recorded<V>)
+    if (recording(a, b))
+      return recorded(std::move(y), [sa = a.slot, sb = b.slot, n, m](tensor_of<V> dy) {
+        if (sa) sa->add(dy.row_slice(0, n));
+        if (sb) sb->add(dy.row_slice(n, n + m));
+      });
+  return y;
+}
+
+/// x + v on every row. x (rows, cols), v (cols).
+template <Value V>
+V add_row_vector(const V& x, const V& v) {
+  using B = backend_of<V>;
+  const Index rows = value(x).rows(), cols = value(x).cols();
+  if (value(v).size() != cols) fail("autograd", "add_row_vector", "expected a vector of " + std::to_string(cols) + ", got " + value(v).shape().str());
+  tensor_of<V> y({rows, cols});
+  B::add_vector(rows, cols, value(x).data(), value(v).data(), y.data());
+  if constexpr (is_recorded<V>)
+    if (recording(x, v))
+      return recorded(std::move(y), [sx = x.slot, sv = v.slot, shape = v.shape(), rows, cols](tensor_of<V> dy) {
+        if (sv) B::column_sum(rows, cols, dy.data(), sv->accumulator(shape).data());
+        if (sx) sx->add(std::move(dy));
+      });
+  return y;
+}
+
+/// The same elements under another shape of equal size.
+template <Value V>
+V reshape(const V& x, const Shape& shape) {
+  tensor_of<V> y = value(x).view(shape);
+  if constexpr (is_recorded<V>)
+    if (recording(x))
+      return recorded(std::move(y), [s = x.slot, old = x.shape()](tensor_of<V> dy) { s->add(dy.view(old)); });
+  return y;
+}
+
+/// A fixed linear map between the rows of every batch item (pooling, interpolation), in compressed rows, with its transpose.
+template <class T, class B>
+struct RowMixing {
+  struct Compressed {
+    IndexTensor<B> start, column;
+    Tensor<T, B> weight;
+  };
+  Index outputs = 0, inputs = 0;
+  Compressed forward, transposed;
+
+  RowMixing() = default;
+  /// dense: (outputs, inputs), row-major.
+  RowMixing(Index outputs_, Index inputs_, const std::vector<double>& dense) : outputs(outputs_), inputs(inputs_) {
+    forward = compress(outputs, inputs, [&](Index o, Index i) { return dense[static_cast<std::size_t>(o * inputs + i)]; });
+    transposed = compress(inputs, outputs, [&](Index i, Index o) { return dense[static_cast<std::size_t>(o * inputs + i)]; });
+  }
+
+ private:
+  template <class F>
+  static Compressed compress(Index rows, Index cols, F&& at) {
+    std::vector<std::int32_t> start{0}, column;
+    std::vector<T> weight;
+    for (Index r = 0; r < rows; ++r) {
+      for (Index c = 0; c < cols; ++c)
+        if (at(r, c) != 0) column.push_back(static_cast<std::int32_t>(c)), weight.push_back(static_cast<T>(at(r, c)));
+      start.push_back(static_cast<std::int32_t>(column.size()));
+    }
+    const auto n = static_cast<Index>(column.size());
+    return {IndexTensor<B>::from_host(start, {rows + 1}), IndexTensor<B>::from_host(column, {n}), Tensor<T, B>::from_host(weight, {n})};
+  }
+};
+
+/// Applies a RowMixing to every batch item: x (batch * inputs, cols) -> (batch * outputs, cols).
+template <Value V>
+V mix_rows(const V& x, const RowMixing<scalar_of<V>, backend_of<V>>& m) {
+  using B = backend_of<V>;
+  const Index cols = value(x).cols(), batch = value(x).rows() / m.inputs;
+  tensor_of<V> y({batch * m.outputs, cols});
+  B::mix_rows(batch, m.outputs, m.inputs, cols, m.forward.start.data(), m.forward.column.data(), m.forward.weight.data(), value(x).data(), y.data());
+  if constexpr (is_recorded<V>)
+    if (recording(x))
+      return recorded(std::move(y), [s = x.slot, shape = x.shape(), m, batch, cols](tensor_of<V> dy) {
+        tensor_of<V> dx(shape);
+        B::mix_rows(batch, m.inputs, m.outputs, cols, m.transposed.start.data(), m.transposed.column.data(), m.transposed.weight.data(), dy.data(), dx.data());
+        s->add(std::move(dx));
+      });
+  return y;
+}
+
+/// Each row divided by max(its length, 1e-12).
+template <Value V>
+V normalize_rows(const V& x) {
+  using B = backend_of<V>;
+  const Index rows = value(x).rows(), cols = value(x).cols();
+  tensor_of<V> y({rows, cols}), norm({rows});
+  B::normalize_rows(rows, cols, value(x).data(), y.data(), norm.data());
+  if constexpr (is_recorded<V>)
+    if (recording(x))
+      return recorded(y, [s = x.slot, y, norm, rows, cols](tensor_of<V> dy) {
+        tensor_of<V> dx({rows, cols});
+        B::normalize_rows_backward(rows, cols, y.data(), norm.data(), dy.data(), dx.data());
+        s->add(std::move(dx));
+      });
+  return y;
+}
+
+}  // namespace hybridmed

@@ -1,0 +1,173 @@
+#pragma once
+// Reverse-mode automatic differentiation: the tape.
+// Each recorded operation is one node, placed in a bump arena that is rewound after the backward pass, so recording
+// allocates no heap memory. Nodes run in reverse order and are destroyed as they run: what they saved is freed at once.
+#include <cstddef>
+#include <new>
+#include <utility>
+
+#include "hybridmed/core/tensor.hpp"
+
+namespace hybridmed {
+
+/// Where the gradient of one variable is collected.
+template <class T, class B>
+struct GradientSlot {
+  Tensor<T, B> grad;
+
+  /// Adds g; takes it over when it is the first contribution.
+  void add(Tensor<T, B> g) {
+    if (!grad.defined()) {
+      grad = std::move(g);
+    } else if (grad.unique()) {
+      B::add(grad.size(), grad.data(), g.data(), grad.data());
+    } else {
+      Tensor<T, B> sum(grad.shape());
+      B::add(sum.size(), grad.data(), g.data(), sum.data());
+      grad = std::move(sum);
+    }
+  }
+  /// The gradient to add to in place, zero at first use.
+  Tensor<T, B>& accumulator(const Shape& shape) {
+    if (!grad.defined())
+      grad = Tensor<T, B>::zeros(shape);
+    else if (!grad.unique())
+      grad = grad.clone();
+    return grad;
+  }
+  /// For kernels with a beta: the gradient (uninitialised at first use) and whether it already holds a sum.
+  std::pair<Tensor<T, B>&, bool> target(const Shape& shape) {
+    const bool holds = grad.defined();
+    if (!holds)
+      grad = Tensor<T, B>(shape);
+    else if (!grad.unique())
+      grad = grad.clone();
+    return {grad, holds};
+  }
+};
+
+class Tape {
+ public:
+  Tape() = default;
+  Tape(const Tape&) = delete;
+  Tape& operator=(const Tape&) = delete;
+  ~Tape() {
+    clear();
+    for (Chunk* c = first_; c;) {
+      Chunk* next = c->next;
+      HostArena::instance().deallocate(c);
+      c = next;
+    }
+  }
+
+  /// Records `backward(dy)` and returns the slot in which dy is collected.
+  template <class T, class B, class F>
+  GradientSlot<T, B>* record(F&& backward) {
+    using N = NodeOf<T, B, std::decay_t<F>>;
+    N* n = ::new (bump(sizeof(N), alignof(N))) N{{last_, &N::run, &N::destroy}, {}, std::forward<F>(backward)};
+    last_ = n;
+    ++size_;
+    return &n->slot;
+  }
+
+  /// Runs every node in reverse and empties the tape. Nodes that received no gradient are skipped.
+  void backward() {
+    while (last_) {
+      Node* n = last_;
+      n->run(n);
+      last_ = n->previous;
+      n->destroy(n);
+    }
+    clear();
+  }
+  /// Forgets everything recorded; memory is kept for the next step.
+  void clear() {
+    while (last_) {
+      Node* n = last_;
+      last_ = n->previous;
+      n->destroy(n);
+    }
+    current_ = first_;
+    offset_ = 0;
+    size_ = 0;
+  }
+  std::size_t size() const { return size_; }
+
+  /// The tape that operations of this thread record on, or null.
+  static Tape*& current() {
+    thread_local Tape* tape = nullptr;
+    return tape;
+  }
+
+ private:
+  struct Node {
+    Node* previous;
+    void (*run)(Node*);
+    void (*destroy)(Node*);
+  };
+  template <class T, class B, class F>
+  struct NodeOf : Node {
+    GradientSlot<T, B> slot;
+    F backward;
+    static void run(Node* n) {
+      auto* self = static_cast<NodeOf*>(n);
+      if (self->slot.grad.defined()) self->backward(std::move(self->slot.grad));
+    }
+    static void destroy(Node* n) { static_cast<NodeOf*>(n)->~NodeOf(); }
+  };
+  struct alignas(HostArena::alignment) Chunk {
+    Chunk* next = nullptr;
+    std::size_t capacity = 0;
+  };
+
+  void* bump(std::size_t bytes, std::size_t align) {
+    for (;;) {
+      if (current_) {
+        const std::size_t at = (offset_ + align - 1) / align * align;
+        if (at + bytes <= current_->capacity) {
+          offset_ = at + bytes;
+          return reinterpret_cast<std::byte*>(current_ + 1) + at;
+        }
+        if (current_->next) {
+          current_ = current_->next, offset_ = 0;
+          continue;
+        }
+      }
+      const std::size_t capacity = bytes > (std::size_t{1} << 16) ? bytes : (std::size_t{1} << 16);
+      Chunk* c = ::new (HostArena::instance().allocate(sizeof(Chunk) + capacity)) Chunk;
+      c->capacity = capacity;
+      (current_ ? current_->next : first_) = c;
+      current_ = c, offset_ = 0;
+    }
+  }
+
+  Chunk *first_ = nullptr, *current_ = nullptr;
+  std::size_t offset_ = 0, size_ = 0;
+  Node* last_ = nullptr;
+};
+
+/// Operations inside the scope record on `tape`.
+class RecordOn {
+ public:
+  explicit RecordOn(Tape& tape) : previous_(std::exchange(Tape::current(), &tape)) {}
+  ~RecordOn() { Tape::current() = previous_; }
+  RecordOn(const RecordOn&) = delete;
+  RecordOn& operator=(const RecordOn&) = delete;
+
+ private:
+  Tape* previous_;
+};
+
+/// Operations inside the scope record nothing and save nothing.
+class NoGrad {
+ public:
+  NoGrad() : previous_(std::exchange(Tape::current(), nullptr)) {}
+  ~NoGrad() { Tape::current() = previous_; }
+  NoGrad(const NoGrad&) = delete;
+  NoGrad& operator=(const NoGrad&) = delete;
+
+ private:
+  Tape* previous_;
+};
+
+}  // namespace hybridmed

@@ -1,0 +1,70 @@
+#pragma once
+// Argument packs of the larger kernels: raw pointers and extents only, so that host and device code share them.
+#include <cstdint>
+
+#include "hybridmed/core/shape.hpp"
+
+namespace hybridmed {
+
+enum class Activation { identity, relu, gelu, gelu_tanh };
+
+/// How the word scores of one text become one number (method 4.2a): log-mean-exp, log-sum-exp, or the maximum.
+enum class LocalAggregation { mean, sum, max };
+
+/// Multi-head attention over ragged segments: softmax(scale q k^T + bias + mask) v, per segment and head.
+/// A query whose segment has no key yields zeros. Head h uses columns [h * head_dim, (h + 1) * head_dim).
+template <class T>
+struct AttentionArgs {
+  Index segments = 0, heads = 0, head_dim = 0;
+  const std::int32_t* q_ranges = nullptr;  // (segments, 2): first row and end row of each segment's queries
+  const std::int32_t* k_ranges = nullptr;  // (segments, 2): the same for keys and values
+  bool causal = false;                     // query i of a segment sees keys 0..i of that segment
+  T scale = T(1);
+  const T* q = nullptr;            // rows of ldq
+  const T* k = nullptr;            // rows of ldk
+  const T* v = nullptr;            // rows of ldv
+  Index ldq = 0, ldk = 0, ldv = 0;
+  const T* bias = nullptr;         // (heads, area, area), added to the scores of every segment; or null
+  const T* mask = nullptr;         // (windows, area, area), segment s uses slice s % windows; or null
+  Index windows = 1, area = 0;
+  T* out = nullptr;                // (query rows, heads * head_dim), rows of ldo
+  Index ldo = 0;
+  T* lse = nullptr;                // (query rows, heads): log-sum-exp of each row's scores
+};
+
+/// Gradients of attention. dq, dk, dv have the strides of q, k, v and are overwritten on the rows of the segments;
+/// dbias is accumulated.
+template <class T>
+struct AttentionGradients {
+  const T* dout = nullptr;  // (query rows, heads * head_dim), rows of ldo
+  T *dq = nullptr, *dk = nullptr, *dv = nullptr;
+  T* dbias = nullptr;       // (heads, area, area) or null
+};
+
+/// Two-dimensional convolution, channels last: x (batch, height, width, in) -> y (batch, out_height, out_width, out),
+/// weight (out, kernel, kernel, in).
+struct ConvShape {
+  Index batch = 0, height = 0, width = 0, in = 0, out = 0, kernel = 1, stride = 1, pad = 0;
+  Index out_height() const { return (height + 2 * pad - kernel) / stride + 1; }
+  Index out_width() const { return (width + 2 * pad - kernel) / stride + 1; }
+};
+
+/// Local alignment scores between every image and every text (method 4.2a).
+template <class T>
+struct LocalArgs {
+  Index images = 0, regions = 0, texts = 0, dim = 0;
+  const T* p = nullptr;                   // (images * regions, dim)
+  const T* w = nullptr;                   // (words of all texts, dim)
+  const std::int32_t* offsets = nullptr;  // host, (texts + 1): word rows of each text; no text is empty
+  T gamma1 = T(4), gamma2 = T(5);
+  LocalAggregation aggregation = LocalAggregation::mean;
+};
+
+/// One AdamW update (Loshchilov & Hutter, ICLR 2019), bias corrections and clipping folded in.
+struct AdamWArgs {
+  double learning_rate = 0, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, decay = 0;
+  double correction1 = 1, correction2 = 1;  // 1 - beta^t
+  double gradient_scale = 1;                // clipping
+};
+
+}  // namespace hybridmed

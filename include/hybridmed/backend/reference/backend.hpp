@@ -1,0 +1,23 @@
+#pragma once
+// The reference backend: naive loops with double accumulation. Every other backend is tested against it.
+#include "hybridmed/backend/reference/attention.hpp"
+#include "hybridmed/backend/reference/convolution.hpp"
+#include "hybridmed/backend/reference/elementwise.hpp"
+#include "hybridmed/backend/reference/linear_algebra.hpp"
+#include "hybridmed/backend/reference/local_alignment.hpp"
+#include "hybridmed/backend/reference/losses.hpp"
+#include "hybridmed/backend/reference/rows.hpp"
+
+namespace hybridmed {
+
+struct Reference : reference::Elementwise,
+                   reference::Rows,
+                   reference::LinearAlgebra,
+                   reference::Attention,
+                   reference::Convolution,
+                   reference::Losses,
+                   reference::LocalAlignment {
+  static constexpr const char* name = "reference";
+};
+
+}  // namespace hybridmed

@@ -1,0 +1,81 @@
+#pragma once
+// Reference kernels: convolution and max-pooling, channels last.
+#include <limits>
+
+#include "hybridmed/backend/arguments.hpp"
+
+namespace hybridmed::reference {
+
+struct Convolution {
+  template <class T>
+  static void conv2d(const ConvShape& s, const T* x, const T* w, T* y) {
+    each_output(s, [&](Index b, Index i, Index j, Index o, Index at) {
+      double sum = 0;
+      each_tap(s, b, i, j, o, [&](Index xi, Index wi) { sum += static_cast<double>(x[xi]) * static_cast<double>(w[wi]); });
+      y[at] = static_cast<T>(sum);
+    });
+  }
+  /// dx is overwritten.
+  template <class T>
+  static void conv2d_backward_input(const ConvShape& s, const T* dy, const T* w, T* dx) {
+    for (Index i = 0; i < s.batch * s.height * s.width * s.in; ++i) dx[i] = T(0);
+    each_output(s, [&](Index b, Index i, Index j, Index o, Index at) {
+      each_tap(s, b, i, j, o, [&](Index xi, Index wi) { dx[xi] += dy[at] * w[wi]; });
+    });
+  }
+  /// dw is accumulated.
+  template <class T>
+  static void conv2d_backward_weight(const ConvShape& s, const T* x, const T* dy, T* dw) {
+    each_output(s, [&](Index b, Index i, Index j, Index o, Index at) {
+      each_tap(s, b, i, j, o, [&](Index xi, Index wi) { dw[wi] += dy[at] * x[xi]; });
+    });
+  }
+  /// Max over each window (s.in == s.out channels); `where` keeps the flat input index of each maximum.
+  template <class T>
+  static void max_pool(const ConvShape& s, const T* x, T* y, std::int32_t* where) {
+    const Index oh = s.out_height(), ow = s.out_width();
+    for (Index b = 0; b < s.batch; ++b)
+      for (Index i = 0; i < oh; ++i)
+        for (Index j = 0; j < ow; ++j)
+          for (Index c = 0; c < s.in; ++c) {
+            T best = -std::numeric_limits<T>::infinity();
+            Index at = 0;
+            for (Index u = 0; u < s.kernel; ++u)
+              for (Index v = 0; v < s.kernel; ++v) {
+                const Index yy = i * s.stride + u - s.pad, xx = j * s.stride + v - s.pad;
+                if (yy < 0 || yy >= s.height || xx < 0 || xx >= s.width) continue;
+                const Index k = ((b * s.height + yy) * s.width + xx) * s.in + c;
+                if (x[k] > best) best = x[k], at = k;
+              }
+            const Index k = ((b * oh + i) * ow + j) * s.in + c;
+            y[k] = best, where[k] = static_cast<std::int32_t>(at);
+          }
+  }
+  /// dx_{where_i} += dy_i.
+  template <class T>
+  static void max_pool_backward(Index n, const T* dy, const std::int32_t* where, T* dx) {
+    for (Index i = 0; i < n; ++i) dx[where[i]] += dy[i];
+  }
+
+ private:
+  template <class F>
+  static void each_output(const ConvShape& s, F&& f) {
+    Index at = 0;
+    for (Index b = 0; b < s.batch; ++b)
+      for (Index i = 0; i < s.out_height(); ++i)
+        for (Index j = 0; j < s.out_width(); ++j)
+          for (Index o = 0; o < s.out; ++o) f(b, i, j, o, at++);
+  }
+  template <class F>
+  static void each_tap(const ConvShape& s, Index b, Index i, Index j, Index o, F&& f) {
+    for (Index u = 0; u < s.kernel; ++u)
+      for (Index v = 0; v < s.kernel; ++v) {
+        const Index y = i * s.stride + u - s.pad, x = j * s.stride + v - s.pad;
+        if (y < 0 || y >= s.height || x < 0 || x >= s.width) continue;
+        for (Index c = 0; c < s.in; ++c)
+          f(((b * s.height + y) * s.width + x) * s.in + c, ((o * s.kernel + u) * s.kernel + v) * s.in + c);
+      }
+  }
+};
+
+}  // namespace hybridmed::reference

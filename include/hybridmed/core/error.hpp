@@ -1,0 +1,34 @@
+#pragma once
+// Errors: one exception type, one sentence grammar.
+//   [hybridmed.area] operation: what went wrong; hint: what to do
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+namespace hybridmed {
+
+/// Every error this library throws. `area()` is the folder it comes from ("data", "io", "nn", ...).
+class Error : public std::runtime_error {
+ public:
+  Error(std::string_view area, std::string_view operation, std::string_view message, std::string_view hint = {})
+      : std::runtime_error(compose(area, operation, message, hint)), area_(area) {}
+
+  const std::string& area() const noexcept { return area_; }
+
+ private:
+  static std::string compose(std::string_view area, std::string_view operation, std::string_view message,
+                             std::string_view hint) {
+    std::string s = "[hybridmed.";
+    s.append(area).append("] ").append(operation).append(": ").append(message);
+    if (!hint.empty()) s.append("; hint: ").append(hint);
+    return s;
+  }
+  std::string area_;
+};
+
+[[noreturn]] inline void fail(std::string_view area, std::string_view operation, std::string_view message,
+                              std::string_view hint = {}) {
+  throw Error(area, operation, message, hint);
+}
+
+}  // namespace hybridmed

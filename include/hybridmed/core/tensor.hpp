@@ -1,0 +1,120 @@
+#pragma once
+// Tensor<T, Backend>: a dense row-major array with run-time shape in memory of one backend.
+// Copies share memory (reference counted); views are contiguous parts of it. Memory comes from the backend's arena.
+#include <atomic>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "hybridmed/core/arena.hpp"
+#include "hybridmed/core/shape.hpp"
+
+namespace hybridmed {
+
+/// A growable host array inside the arena.
+template <class T>
+using ArenaVector = std::vector<T, ArenaAllocator<T>>;
+
+template <class T, class Backend>
+class Tensor {
+ public:
+  using value_type = T;
+  using backend_type = Backend;
+
+  Tensor() = default;
+  /// Uninitialised memory of the given shape.
+  explicit Tensor(const Shape& shape) : shape_(shape) {
+    control_ = ::new (HostArena::instance().allocate(sizeof(Control))) Control;
+    control_->memory = Backend::allocate(static_cast<std::size_t>(shape.size()) * sizeof(T));
+    data_ = static_cast<T*>(control_->memory);
+  }
+  Tensor(const Tensor& o) : control_(o.control_), data_(o.data_), shape_(o.shape_) {
+    if (control_) control_->references.fetch_add(1, std::memory_order_relaxed);
+  }
+  Tensor(Tensor&& o) noexcept
+      : control_(std::exchange(o.control_, nullptr)), data_(std::exchange(o.data_, nullptr)), shape_(o.shape_) {}
+  Tensor& operator=(Tensor o) noexcept {
+    std::swap(control_, o.control_);
+    std::swap(data_, o.data_);
+    std::swap(shape_, o.shape_);
+    return *this;
+  }
+  ~Tensor() {
+    if (control_ && control_->references.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+      Backend::deallocate(control_->memory);
+      HostArena::instance().deallocate(control_);
+    }
+  }
+
+  static Tensor full(const Shape& shape, T value) {
+    Tensor t(shape);
+    Backend::fill(t.size(), value, t.data());
+    return t;
+  }
+  static Tensor zeros(const Shape& shape) { return full(shape, T(0)); }
+  /// Copies host values in; `values.size()` must equal the shape's size.
+  static Tensor from_host(std::span<const T> values, const Shape& shape) {
+    if (static_cast<Index>(values.size()) != shape.size())
+      fail("core", "Tensor::from_host", "expected " + std::to_string(shape.size()) + " values for shape " + shape.str() +
+                                            ", got " + std::to_string(values.size()));
+    Tensor t(shape);
+    Backend::copy_from_host(values.data(), t.data(), values.size() * sizeof(T));
+    return t;
+  }
+
+  bool defined() const { return control_ != nullptr; }
+  /// True when no other tensor or view shares this memory: it may be changed in place.
+  bool unique() const { return control_ && control_->references.load(std::memory_order_acquire) == 1; }
+  T* data() const { return data_; }
+  const Shape& shape() const { return shape_; }
+  Index size() const { return defined() ? shape_.size() : 0; }
+  Index rows() const { return shape_.rows(); }
+  Index cols() const { return shape_.cols(); }
+
+  /// The same memory under another shape of equal size.
+  Tensor view(const Shape& shape) const {
+    if (shape.size() != shape_.size())
+      fail("core", "Tensor::view", "expected " + std::to_string(shape_.size()) + " elements, got shape " + shape.str());
+    Tensor t(*this);
+    t.shape_ = shape;
+    return t;
+  }
+  /// Rows [begin, end) of the matrix view, sharing memory: (end - begin, cols).
+  Tensor row_slice(Index begin, Index end) const {
+    if (begin < 0 || end < begin || end > rows())
+      fail("core", "Tensor::row_slice", "rows [" + std::to_string(begin) + ", " + std::to_string(end) + ") of " + shape_.str());
+    Tensor t(*this);
+    t.data_ += begin * cols();
+    t.shape_ = {end - begin, cols()};
+    return t;
+  }
+  Tensor clone() const {
+    Tensor t(shape_);
+    Backend::copy(size(), data_, t.data());
+    return t;
+  }
+  void copy_to_host(T* out) const { Backend::copy_to_host(data_, out, static_cast<std::size_t>(size()) * sizeof(T)); }
+  std::vector<T> to_host() const {
+    std::vector<T> v(static_cast<std::size_t>(size()));
+    if (!v.empty()) copy_to_host(v.data());
+    return v;
+  }
+  /// The value of a one-element tensor.
+  T item() const {
+    if (size() != 1) fail("core", "Tensor::item", "expected one element, got shape " + shape_.str());
+    T v;
+    copy_to_host(&v);
+    return v;
+  }
+
+ private:
+  struct Control {
+    void* memory = nullptr;
+    std::atomic<std::int64_t> references{1};
+  };
+  Control* control_ = nullptr;
+  T* data_ = nullptr;
+  Shape shape_;
+};
+
+}  // namespace hybridmed

@@ -1,0 +1,94 @@
+#pragma once
+// Plain configuration structs to and from JSON. A struct lists its keys in `visit(f)`; an unknown key is an error that names
+// the nearest one.
+#include <algorithm>
+
+#include "hybridmed/io/json.hpp"
+
+namespace hybridmed::io {
+
+/// Levenshtein distance.
+inline std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t diagonal = row[0]++;
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t up = row[j];
+      row[j] = std::min({up + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1])});
+      diagonal = up;
+    }
+  }
+  return row[b.size()];
+}
+
+namespace detail {
+template <class Field>
+void assign(const Json& v, const std::string& key, Field& field, const std::string& source) {
+  const auto wrong = [&](const char* expected) { fail("io", "config", source + ": the key '" + key + "' expects " + expected + ", got " + v.dump().substr(0, 60)); };
+  if constexpr (std::is_same_v<Field, bool>) {
+    if (!v.is_boolean()) wrong("true or false");
+  } else if constexpr (std::is_integral_v<Field>) {
+    if (!v.is_number_integer()) wrong("a whole number");
+  } else if constexpr (std::is_floating_point_v<Field>) {
+    if (!v.is_number()) wrong("a number");
+  } else if constexpr (std::is_same_v<Field, std::string>) {
+    if (!v.is_string()) wrong("a text");
+  } else {
+    if (!v.is_array()) wrong("a list");
+    if constexpr (requires { std::tuple_size<Field>::value; }) {
+      if (v.size() != std::tuple_size_v<Field>) wrong(("a list of " + std::to_string(std::tuple_size_v<Field>)).c_str());
+    }
+  }
+  try {
+    field = v.get<Field>();
+  } catch (const Json::exception&) {
+    wrong("another type");
+  }
+}
+}  // namespace detail
+
+/// Fills the fields of `config` that `j` names. Unless `extra_allowed`, a key that is not a field is an error.
+template <class C>
+void from_json(const Json& j, C& config, const std::string& source, bool extra_allowed = false) {
+  if (!j.is_object()) fail("io", "config", source + ": expected an object of keys and values");
+  for (const auto& [name, v] : j.items()) {
+    bool found = false;
+    std::string nearest;
+    std::size_t best = ~std::size_t{0};
+    config.visit([&](std::string_view key, auto& field) {
+      if (key == name) {
+        detail::assign(v, name, field, source);
+        found = true;
+      } else if (const auto d = edit_distance(name, key); d < best) {
+        best = d, nearest = key;
+      }
+    });
+    if (!found && !extra_allowed) fail("io", "config", source + ": unknown key '" + name + "'", "did you mean '" + nearest + "'?");
+  }
+}
+
+/// Every key and value of `config`.
+template <class C>
+Json to_json(C config) {
+  Json j = Json::object();
+  config.visit([&](std::string_view key, auto& field) { j[std::string(key)] = field; });
+  return j;
+}
+
+/// Applies "key=value"; the value is JSON, or a text where it is not.
+template <class C>
+void override_key(C& config, const std::string& assignment) {
+  const auto eq = assignment.find('=');
+  if (eq == assignment.npos || eq == 0) fail("io", "config", "--set " + assignment + ": expected key=value");
+  const std::string text = assignment.substr(eq + 1);
+  Json v = Json::parse(text, nullptr, false);
+  if (v.is_discarded()) v = text;
+  config.visit([&](std::string_view key, auto& field) {
+    if constexpr (std::is_same_v<std::remove_cvref_t<decltype(field)>, std::string>)
+      if (key == assignment.substr(0, eq) && !v.is_string()) v = text;
+  });
+  from_json(Json{{assignment.substr(0, eq), v}}, config, "--set");
+}
+
+}  // namespace hybridmed::io

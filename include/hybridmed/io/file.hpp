@@ -1,0 +1,89 @@
+#pragma once
+// Files: whole reads, and writes that never leave a half-written file behind.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "hybridmed/core/error.hpp"
+
+namespace hybridmed::io {
+
+/// The whole file. Throws Error naming the file and the reason.
+inline std::vector<std::byte> read_file(const std::filesystem::path& path) {
+  std::error_code ec;
+  if (std::filesystem::is_directory(path, ec)) fail("io", "read", path.string() + ": is a folder");
+  std::ifstream in(path, std::ios::binary | std::ios::ate);
+  if (!in) fail("io", "read", path.string() + ": " + std::strerror(errno));
+  const auto size = in.tellg();
+  if (size < 0) fail("io", "read", path.string() + ": cannot tell its size");
+  std::vector<std::byte> bytes(static_cast<std::size_t>(size));
+  in.seekg(0);
+  if (!bytes.empty() && !in.read(reinterpret_cast<char*>(bytes.data()), size)) fail("io", "read", path.string() + ": " + std::strerror(errno));
+  return bytes;
+}
+inline std::string read_text(const std::filesystem::path& path) {
+  const auto bytes = read_file(path);
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+/// Flushes a file or folder to the disk.
+inline void sync_path(const std::filesystem::path& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY);
+  if (fd < 0) fail("io", "sync", path.string() + ": " + std::strerror(errno));
+  const int rc = ::fsync(fd), e = errno;
+  ::close(fd);
+  if (rc != 0) fail("io", "sync", path.string() + ": " + std::strerror(e));
+}
+
+/// A file being written; `close` checks that every byte reached the disk.
+class Writer {
+ public:
+  explicit Writer(const std::filesystem::path& path) : path_(path) {
+    fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    if (fd_ < 0) fail("io", "write", path.string() + ": " + std::strerror(errno));
+  }
+  Writer(const Writer&) = delete;
+  Writer& operator=(const Writer&) = delete;
+  ~Writer() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  void write(const void* data, std::size_t bytes) {
+    const char* p = static_cast<const char*>(data);
+    while (bytes > 0) {
+      const ssize_t n = ::write(fd_, p, bytes);
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) fail("io", "write", path_.string() + ": " + std::strerror(errno), errno == ENOSPC ? "free some disk space" : "");
+      p += n, bytes -= static_cast<std::size_t>(n);
+    }
+  }
+  void close() {
+    const int fd = std::exchange(fd_, -1);
+    const bool synced = ::fsync(fd) == 0;
+    const int e = errno;
+    if (::close(fd) != 0 || !synced) fail("io", "write", path_.string() + ": " + std::strerror(e));
+  }
+
+ private:
+  std::filesystem::path path_;
+  int fd_ = -1;
+};
+
+/// Writes a text file under a temporary name, syncs and renames it.
+inline void write_text_atomically(const std::filesystem::path& path, std::string_view text) {
+  const std::filesystem::path temporary = path.string() + ".tmp";
+  Writer w(temporary);
+  w.write(text.data(), text.size());
+  w.close();
+  std::error_code ec;
+  std::filesystem::rename(temporary, path, ec);
+  if (ec) fail("io", "write", path.string() + ": " + ec.message());
+}
+
+}  // namespace hybridmed::io

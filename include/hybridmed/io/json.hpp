@@ -1,0 +1,55 @@
+#pragma once
+// JSON through nlohmann/json, with the checks that configuration files need: no duplicate keys, errors that name the file
+// and the place.
+#include <nlohmann/json.hpp>
+
+#include <set>
+
+#include "hybridmed/io/file.hpp"
+
+namespace hybridmed::io {
+
+using Json = nlohmann::ordered_json;
+
+/// Parses strictly; `source` is named in errors.
+inline Json parse_json(std::string_view text, const std::string& source) {
+  std::vector<std::set<std::string>> keys;
+  std::string duplicate;
+  const auto watch = [&](int, Json::parse_event_t event, Json& value) {
+    if (event == Json::parse_event_t::object_start) keys.emplace_back();
+    if (event == Json::parse_event_t::object_end) keys.pop_back();
+    if (event == Json::parse_event_t::key && !keys.back().insert(value.get<std::string>()).second) duplicate = value.get<std::string>();
+    return true;
+  };
+  if (text.size() > 3 && static_cast<unsigned char>(text[0]) == 0xEF) text.remove_prefix(3);
+  std::size_t depth = 0, deepest = 0;  // the parser recurses: bound it before it starts
+  for (char c : text) {
+    depth += c == '[' || c == '{';
+    if ((c == ']' || c == '}') && depth > 0) --depth;
+    deepest = std::max(deepest, depth);
+  }
+  if (deepest > 200) fail("io", "json", source + ": nested more than 200 levels deep");
+  try {
+    Json j = Json::parse(text, watch);
+    if (!duplicate.empty()) fail("io", "json", source + ": the key '" + duplicate + "' stands twice");
+    return j;
+  } catch (const Json::exception& e) {
+    const std::string what = e.what();
+    const auto at = what.find("] ");
+    fail("io", "json", source + ": " + (at == what.npos ? what : what.substr(at + 2)));
+  }
+}
+inline Json read_json(const std::filesystem::path& path) { return parse_json(read_text(path), path.string()); }
+
+/// The member `key` of `j` as a T; errors name the source, the key, and what was found.
+template <class T>
+T get(const Json& j, const std::string& key, const std::string& source) {
+  if (!j.is_object() || !j.contains(key)) fail("io", "json", source + ": the key '" + key + "' is missing");
+  try {
+    return j.at(key).get<T>();
+  } catch (const Json::exception&) {
+    fail("io", "json", source + ": the key '" + key + "' has the wrong type: " + j.at(key).dump().substr(0, 60));
+  }
+}
+
+}  // namespace hybridmed::io

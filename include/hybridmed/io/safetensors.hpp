@@ -1,0 +1,204 @@
+#pragma once
+// The safetensors format (huggingface.co/docs/safetensors): u64 header length, JSON header, raw little-endian data.
+// Reading trusts nothing: every length, product and offset is checked before a byte is touched.
+#include <algorithm>
+#include <map>
+
+#include "hybridmed/autograd/variable.hpp"
+#include "hybridmed/core/bfloat16.hpp"
+#include "hybridmed/io/json.hpp"
+
+namespace hybridmed::io {
+
+enum class DType { f64, f32, f16, bf16, i64, i32, i16, i8, u8, boolean };
+
+struct DTypeInfo {
+  DType type;
+  std::string_view name;
+  std::size_t bytes;
+};
+inline constexpr std::array<DTypeInfo, 10> dtypes{{{DType::f64, "F64", 8}, {DType::f32, "F32", 4}, {DType::f16, "F16", 2}, {DType::bf16, "BF16", 2}, {DType::i64, "I64", 8},
+                                                   {DType::i32, "I32", 4}, {DType::i16, "I16", 2}, {DType::i8, "I8", 1}, {DType::u8, "U8", 1}, {DType::boolean, "BOOL", 1}}};
+inline const DTypeInfo& info(DType t) { return dtypes[static_cast<std::size_t>(t)]; }
+
+template <class T>
+constexpr DType dtype_of() {
+  if constexpr (std::is_same_v<T, double>) return DType::f64;
+  else if constexpr (std::is_same_v<T, float>) return DType::f32;
+  else if constexpr (std::is_same_v<T, bfloat16>) return DType::bf16;
+  else if constexpr (std::is_same_v<T, std::int64_t>) return DType::i64;
+  else if constexpr (std::is_same_v<T, std::int32_t>) return DType::i32;
+  else return DType::u8;
+}
+
+/// One tensor of a file: a view of its bytes, valid while the file lives.
+struct StoredTensor {
+  DType type = DType::f32;
+  std::vector<Index> shape;
+  std::span<const std::byte> bytes;
+
+  Index size() const { return static_cast<Index>(bytes.size() / info(type).bytes); }
+  /// Element i converted to double.
+  double at(Index i) const {
+    const std::byte* p = bytes.data() + static_cast<std::size_t>(i) * info(type).bytes;
+    switch (type) {
+      case DType::f64: return load<double>(p);
+      case DType::f32: return static_cast<double>(load<float>(p));
+      case DType::bf16: return static_cast<double>(std::bit_cast<float>(static_cast<std::uint32_t>(load<std::uint16_t>(p)) << 16));
+      case DType::f16: return half(load<std::uint16_t>(p));
+      case DType::i64: return static_cast<double>(load<std::int64_t>(p));
+      case DType::i32: return load<std::int32_t>(p);
+      case DType::i16: return load<std::int16_t>(p);
+      case DType::i8: return load<std::int8_t>(p);
+      default: return load<std::uint8_t>(p);
+    }
+  }
+
+ private:
+  template <class T>
+  static T load(const std::byte* p) {
+    T v;
+    std::memcpy(&v, p, sizeof v);
+    return v;
+  }
+  static double half(std::uint16_t h) {
+    const double sign = h & 0x8000 ? -1 : 1;
+    const int exponent = h >> 10 & 31, mantissa = h & 1023;
+    if (exponent == 31) return mantissa ? std::nan("") : sign * HUGE_VAL;
+    return sign * (exponent ? std::ldexp(1024 + mantissa, exponent - 25) : std::ldexp(mantissa, -24));
+  }
+};
+
+class Safetensors {
+ public:
+  static Safetensors read(const std::filesystem::path& path) { return Safetensors(read_file(path), path.string()); }
+  /// Parses a file image; `source` is named in errors.
+  Safetensors(std::vector<std::byte> bytes, std::string source) : bytes_(std::move(bytes)), source_(std::move(source)) {
+    if (bytes_.size() < 8) bad("the file ends inside the 8-byte header length (offset 0)");
+    std::uint64_t n;
+    std::memcpy(&n, bytes_.data(), 8);
+    if (n > (std::uint64_t{100} << 20)) bad("a header of " + std::to_string(n) + " bytes (limit 100 MiB)");
+    if (n > bytes_.size() - 8) bad("a header of " + std::to_string(n) + " bytes, but only " + std::to_string(bytes_.size() - 8) + " follow: the file is cut short");
+    const std::string_view text(reinterpret_cast<const char*>(bytes_.data()) + 8, static_cast<std::size_t>(n));
+    if (text.empty() || text[0] != '{') bad("the header does not start with '{' (offset 8)");
+    const Json header = parse_json(text, source_ + " (header)");
+    const std::span<const std::byte> data(bytes_.data() + 8 + n, bytes_.size() - 8 - static_cast<std::size_t>(n));
+    std::vector<std::array<std::uint64_t, 2>> ranges;
+    for (const auto& [name, entry] : header.items()) {
+      if (name == "__metadata__") {
+        if (!entry.is_object()) bad("__metadata__ is not an object");
+        for (const auto& [k, v] : entry.items()) {
+          if (!v.is_string()) bad("__metadata__ '" + k + "' is not a string");
+          metadata_[k] = v.get<std::string>();
+        }
+        continue;
+      }
+      add(name, entry, data, ranges);
+    }
+    std::sort(ranges.begin(), ranges.end());
+    std::uint64_t end = 0;
+    for (const auto& [a, b] : ranges) {
+      if (a != end) bad(std::string(a < end ? "tensors overlap" : "a hole between tensors") + " at data offset " + std::to_string(a));
+      end = b;
+    }
+    if (end != data.size()) bad("tensors cover " + std::to_string(end) + " of " + std::to_string(data.size()) + " data bytes");
+  }
+
+  const std::map<std::string, StoredTensor>& tensors() const { return tensors_; }
+  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  const std::string& source() const { return source_; }
+  const StoredTensor* find(const std::string& name) const {
+    const auto it = tensors_.find(name);
+    return it == tensors_.end() ? nullptr : &it->second;
+  }
+  const StoredTensor& at(const std::string& name) const {
+    if (const auto* t = find(name)) return *t;
+    bad("no tensor named '" + name + "'");
+  }
+
+ private:
+  [[noreturn]] void bad(const std::string& why) const { fail("io", "safetensors", source_ + ": " + why); }
+
+  void add(const std::string& name, const Json& e, std::span<const std::byte> data, std::vector<std::array<std::uint64_t, 2>>& ranges) {
+    if (!e.is_object() || !e.contains("dtype") || !e.contains("shape") || !e.contains("data_offsets") || !e.at("dtype").is_string() || !e.at("shape").is_array() ||
+        !e.at("data_offsets").is_array() || e.at("data_offsets").size() != 2)
+      bad("tensor '" + name + "' needs dtype, shape and two data_offsets");
+    StoredTensor t;
+    const std::string type = e.at("dtype").get<std::string>();
+    const auto known = std::find_if(dtypes.begin(), dtypes.end(), [&](const DTypeInfo& d) { return d.name == type; });
+    if (known == dtypes.end()) bad("tensor '" + name + "' has unknown dtype '" + type + "'");
+    t.type = known->type;
+    const auto natural = [&](const Json& v, const char* what) {
+      if (!v.is_number_unsigned()) bad("tensor '" + name + "': " + what + " " + v.dump().substr(0, 40) + " is not a natural number");
+      return v.get<std::uint64_t>();
+    };
+    std::uint64_t size = known->bytes;
+    bool empty = false;
+    for (const Json& v : e.at("shape")) {
+      const std::uint64_t n = natural(v, "extent");
+      if (n > (std::uint64_t{1} << 48)) bad("tensor '" + name + "': extent " + std::to_string(n) + " is too large");
+      empty |= n == 0;
+      if (n != 0 && __builtin_mul_overflow(size, n, &size)) bad("tensor '" + name + "': the product of its extents overflows");
+      t.shape.push_back(static_cast<Index>(n));
+    }
+    if (t.shape.size() > 16) bad("tensor '" + name + "' has more than 16 dimensions");
+    if (empty) size = 0;
+    const std::uint64_t a = natural(e.at("data_offsets")[0], "offset"), b = natural(e.at("data_offsets")[1], "offset");
+    if (a > b || b > data.size()) bad("tensor '" + name + "': offsets [" + std::to_string(a) + ", " + std::to_string(b) + ") outside " + std::to_string(data.size()) + " data bytes: the file is cut short or damaged");
+    if (b - a != size) bad("tensor '" + name + "': " + std::to_string(b - a) + " bytes, but its shape needs " + std::to_string(size));
+    t.bytes = data.subspan(static_cast<std::size_t>(a), static_cast<std::size_t>(b - a));
+    if (b > a) ranges.push_back({a, b});
+    tensors_[name] = std::move(t);
+  }
+
+  std::vector<std::byte> bytes_;
+  std::string source_;
+  std::map<std::string, StoredTensor> tensors_;
+  std::map<std::string, std::string> metadata_;
+};
+
+/// Collects tensors and writes them as one file: by falling element size, then name, so that each is aligned.
+class SafetensorsWriter {
+ public:
+  template <class T, class B>
+  void add(const std::string& name, const Tensor<T, B>& t) {
+    Entry e{name, dtype_of<T>(), {}, std::vector<std::byte>(static_cast<std::size_t>(t.size()) * sizeof(T))};
+    for (int i = 0; i < t.shape().rank(); ++i) e.shape.push_back(t.shape()[i]);
+    if (!e.bytes.empty()) t.copy_to_host(reinterpret_cast<T*>(e.bytes.data()));
+    entries_.push_back(std::move(e));
+  }
+  void metadata(const std::string& key, const std::string& value) { metadata_[key] = value; }
+
+  void write(const std::filesystem::path& path) {
+    std::sort(entries_.begin(), entries_.end(), [](const Entry& a, const Entry& b) {
+      return std::pair(-static_cast<int>(info(a.type).bytes), a.name) < std::pair(-static_cast<int>(info(b.type).bytes), b.name);
+    });
+    Json header = Json::object();
+    if (!metadata_.empty()) header["__metadata__"] = metadata_;
+    std::uint64_t offset = 0;
+    for (const Entry& e : entries_) {
+      header[e.name] = {{"dtype", info(e.type).name}, {"shape", e.shape}, {"data_offsets", {offset, offset + e.bytes.size()}}};
+      offset += e.bytes.size();
+    }
+    std::string text = header.dump();
+    text.resize((text.size() + 7) / 8 * 8, ' ');
+    const std::uint64_t n = text.size();
+    Writer w(path);
+    w.write(&n, 8);
+    w.write(text.data(), text.size());
+    for (const Entry& e : entries_) w.write(e.bytes.data(), e.bytes.size());
+    w.close();
+  }
+
+ private:
+  struct Entry {
+    std::string name;
+    DType type;
+    std::vector<Index> shape;
+    std::vector<std::byte> bytes;
+  };
+  std::vector<Entry> entries_;
+  std::map<std::string, std::string> metadata_;
+};
+
+}  // namespace hybridmed::io

@@ -1,0 +1,119 @@
+#pragma once
+// The Aggregated Module `fpn_sum` (method 2.2): per level a 1x1 lateral, resampled to G x G, plus a level embedding; summed;
+// LayerNorm; a two-layer perceptron. Also the captioning memory and the projections into the joint space.
+#include <algorithm>
+
+#include "hybridmed/model/image_encoder.hpp"
+#include "hybridmed/model/mean_pool.hpp"
+#include "hybridmed/nn/layers.hpp"
+
+namespace hybridmed::model {
+
+/// Resampling of a square map to G x G: adaptive average where it is larger, bilinear (half-pixel) where smaller.
+template <class T, class B>
+RowMixing<T, B> resample_to_grid(Index side, Index grid) {
+  // one axis: (grid, side)
+  std::vector<double> axis(static_cast<std::size_t>(grid * side), 0.0);
+  const auto at = [&](Index o, Index i) -> double& { return axis[static_cast<std::size_t>(o * side + i)]; };
+  for (Index o = 0; o < grid; ++o) {
+    if (side > grid) {
+      const Index begin = o * side / grid, end = ((o + 1) * side + grid - 1) / grid;
+      for (Index i = begin; i < end; ++i) at(o, i) = 1.0 / static_cast<double>(end - begin);
+    } else {
+      const double x = std::max(0.0, (static_cast<double>(o) + 0.5) * static_cast<double>(side) / static_cast<double>(grid) - 0.5);
+      const Index i = std::min(static_cast<Index>(x), side - 1), next = std::min(i + 1, side - 1);
+      at(o, i) += 1 - (x - static_cast<double>(i));
+      at(o, next) += x - static_cast<double>(i);
+    }
+  }
+  std::vector<double> dense(static_cast<std::size_t>(grid * grid * side * side));
+  for (Index y = 0; y < grid; ++y)
+    for (Index x = 0; x < grid; ++x)
+      for (Index i = 0; i < side; ++i)
+        for (Index j = 0; j < side; ++j) dense[static_cast<std::size_t>(((y * grid + x) * side + i) * side + j)] = at(y, i) * at(x, j);
+  return RowMixing<T, B>(grid * grid, side * side, dense);
+}
+
+template <class T, class B>
+struct FpnSum {
+  std::vector<nn::Linear<T, B>> lateral;
+  Parameter<T, B> level_embed;  // (4, d_a)
+  nn::LayerNorm<T, B> norm;
+  nn::Linear<T, B> fc1, fc2;
+  std::vector<RowMixing<T, B>> resample;
+  std::vector<Index> sides;
+  Index grid = 0;
+
+  FpnSum() = default;
+  explicit FpnSum(const Config& c) : level_embed({4, c.d_a}), norm(c.d_a, c.ln_eps), fc1(c.d_a, c.d_a), fc2(c.d_a, c.d_e), grid(c.grid), sum_levels_(1, 4, {1, 1, 1, 1}) {
+    for (int l = 0; l < 4; ++l) {
+      lateral.emplace_back(c.level_width(l), c.d_a);
+      sides.push_back(c.level_side(l));
+      resample.push_back(resample_to_grid<T, B>(c.level_side(l), grid));
+    }
+  }
+  template <class F>
+  void visit(F&& f) {
+    f("lateral", lateral), f("level_embed", level_embed), f("norm", norm), f("fc1", fc1), f("fc2", fc2);
+  }
+  /// levels -> (B * G * G, d_e). Lateral and resampling commute, so the cheaper order is used.
+  template <Value V>
+  V operator()(const std::array<V, 4>& levels) const {
+    V total;
+    for (std::size_t l = 0; l < 4; ++l) {
+      V y = sides[l] > grid ? mix_rows(levels[l], resample[l]) : levels[l];
+      y = lateral[l](y);
+      if (sides[l] < grid) y = mix_rows(y, resample[l]);
+      total = l ? add(total, y) : y;
+    }
+    const V embed = mix_rows(use<V>(level_embed), sum_levels_);  // (1, d_a)
+    return fc2(fc1(norm(add_row_vector(total, embed))), Activation::gelu);
+  }
+
+ private:
+  RowMixing<T, B> sum_levels_;
+};
+
+/// Linear(F^4) plus a learned row per position: (B * M, C_3) -> (B * M, d).
+template <class T, class B>
+struct CaptionMemory {
+  nn::Linear<T, B> proj;
+  Parameter<T, B> pos;  // (M, d)
+
+  CaptionMemory() = default;
+  explicit CaptionMemory(const Config& c) : proj(c.level_width(3), c.d), pos({c.level_side(3) * c.level_side(3), c.d}) {}
+  template <class F>
+  void visit(F&& f) {
+    f("proj", proj), f("pos", pos);
+  }
+  template <Value V>
+  V operator()(const V& level) const {
+    const Index rows = value(level).rows(), places = pos.value.rows();
+    if (rows != prepared_) {
+      std::vector<std::int32_t> index;
+      for (Index r = 0; r < rows; ++r) index.push_back(static_cast<std::int32_t>(r % places));
+      index_ = IndexTensor<B>::from_host(index, {rows});
+      prepared_ = rows;
+    }
+    return add(proj(level), gather_rows(use<V>(pos), index_));
+  }
+
+ private:
+  mutable Index prepared_ = -1;
+  mutable IndexTensor<B> index_;
+};
+
+/// Linear maps without bias into the joint space of width d_e.
+template <class T, class B>
+struct Projections {
+  nn::Linear<T, B> image_global, text_global, text_local;
+
+  Projections() = default;
+  explicit Projections(const Config& c) : image_global(c.level_width(3), c.d_e, false), text_global(c.d, c.d_e, false), text_local(c.d, c.d_e, false) {}
+  template <class F>
+  void visit(F&& f) {
+    f("image_global", image_global), f("text_global", text_global), f("text_local", text_local);
+  }
+};
+
+}  // namespace hybridmed::model

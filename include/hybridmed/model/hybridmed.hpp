@@ -1,0 +1,160 @@
+#pragma once
+// HybridMED (arXiv 2410.00448): the model, its frozen teacher, and its objective.
+#include "hybridmed/model/aggregator.hpp"
+#include "hybridmed/model/decoder.hpp"
+#include "hybridmed/model/resnet.hpp"
+#include "hybridmed/model/swin.hpp"
+#include "hybridmed/model/text_encoder.hpp"
+#include "hybridmed/model/vit.hpp"
+#include "hybridmed/objective/alignment/info_nce.hpp"
+#include "hybridmed/objective/alignment/local.hpp"
+#include "hybridmed/objective/distillation/logits.hpp"
+#include "hybridmed/objective/generation/impression.hpp"
+
+namespace hybridmed::model {
+
+/// One batch in backend memory.
+template <class T, class B>
+struct Batch {
+  Tensor<T, B> image;  // (B, 3, S, S); undefined where no objective looks at images
+  TextPlan<B> text;
+};
+
+/// Frozen copy of what the summarization branch uses, taken at the stage boundary; its forward pass has no tape.
+template <class T, class B>
+struct Teacher {
+  TextEncoder<T, B> text;
+  Decoder<T, B> decoder;
+
+  explicit Teacher(const Config& c) : text(c), decoder(c, {true, false}) {}
+  template <class F>
+  void visit(F&& f) {
+    f("text", text), f("decoder", decoder);
+  }
+  /// Logits at the targets of R_sum, (targets, V).
+  Tensor<T, B> operator()(const TextPlan<B>& plan) const {
+    const Tensor<T, B> encoded = text.template operator()<Tensor<T, B>>(plan);
+    return decoder.fc_sum(decoder(encoded, plan, Branches{true, false}, slice_rows(encoded, 0, plan.findings_rows), Tensor<T, B>()).sum);
+  }
+};
+
+template <class T, class B, class ImageEncoder>
+struct HybridMed {
+  using Image = ImageEncoder;
+  Config config;
+  Parameter<T, B> log_scale;
+  ImageEncoder image;
+  FpnSum<T, B> aggregator;
+  CaptionMemory<T, B> memory;
+  TextEncoder<T, B> text;
+  Decoder<T, B> decoder;
+  Projections<T, B> proj;
+
+  HybridMed(const Config& c, ImageEncoder encoder)
+      : config(c), log_scale(Shape{}), image(std::move(encoder)), aggregator(c), memory(c), text(c), decoder(c), proj(c) {}
+  template <class F>
+  void visit(F&& f) {
+    f("log_scale", log_scale), f("image", image), f("aggregator", aggregator), f("memory", memory), f("text", text), f("decoder", decoder), f("proj", proj);
+  }
+
+  TextPlan<B> plan(const SectionView& findings, const SectionView& impression, std::span<const std::int32_t> keys,
+                   typename TextPlan<B>::Cls cls = TextPlan<B>::Cls::impression) const {
+    return TextPlan<B>(findings, impression, keys, memory.pos.value.rows(), config.positions(), config.vocab, cls);
+  }
+
+  /// Computes what the bits of `needs` ask for, and nothing else. `teacher` may be null when teacher logits are not needed.
+  template <unsigned needs, Value V>
+  objective::Representations<V> represent(const Batch<T, B>& batch, const Teacher<T, B>* teacher, const nn::Mode& mode) const {
+    using namespace objective;
+    constexpr bool needs_image = needs & (image_global | image_tokens | captioning_logits);
+    constexpr bool needs_text = needs & (text_global | findings_tokens | summarization_logits | captioning_logits);
+    const TextPlan<B>& p = batch.text;
+    Representations<V> r;
+    if constexpr (needs & teacher_logits) {
+      if (!teacher) fail("model", "HybridMed", "an objective needs teacher logits, but there is no teacher");
+      r.teacher = (*teacher)(p);
+    }
+    ImageFeatures<V> features;
+    if constexpr (needs_image) {
+      if (!batch.image.defined()) fail("model", "HybridMed", "an objective needs images, but the batch has none");
+      features = image.template operator()<V>(batch.image, mode, needs & image_tokens ? Levels::all : Levels::last);
+    }
+    V encoded;
+    if constexpr (needs_text) encoded = text.template operator()<V>(p);
+    if constexpr (needs & image_global) r.image = proj.image_global(p.present.size() == p.batch ? features.global : gather_rows(features.global, p.present));
+    if constexpr (needs & text_global) r.text = proj.text_global(text.norm(gather_rows(encoded, p.present_cls)));
+    if constexpr ((needs & image_global) && (needs & text_global)) r.log_scale = use<V>(log_scale), r.keys = p.keys;
+    if constexpr (needs & image_tokens) {
+      const V regions = aggregator(features.levels);
+      r.region_images = static_cast<Index>(p.word_samples.size());
+      r.regions = r.region_images == p.batch ? regions : gather_rows(regions, region_rows(p));
+    }
+    if constexpr (needs & findings_tokens) r.words = proj.text_local(gather_rows(encoded, p.word_rows)), r.word_offsets = p.word_offsets;
+    if constexpr (needs & (summarization_logits | captioning_logits)) {
+      constexpr Branches want{(needs & summarization_logits) != 0, (needs & captioning_logits) != 0};
+      const V findings = want.sum ? slice_rows(encoded, 0, p.findings_rows) : V();
+      const V picture = want.cap ? memory(features.levels[3]) : V();
+      const DecoderStates<V> h = decoder(encoded, p, want, findings, picture);
+      if constexpr (want.sum) r.logits_sum = decoder.fc_sum(h.sum), r.target_sum = p.sum.target;
+      if constexpr (want.cap) r.logits_cap = decoder.fc_cap(h.cap), r.target_cap = p.cap.target, r.sum_in_cap = p.sum_in_cap, r.same_rows = p.same_rows;
+    }
+    return r;
+  }
+
+  /// Copies the summarization side into a new teacher (`snapshot`, method 4.5).
+  Teacher<T, B> snapshot() {
+    Teacher<T, B> t(config);
+    std::vector<std::pair<std::string, Tensor<T, B>>> mine;
+    nn::for_each_parameter(*this, [&](const std::string& name, auto& p) { mine.emplace_back(name, p.value); });
+    nn::for_each_parameter(t, [&](const std::string& name, auto& p) {
+      p.trainable = false;
+      for (const auto& [n, v] : mine)
+        if (n == name) p.value = v.clone();
+    });
+    return t;
+  }
+
+  /// True for the parameters that stage 1 trains: E_T, SA, LN1, LN3, FFN, LNout, CA^sum and FC^sum.
+  static bool in_stage1(std::string_view name) {
+    return name.starts_with("text.") || (name.starts_with("decoder.") && name.find(".cap.") == name.npos && !name.starts_with("decoder.fc_cap"));
+  }
+
+ private:
+  IndexTensor<B> region_rows(const TextPlan<B>& p) const {
+    const Index n = aggregator.grid * aggregator.grid;
+    ArenaVector<std::int32_t> rows;
+    for (std::int32_t b : p.word_samples)
+      for (Index i = 0; i < n; ++i) rows.push_back(static_cast<std::int32_t>(b * n + i));
+    return TextPlan<B>::index(rows);
+  }
+};
+
+/// The encoder that the configuration names.
+template <class T, class B>
+using AnyEncoder = AnyImageEncoder<Vit<T, B>, Swin<T, B>, ResNet<T, B>>;
+
+template <class T, class B>
+AnyEncoder<T, B> make_encoder(const Config& c) {
+  c.validate();
+  if (c.encoder == "vit") return {Vit<T, B>(c)};
+  if (c.encoder == "swin") return {Swin<T, B>(c)};
+  return {ResNet<T, B>(c)};
+}
+
+/// The model with the encoder chosen at run time, all weights zero: initialise or load them.
+template <class T, class B>
+HybridMed<T, B, AnyEncoder<T, B>> make_hybridmed(const Config& c) {
+  return {c, make_encoder<T, B>(c)};
+}
+
+/// Stage 1: summarization alone.
+inline auto stage1_objective(const Config& c) { return c.lambda_sum * objective::Summarization{c.label_smoothing_gen}; }
+
+/// Stage 2: all five terms (method 1.1, item 5).
+inline auto stage2_objective(const Config& c) {
+  using namespace objective;
+  return c.lambda_cg * InfoNce{c.label_smoothing_cg, c.dedup_targets} + c.lambda_cl * LocalAlignment{{c.gamma1, c.gamma2, c.aggregation()}, c.gamma3} +
+         c.lambda_sum * Summarization{c.label_smoothing_gen} + c.lambda_cap * Captioning{c.label_smoothing_gen} + c.lambda_dis * LogitDistillation{c.tau_d};
+}
+
+}  // namespace hybridmed::model

@@ -1,0 +1,37 @@
+#pragma once
+// What an image encoder is: a module that turns images into four feature maps and one global vector.
+#include <array>
+#include <variant>
+
+#include "hybridmed/model/config.hpp"
+#include "hybridmed/nn/module.hpp"
+
+namespace hybridmed::model {
+
+/// Feature maps as channels-last rows: levels[l] (B * side_l * side_l, width_l); global (B, width_3).
+/// Levels that were not asked for are undefined.
+template <Value V>
+struct ImageFeatures {
+  std::array<V, 4> levels;
+  V global;
+};
+
+/// Which levels a forward pass must return; the last is always computed.
+enum class Levels { last, all };
+
+/// An encoder chosen at run time among several, itself an image encoder.
+template <class... Encoders>
+struct AnyImageEncoder {
+  std::variant<Encoders...> encoder;
+
+  template <class F>
+  void visit(F&& f) {
+    std::visit([&](auto& e) { e.visit(f); }, encoder);
+  }
+  template <Value V>
+  ImageFeatures<V> operator()(const tensor_of<V>& image, const nn::Mode& mode, Levels levels) const {
+    return std::visit([&](const auto& e) { return e.template operator()<V>(image, mode, levels); }, encoder);
+  }
+};
+
+}  // namespace hybridmed::model

@@ -1,0 +1,143 @@
+#pragma once
+// Attention layers over packed rows.
+#include "hybridmed/autograd/attention.hpp"
+#include "hybridmed/autograd/rows.hpp"
+#include "hybridmed/nn/layers.hpp"
+
+namespace hybridmed::nn {
+
+/// Multi-head self-attention. qkv rows: all q, all k, all v, head-major within each.
+template <class T, class B>
+struct SelfAttention {
+  Index heads = 1;
+  Linear<T, B> qkv, proj;
+
+  SelfAttention() = default;
+  SelfAttention(Index width, Index heads_) : heads(heads_), qkv(width, 3 * width), proj(width, width) {}
+  template <class F>
+  void visit(F&& f) {
+    f("qkv", qkv), f("proj", proj);
+  }
+  /// x (rows, width), packed by `segments` -> (rows, width)
+  template <Value V>
+  V operator()(const V& x, const Segments<B>& segments, bool causal) const {
+    return proj(self_attention(qkv(x), segments, AttentionOptions<V>{heads, causal, nullptr, {}}));
+  }
+};
+
+/// Multi-head attention to a memory, with the norms of both sides: queries through ln2, memory through lnkv.
+template <class T, class B>
+struct CrossAttention {
+  Index heads = 1;
+  LayerNorm<T, B> ln2, lnkv;
+  Linear<T, B> q, kv, proj;
+
+  CrossAttention() = default;
+  CrossAttention(Index width, Index heads_, double eps)
+      : heads(heads_), ln2(width, eps), lnkv(width, eps), q(width, width), kv(width, 2 * width), proj(width, width) {}
+  template <class F>
+  void visit(F&& f) {
+    f("ln2", ln2), f("lnkv", lnkv), f("q", q), f("kv", kv), f("proj", proj);
+  }
+  /// Keys and values of a memory: (rows, width) -> (rows, 2 width).
+  template <Value V>
+  V keys_values(const V& memory) const {
+    return kv(lnkv(memory));
+  }
+  /// x (rows, width) attends to the given keys and values -> (rows, width)
+  template <Value V>
+  V operator()(const V& x, const Segments<B>& x_segments, const V& keys, const Segments<B>& key_segments) const {
+    return proj(cross_attention(q(ln2(x)), keys, x_segments, key_segments, heads));
+  }
+};
+
+/// Windowed self-attention with relative position bias and, where shifted, a mask between regions that the cyclic shift
+/// made neighbours (Liu et al., Swin, ICCV 2021). Rows come and go in map order.
+template <class T, class B>
+struct WindowAttention {
+  Index heads = 1, window = 7, shift = 0, side = 0;
+  Linear<T, B> qkv, proj;
+  Parameter<T, B> rel_bias;  // ((2 window - 1)^2, heads)
+
+  WindowAttention() = default;
+  WindowAttention(Index width, Index heads_, Index window_, Index shift_, Index side_)
+      : heads(heads_), window(window_), shift(shift_), side(side_), qkv(width, 3 * width), proj(width, width), rel_bias({(2 * window_ - 1) * (2 * window_ - 1), heads_}) {
+    if (side % window != 0)
+      fail("nn", "WindowAttention", "expected a map of whole windows, got side " + std::to_string(side) + " and window " + std::to_string(window));
+    const Index area = window * window, n = side / window, windows = n * n;
+    std::vector<std::int32_t> index;
+    for (Index i = 0; i < area; ++i)
+      for (Index j = 0; j < area; ++j)
+        index.push_back(static_cast<std::int32_t>((i / window - j / window + window - 1) * (2 * window - 1) + i % window - j % window + window - 1));
+    relative_ = IndexTensor<B>::from_host(index, {area * area});
+    if (shift > 0) {
+      const auto region = [&](Index y) { return y < side - window ? 0 : y < side - shift ? 1 : 2; };
+      std::vector<T> mask;
+      for (Index w = 0; w < windows; ++w)
+        for (Index i = 0; i < area; ++i)
+          for (Index j = 0; j < area; ++j) {
+            const auto id = [&](Index k) { return 3 * region(w / n * window + k / window) + region(w % n * window + k % window); };
+            mask.push_back(id(i) == id(j) ? T(0) : T(-100));
+          }
+      mask_ = Tensor<T, B>::from_host(mask, {windows, area, area});
+    }
+  }
+  template <class F>
+  void visit(F&& f) {
+    f("qkv", qkv), f("proj", proj), f("rel_bias", rel_bias);
+  }
+  /// x (batch * side * side, width) -> the same shape
+  template <Value V>
+  V operator()(const V& x, Index batch) const {
+    const Index area = window * window;
+    prepare(batch);
+    const V table = gather_rows(use<V>(rel_bias), relative_);                      // (area * area, heads)
+    const V bias = reshape(transpose_rows(table), {heads * area, area});
+    AttentionOptions<V> options{heads, false, &bias, mask_};
+    const V y = proj(self_attention(qkv(gather_rows(x, to_windows_)), segments_, options));
+    return gather_rows(y, from_windows_);
+  }
+
+ private:
+  template <Value V>
+  static V transpose_rows(const V& x) {
+    const Index rows = value(x).rows(), cols = value(x).cols();
+    tensor_of<V> y({cols, rows});
+    B::transpose(1, rows, cols, value(x).data(), y.data());
+    if constexpr (is_recorded<V>)
+      if (recording(x))
+        return recorded(std::move(y), [s = x.slot, rows, cols](tensor_of<V> dy) {
+          tensor_of<V> dx({rows, cols});
+          B::transpose(1, cols, rows, dy.data(), dx.data());
+          s->add(std::move(dx));
+        });
+    return y;
+  }
+  /// Row permutations and segments depend on the batch alone: made once per batch size.
+  void prepare(Index batch) const {
+    if (batch == prepared_) return;
+    const Index area = window * window, n = side / window, count = batch * n * n;
+    std::vector<std::int32_t> to(static_cast<std::size_t>(count * area)), from(to.size()), ranges;
+    for (Index s = 0; s < count; ++s) {
+      ranges.push_back(static_cast<std::int32_t>(s * area)), ranges.push_back(static_cast<std::int32_t>((s + 1) * area));
+      for (Index k = 0; k < area; ++k) {
+        const Index w = s % (n * n), y = (w / n * window + k / window + shift) % side, c = (w % n * window + k % window + shift) % side;
+        const Index row = (s / (n * n) * side + y) * side + c;
+        to[static_cast<std::size_t>(s * area + k)] = static_cast<std::int32_t>(row);
+        from[static_cast<std::size_t>(row)] = static_cast<std::int32_t>(s * area + k);
+      }
+    }
+    to_windows_ = IndexTensor<B>::from_host(to, {count * area});
+    from_windows_ = IndexTensor<B>::from_host(from, {count * area});
+    segments_ = Segments<B>(ranges, count * area);
+    prepared_ = batch;
+  }
+
+  IndexTensor<B> relative_;
+  Tensor<T, B> mask_;
+  mutable Index prepared_ = -1;
+  mutable IndexTensor<B> to_windows_, from_windows_;
+  mutable Segments<B> segments_;
+};
+
+}  // namespace hybridmed::nn

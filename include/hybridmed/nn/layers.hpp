@@ -1,0 +1,130 @@
+#pragma once
+// The basic layers: Linear, LayerNorm, Dropout, BatchNorm, Convolution.
+#include <optional>
+
+#include "hybridmed/autograd/convolution.hpp"
+#include "hybridmed/autograd/linear.hpp"
+#include "hybridmed/autograd/norm.hpp"
+#include "hybridmed/nn/module.hpp"
+
+namespace hybridmed::nn {
+
+/// y = act(x) W^T + b; W (out, in). `act` is applied to the input, where a fused kernel can rebuild it for free.
+template <class T, class B>
+struct Linear {
+  Parameter<T, B> weight, bias;
+  bool has_bias = true;
+
+  Linear() = default;
+  Linear(Index in, Index out, bool with_bias = true) : weight({out, in}), has_bias(with_bias) {
+    if (has_bias) bias = Parameter<T, B>({out});
+  }
+  template <class F>
+  void visit(F&& f) {
+    f("weight", weight);
+    if (has_bias) f("bias", bias);
+  }
+  template <Value V>
+  V operator()(const V& x, Activation input = Activation::identity) const {
+    if (!has_bias) return linear(x, use<V>(weight), nullptr, input);
+    const V b = use<V>(bias);
+    return linear(x, use<V>(weight), &b, input);
+  }
+};
+
+/// LayerNorm over the last axis.
+template <class T, class B>
+struct LayerNorm {
+  Parameter<T, B> weight, bias;
+  double eps = 1e-5;
+
+  LayerNorm() = default;
+  explicit LayerNorm(Index width, double eps_ = 1e-5) : weight({width}), bias({width}), eps(eps_) {}
+  template <class F>
+  void visit(F&& f) {
+    f("weight", weight), f("bias", bias);
+  }
+  template <Value V>
+  V operator()(const V& x) const {
+    return layer_norm(x, use<V>(weight), use<V>(bias), eps);
+  }
+};
+
+/// Inverted dropout; the identity in evaluation. Each call in a step needs its own `site`.
+struct Dropout {
+  double probability = 0;
+  template <Value V>
+  V operator()(const V& x, const Mode& mode, std::uint64_t site) const {
+    if (!mode.dropout || probability <= 0) return x;
+    tensor_of<V> mask(value(x).shape());
+    backend_of<V>::dropout_mask(mask.size(), mode.random.fork(site), probability, mask.data());
+    return multiply(x, mask);
+  }
+};
+
+/// BatchNorm over all rows; running averages with momentum 0.1 and unbiased variance.
+template <class T, class B>
+struct BatchNorm {
+  Parameter<T, B> weight, bias;
+  Buffer<T, B> running_mean, running_var;
+  double eps = 1e-5, momentum = 0.1;
+
+  BatchNorm() = default;
+  explicit BatchNorm(Index channels) : weight({channels}), bias({channels}), running_mean({channels}, T(0)), running_var({channels}, T(1)) {}
+  template <class F>
+  void visit(F&& f) {
+    f("weight", weight), f("bias", bias), f("running_mean", running_mean), f("running_var", running_var);
+  }
+  template <Value V>
+  V operator()(const V& x, const Mode& mode) const {
+    const Index rows = value(x).rows(), n = value(x).cols();
+    const bool batch = mode.statistics != Mode::Statistics::running;
+    Tensor<T, B> mean = running_mean.value, rstd({n});
+    if (batch) {
+      Tensor<T, B> var({n});
+      mean = Tensor<T, B>({n});
+      B::column_moments(rows, n, value(x).data(), mean.data(), var.data());
+      if (mode.statistics == Mode::Statistics::batch_and_move) {
+        if (rows < 2) fail("nn", "BatchNorm", "batch statistics of one row", "use a larger batch or image");
+        const double unbiased = static_cast<double>(rows) / static_cast<double>(rows - 1);
+        move(running_mean, mean, momentum);
+        move(running_var, var, momentum, unbiased);
+      }
+      B::reciprocal_sqrt(n, var.data(), static_cast<T>(eps), rstd.data());
+    } else {
+      B::reciprocal_sqrt(n, running_var.value.data(), static_cast<T>(eps), rstd.data());
+    }
+    return batch_norm(x, use<V>(weight), use<V>(bias), mean, rstd, batch);
+  }
+
+ private:
+  static void move(const Buffer<T, B>& running, const Tensor<T, B>& now, double momentum, double factor = 1) {
+    B::scale(now.size(), static_cast<T>(1 - momentum), running.value.data(), running.value.data());
+    B::axpy(now.size(), static_cast<T>(momentum * factor), now.data(), running.value.data());
+  }
+};
+
+/// Convolution without bias on channels-last rows; weight (out, in, k, k), padding k / 2.
+template <class T, class B>
+struct Convolution {
+  Parameter<T, B> weight;
+  Index stride = 1;
+
+  Convolution() = default;
+  Convolution(Index in, Index out, Index kernel, Index stride_ = 1) : weight({out, in, kernel, kernel}), stride(stride_) {}
+  template <class F>
+  void visit(F&& f) {
+    f("weight", weight);
+  }
+  ConvShape shape(Index batch, Index side) const {
+    const Shape& w = weight.value.shape();
+    return {batch, side, side, w[1], w[0], w[2], stride, w[2] / 2};
+  }
+  /// x (batch * side * side, in) -> (batch * out_side * out_side, out)
+  template <Value V>
+  V operator()(const V& x, Index batch, Index side) const {
+    return conv2d(x, use<V>(weight), shape(batch, side));
+  }
+};
+
+}  // namespace hybridmed::nn

@@ -1,0 +1,74 @@
+#pragma once
+// Modules are plain structs with a forward and one `visit(f)` that calls f(name, child) for every parameter, buffer,
+// sub-module and vector of sub-modules; names joined by dots are the reference's parameter names.
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "hybridmed/autograd/variable.hpp"
+#include "hybridmed/core/philox.hpp"
+
+namespace hybridmed::nn {
+
+/// How a forward pass treats what differs between training and evaluation.
+struct Mode {
+  enum class Statistics { running, batch, batch_and_move };  // of BatchNorm
+  Statistics statistics = Statistics::running;
+  bool dropout = false;
+  Philox random{};  // of dropout; fork it per step
+
+  static Mode evaluation() { return {}; }
+  static Mode training(Philox random = Philox{}) { return {Statistics::batch_and_move, true, random}; }
+  /// Batch statistics without moving the running ones.
+  static Mode inspection() { return {Statistics::batch, false, Philox{}}; }
+};
+
+namespace detail {
+inline std::string join(const std::string& prefix, std::string_view name) {
+  if (prefix.empty()) return std::string(name);
+  if (name.empty()) return prefix;
+  return prefix + "." + std::string(name);
+}
+template <class X>
+struct Kind { static constexpr int value = 0; };
+template <class T, class B>
+struct Kind<Parameter<T, B>> { static constexpr int value = 1; };
+template <class T, class B>
+struct Kind<Buffer<T, B>> { static constexpr int value = 2; };
+template <class X>
+struct Kind<std::vector<X>> { static constexpr int value = 3; };
+}  // namespace detail
+
+/// Calls f(full name, Parameter&) and g(full name, Buffer&) for everything below `module`, in declaration order.
+template <class M, class F, class G>
+void for_each_state(M& module, F&& f, G&& g, const std::string& prefix = {}) {
+  module.visit([&](std::string_view name, auto& child) {
+    const std::string full = detail::join(prefix, name);
+    constexpr int kind = detail::Kind<std::remove_cvref_t<decltype(child)>>::value;
+    if constexpr (kind == 1) {
+      f(full, child);
+    } else if constexpr (kind == 2) {
+      g(full, child);
+    } else if constexpr (kind == 3) {
+      for (std::size_t i = 0; i < child.size(); ++i) for_each_state(child[i], f, g, full + "." + std::to_string(i));
+    } else {
+      for_each_state(child, f, g, full);
+    }
+  });
+}
+
+/// Calls f(full name, Parameter&) for every parameter below `module`.
+template <class M, class F>
+void for_each_parameter(M& module, F&& f) {
+  for_each_state(module, f, [](const std::string&, auto&) {});
+}
+
+/// Number of scalar parameters.
+template <class M>
+Index count_parameters(M& module) {
+  Index n = 0;
+  for_each_parameter(module, [&](const std::string&, auto& p) { n += p.value.size(); });
+  return n;
+}
+
+}  // namespace hybridmed::nn

@@ -1,0 +1,70 @@
+#pragma once
+// Transformer blocks. What differs between architectures is a policy: the attention, the feed-forward part, the norm, and
+// where the norm sits.
+#include "hybridmed/nn/attention.hpp"
+
+namespace hybridmed::nn {
+
+/// fc2(act(fc1(x))); the activation is rebuilt in the backward pass instead of being stored.
+template <class T, class B, Activation act = Activation::gelu>
+struct FeedForward {
+  Linear<T, B> fc1, fc2;
+
+  FeedForward() = default;
+  FeedForward(Index width, Index hidden) : fc1(width, hidden), fc2(hidden, width) {}
+  template <class F>
+  void visit(F&& f) {
+    f("fc1", fc1), f("fc2", fc2);
+  }
+  template <Value V>
+  V operator()(const V& x) const {
+    return fc2(fc1(x), act);
+  }
+};
+
+/// Where the norm of a residual branch sits.
+struct PreNorm {
+  /// x + f(norm(x))
+  template <class V, class Norm, class F>
+  static V residual(const V& x, const Norm& norm, F&& f) {
+    return add(x, f(norm(x)));
+  }
+};
+struct PostNorm {
+  /// norm(x + f(x))
+  template <class V, class Norm, class F>
+  static V residual(const V& x, const Norm& norm, F&& f) {
+    return norm(add(x, f(x)));
+  }
+};
+
+/// Attention and feed-forward, each in a residual branch. `Attention` is any module called as attn(x, args...).
+template <class T, class B, class Attention = SelfAttention<T, B>, class Ffn = FeedForward<T, B>, class Norm = LayerNorm<T, B>, class Order = PreNorm>
+struct TransformerBlock {
+  Norm ln1;
+  Attention attn;
+  Norm ln2;
+  Ffn mlp;
+  Dropout dropout;  // on both branches; off by default, as in the reference
+
+  TransformerBlock() = default;
+  TransformerBlock(Index width, Index hidden, double eps, Attention attention) : ln1(width, eps), attn(std::move(attention)), ln2(width, eps), mlp(width, hidden) {}
+  template <class F>
+  void visit(F&& f) {
+    f("ln1", ln1), f("attn", attn), f("ln2", ln2), f("mlp", mlp);
+  }
+  /// x (rows, width) -> the same shape; `args` go to the attention (segments, causal or batch).
+  template <Value V, class... Args>
+  V operator()(const V& x, const Args&... args) const {
+    const V y = Order::residual(x, ln1, [&](const V& h) { return attn(h, args...); });
+    return Order::residual(y, ln2, [&](const V& h) { return mlp(h); });
+  }
+  /// The same with dropout; `site` numbers the block within the model.
+  template <Value V, class... Args>
+  V train(const V& x, const Mode& mode, std::uint64_t site, const Args&... args) const {
+    const V y = Order::residual(x, ln1, [&](const V& h) { return dropout(attn(h, args...), mode, 2 * site); });
+    return Order::residual(y, ln2, [&](const V& h) { return dropout(mlp(h), mode, 2 * site + 1); });
+  }
+};
+
+}  // namespace hybridmed::nn

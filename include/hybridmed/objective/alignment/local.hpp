@@ -1,0 +1,24 @@
+#pragma once
+// L_CL, image tokens <-> findings words (method 4.2a).
+#include "hybridmed/autograd/losses.hpp"
+#include "hybridmed/objective/composition.hpp"
+
+namespace hybridmed::objective {
+
+/// Attention-pooled local contrast (Huang et al., GLoRIA, ICCV 2021): cross-entropy over rows and columns of gamma3 Z.
+struct LocalAlignment {
+  LocalScore score{};
+  double gamma3 = 10;
+  double image_weight = 0.5, text_weight = 0.5;
+
+  static constexpr std::string_view name = "cl";
+  static constexpr unsigned needs = image_tokens | findings_tokens;
+
+  template <Value V>
+  V operator()(const Representations<V>& r) const {
+    const V z = local_scores(r.regions, r.region_images, r.words, r.word_offsets, score);
+    return symmetric_cross_entropy(scale(z, gamma3), IndexTensor<backend_of<V>>(), 0, image_weight, text_weight);
+  }
+};
+
+}  // namespace hybridmed::objective

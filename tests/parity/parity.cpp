@@ -1,0 +1,365 @@
+// Compares the library with a folder written by tests/reference/export_golden.py, by the comparison rule of the reference's
+// README. usage: parity DIR [--backend cpu|reference]
+#include <cstdio>
+#include <cstring>
+#include <functional>
+
+#ifdef HYBRIDMED_PARITY_CPU
+#include "hybridmed/backend/cpu/backend.hpp"
+#endif
+#include "hybridmed/io/config.hpp"
+#include "hybridmed/io/weights.hpp"
+#include "hybridmed/task/generate.hpp"
+#include "hybridmed/train/step.hpp"
+
+using namespace hybridmed;
+
+namespace {
+
+/// One printed line: a group of tensors with its worst error against its bound.
+struct Group {
+  std::string name;
+  double worst = 0;      // largest error / bound
+  double error = 0;      // that error
+  std::string where = "-";
+  int compared = 0, expected = 0;
+  std::vector<std::string> problems = {};
+
+  void note(const std::string& tensor, double e, double bound) {
+    ++compared;
+    if (!(e <= bound)) problems.push_back(tensor + ": error " + std::to_string(e) + " over " + std::to_string(bound));
+    if (!(e / bound <= worst)) worst = e / bound, error = e, where = tensor;
+  }
+  bool print() const {
+    const bool ok = problems.empty() && compared == expected;
+    std::printf("%-28s largest error %.2e (%s)  compared %d of %d expected  %s\n", name.c_str(), error, where.c_str(), compared, expected, ok ? "ok" : "FAILED");
+    for (std::size_t i = 0; i < problems.size() && i < 8; ++i) std::printf("    %s\n", problems[i].c_str());
+    return ok;
+  }
+};
+
+/// A whole tensor of ours in the reference's layout; entries that are not valid are not compared.
+struct Mine {
+  std::vector<double> data;
+  std::vector<char> valid;
+};
+
+double strided_error(const io::StoredTensor& want, const Mine& mine, Index stride, bool is_double, std::string& why) {
+  const Index n = (static_cast<Index>(mine.data.size()) + stride - 1) / stride;
+  if (want.size() != n) {
+    why = "expected " + std::to_string(want.size()) + " entries, got " + std::to_string(n);
+    return INFINITY;
+  }
+  double diff = 0, top = 0, own = 0;
+  for (Index i = 0; i < n; ++i) {
+    const auto k = static_cast<std::size_t>(i * stride);
+    if (!mine.valid.empty() && !mine.valid[k]) continue;
+    const double b = want.at(i), a = mine.data[k], e = std::abs(a - b);
+    diff = std::isnan(e) ? INFINITY : std::max(diff, e), top = std::max(top, std::abs(b)), own = std::max(own, std::abs(a));
+  }
+  if (top < 1e-12) return own <= (is_double ? 1e-9 : 1e-5) ? 0 : INFINITY;
+  return diff / top;
+}
+
+template <class T, class B>
+class Run {
+  using X = Tensor<T, B>;
+  static constexpr bool is_double = std::is_same_v<T, double>;
+
+ public:
+  explicit Run(const std::filesystem::path& dir) : dir_(dir), own_(dir / (is_double ? "f64" : "f32")), batch_(io::Safetensors::read(dir / "batch.safetensors")) {
+    json_ = io::read_json(dir / "config.json");
+    io::from_json(json_, config_, (dir / "config.json").string(), true);
+    config_.validate();
+    bound_ = is_double ? 1e-9 : config_.encoder == "resnet" ? 1e-3 : 2e-4;
+    section("findings", "has_findings", findings_ids_, findings_offsets_);
+    section("impression", "has_impression", impression_ids_, impression_offsets_);
+    const auto& key = batch_.at("impression_key");
+    for (Index i = 0; i < key.size(); ++i) keys_.push_back(static_cast<std::int32_t>(key.at(i)));
+    const auto& img = batch_.at("image");
+    std::vector<T> pixels;
+    for (Index i = 0; i < img.size(); ++i) pixels.push_back(static_cast<T>(img.at(i)));
+    Shape s;
+    for (Index e : img.shape) s.push_back(e);
+    image_ = X::from_host(pixels, s);
+    expected_ = io::read_json(own_ / "losses.json");
+  }
+
+  bool all() {
+    bool ok = true;
+    for (const auto& step : {&Run::outputs, &Run::gradients, &Run::stage1, &Run::stage2}) ok = std::invoke(step, this) && ok;
+    return ok;
+  }
+
+ private:
+  void section(const char* name, const char* flag, std::vector<std::int32_t>& ids, std::vector<std::int32_t>& offsets) {
+    const auto &t = batch_.at(name), &has = batch_.at(flag);
+    const Index rows = t.shape.at(0), length = t.shape.at(1);
+    offsets = {0};
+    for (Index b = 0; b < rows; ++b) {
+      for (Index i = 0; i < length && has.at(b) != 0 && static_cast<Index>(t.at(b * length + i)) != config_.pad; ++i) ids.push_back(static_cast<std::int32_t>(t.at(b * length + i)));
+      offsets.push_back(static_cast<std::int32_t>(ids.size()));
+    }
+  }
+  model::SectionView findings() const { return {findings_ids_, findings_offsets_}; }
+  model::SectionView impression() const { return {impression_ids_, impression_offsets_}; }
+  auto make_model() const {
+    auto m = model::make_hybridmed<T, B>(config_);
+    const auto report = io::load_weights(m, io::Safetensors::read(dir_ / "weights.safetensors"));
+    if (!report.complete()) fail("parity", "weights", std::to_string(report.missing.size()) + " missing, " + std::to_string(report.unexpected.size()) + " unexpected, " + std::to_string(report.mismatched.size()) + " mismatched");
+    return m;
+  }
+  std::string title(const char* what) const { return std::string(is_double ? "double " : "float ") + what; }
+
+  void compare(Group& g, const io::Safetensors& want, const std::string& name, const Mine& mine, double bound, double absolute_tail = 0) {
+    const auto* t = want.find(name);
+    if (!t) return g.problems.push_back(name + ": extra, the reference has no such tensor");
+    const auto meta = [&](const std::string& key) { return want.metadata().count(key) ? want.metadata().at(key) : std::string(); };
+    const Index stride = meta("stride:" + name).empty() ? 1 : std::stoll(meta("stride:" + name));
+    std::string why;
+    Mine seen = mine;
+    if (absolute_tail > 0) {  // the key rows of qkv and kv biases: their true gradient is 0
+      const auto third = seen.data.size() / (name.ends_with("qkv.bias") ? 3 : 2), at = name.ends_with("qkv.bias") ? third : 0;
+      seen.valid.assign(seen.data.size(), 1);
+      for (std::size_t i = at; i < at + third; ++i) {
+        seen.valid[i] = 0;
+        if (i % static_cast<std::size_t>(stride) == 0 && std::abs(seen.data[i] - t->at(static_cast<Index>(i) / stride)) > absolute_tail) g.problems.push_back(name + ": a key bias moved too far");
+      }
+    }
+    double e = strided_error(*t, seen, stride, is_double, why);
+    if (!why.empty()) g.problems.push_back(name + ": " + why);
+    if (mine.valid.empty() && absolute_tail == 0 && !meta("sum:" + name).empty()) {
+      double sum = 0, square = 0;
+      for (double x : mine.data) sum += x, square += x * x;
+      const double l2 = std::stod(meta("l2:" + name)), n = static_cast<double>(mine.data.size());
+      if (l2 > 1e-12) e = std::max({e, std::abs(sum - std::stod(meta("sum:" + name))) / (l2 * std::sqrt(n)), std::abs(std::sqrt(square) - l2) / l2});
+    }
+    g.note(name, e, bound);
+  }
+
+  static Mine whole(const X& t) {
+    Mine m;
+    for (T x : t.to_host()) m.data.push_back(static_cast<double>(x));
+    return m;
+  }
+  /// channels-last rows (B * n, C) -> (B, C, n)
+  static Mine channels_first(const X& t, Index batch) {
+    const auto v = t.to_host();
+    const Index n = t.rows() / batch, c = t.cols();
+    Mine m;
+    m.data.resize(v.size());
+    for (Index b = 0; b < batch; ++b)
+      for (Index i = 0; i < n; ++i)
+        for (Index k = 0; k < c; ++k) m.data[static_cast<std::size_t>((b * c + k) * n + i)] = static_cast<double>(v[static_cast<std::size_t>((b * n + i) * c + k)]);
+    return m;
+  }
+  /// Packed rows spread over (B, length, cols): row r goes to sample / place given by `at(b, t)`, -1 where there is none.
+  Mine spread(const X& t, Index length, const std::function<Index(Index, Index)>& at) const {
+    const auto v = t.to_host();
+    const Index batch = image_.shape()[0], c = t.cols();
+    Mine m;
+    m.data.resize(static_cast<std::size_t>(batch * length * c));
+    m.valid.resize(m.data.size());
+    for (Index b = 0; b < batch; ++b)
+      for (Index i = 0; i < length; ++i)
+        if (const Index r = at(b, i); r >= 0)
+          for (Index k = 0; k < c; ++k) {
+            m.data[static_cast<std::size_t>((b * length + i) * c + k)] = static_cast<double>(v[static_cast<std::size_t>(r * c + k)]);
+            m.valid[static_cast<std::size_t>((b * length + i) * c + k)] = 1;
+          }
+    return m;
+  }
+
+  bool outputs() {
+    auto m = make_model();
+    const auto teacher = m.snapshot();
+    const auto want = io::Safetensors::read(own_ / "outputs.safetensors");
+    Group g{title("activations")};
+    g.expected = static_cast<int>(want.tensors().size());
+    using Plan = model::TextPlan<B>;
+    const Plan p = m.plan(findings(), impression(), keys_, Plan::Cls::both);
+    const Index batch = p.batch, t_f = config_.t_findings, t_i = config_.t_impression;
+    const auto im = m.image.template operator()<X>(image_, nn::Mode::inspection(), model::Levels::all);
+    const X encoded = m.text.template operator()<X>(p);
+    const X memory = m.memory(im.levels[3]);
+    const auto h = m.decoder(encoded, p, {}, slice_rows(encoded, 0, p.findings_rows), memory);
+    const X f_cls = m.text.norm(gather_rows(encoded, p.findings_cls)), i_cls = m.text.norm(gather_rows(encoded, p.impression_cls));
+    std::vector<Index> f_row, i_row, s_row, c_row;  // first packed row of each sample
+    Index row = 0, s = 0, c = 0;
+    for (Index b = 0; b < batch; ++b) f_row.push_back(row), row += findings().length(b) + 1;
+    for (Index b = 0; b < batch; ++b) {
+      i_row.push_back(row), row += impression().length(b) + 1;
+      const Index targets = std::max<Index>(impression().length(b) - 1, 0);
+      s_row.push_back(s), c_row.push_back(c);
+      s += findings().length(b) ? targets : 0, c += targets;
+    }
+    const auto f_at = [&](Index b, Index t) { return t < findings().length(b) ? f_row[static_cast<std::size_t>(b)] + t : -1; };
+    const auto i_at = [&](Index b, Index t) { return t < impression().length(b) ? i_row[static_cast<std::size_t>(b)] + t : -1; };
+    const auto s_at = [&](Index b, Index t) { return findings().length(b) && t + 1 < impression().length(b) ? s_row[static_cast<std::size_t>(b)] + t : -1; };
+    const auto c_at = [&](Index b, Index t) { return t + 1 < impression().length(b) ? c_row[static_cast<std::size_t>(b)] + t : -1; };
+    for (std::size_t l = 0; l < 4; ++l) compare(g, want, "level" + std::to_string(l), channels_first(im.levels[l], batch), bound_);
+    compare(g, want, "global", whole(im.global), bound_);
+    compare(g, want, "aggregated", whole(m.aggregator(im.levels)), bound_);
+    compare(g, want, "caption_memory", whole(memory), bound_);
+    compare(g, want, "findings_tokens", spread(encoded, t_f, f_at), bound_);
+    compare(g, want, "impression_tokens", spread(encoded, t_i, i_at), bound_);
+    compare(g, want, "findings_cls", whole(f_cls), bound_);
+    compare(g, want, "impression_cls", whole(i_cls), bound_);
+    compare(g, want, "image_embed", whole(m.proj.image_global(im.global)), bound_);
+    compare(g, want, "text_embed", whole(m.proj.text_global(i_cls)), bound_);
+    // words are compared where the reference's local_mask is set: tokens that are neither BOS nor EOS
+    compare(g, want, "findings_local", spread(m.proj.text_local(encoded), t_f, [&](Index b, Index t) { return t < findings().length(b) ? f_at(b, t) : -1; }), bound_);
+    compare(g, want, "logits_sum", spread(m.decoder.fc_sum(h.sum), t_i - 1, s_at), bound_);
+    compare(g, want, "logits_cap", spread(m.decoder.fc_cap(h.cap), t_i - 1, c_at), bound_);
+    if (want.find("logits_teacher")) compare(g, want, "logits_teacher", spread(teacher(p), t_i - 1, s_at), bound_);
+    return g.print();
+  }
+
+  model::Batch<T, B> batch(const auto& m, bool with_image = true) const { return {with_image ? image_ : X(), m.plan(findings(), impression(), keys_)}; }
+
+  bool gradients() {
+    auto m = make_model();
+    const auto teacher = m.snapshot();
+    const auto objective = model::stage2_objective(config_);
+    Tape tape;
+    Group losses{title("losses, first step")}, g{title("gradients")};
+    std::array<objective::NamedLoss<T, B>, 5> named;
+    const auto b = batch(m);
+    {
+      RecordOn on(tape);
+      const auto total = objective(m.template represent<decltype(objective)::needs, Variable<T, B>>(b, &teacher, nn::Mode::inspection()), named);
+      note_losses(losses, named, static_cast<double>(value(total).item()), expected_["stage2"][0]);
+      backward(total);
+    }
+    const auto want = io::Safetensors::read(own_ / "grads.safetensors");
+    g.expected = static_cast<int>(want.tensors().size());
+    nn::for_each_parameter(m, [&](const std::string& name, auto& p) {
+      const bool key_bias = name.ends_with("qkv.bias") || name.ends_with("kv.bias");
+      if (p.slot.grad.defined() && !(p.slot.grad.size() == p.value.size())) g.problems.push_back(name + ": gradient of another shape");
+      compare(g, want, name, whole(p.slot.grad.defined() ? p.slot.grad : X::zeros(p.value.shape())), !is_double && key_bias ? 1e-3 : bound_);
+    });
+    const bool ok = losses.print();
+    return g.print() && ok;
+  }
+
+  template <std::size_t n>
+  void note_losses(Group& g, const std::array<objective::NamedLoss<T, B>, n>& named, double total, const io::Json& want, double norm = -1) const {
+    const auto one = [&](const std::string& key, double mine) {
+      const double b = want.at(key).template get<double>();
+      g.note(key, std::abs(b) < 1e-12 ? std::abs(mine) : std::abs(mine - b) / std::abs(b), std::abs(b) < 1e-12 ? (is_double ? 1e-9 : 1e-5) : bound_);
+    };
+    g.expected += static_cast<int>(n) + 1 + (norm >= 0);
+    for (const auto& l : named) one(std::string(l.name), static_cast<double>(l.value.item()));
+    one("total", total);
+    if (norm >= 0) one("grad_norm", norm);
+  }
+
+  template <class M>
+  bool after(M& m, const std::string& file, const char* what, const std::function<bool(const std::string&)>& wanted, double drift) {
+    const auto want = io::Safetensors::read(own_ / file);
+    Group g{title(what)};
+    g.expected = static_cast<int>(want.tensors().size());
+    const auto one = [&](const std::string& name, const X& t) {
+      if (wanted(name)) compare(g, want, name, whole(t), bound_, !is_double && (name.ends_with("qkv.bias") || name.ends_with("kv.bias")) ? drift : 0);
+    };
+    nn::for_each_state(
+        m, [&](const std::string& n, auto& p) { one(n, p.value); }, [&](const std::string& n, auto& p) { one(n, p.value); });
+    return g.print();
+  }
+
+  auto optimizer(auto& m) const {
+    const auto& a = json_.at("adamw");
+    return optim::AdamW<T, B>(m, {a.at("beta1").template get<double>(), a.at("beta2").template get<double>(), a.at("eps").template get<double>(), a.at("weight_decay").template get<double>(), a.at("clip").template get<double>()});
+  }
+
+  bool stage1() {
+    auto m = make_model();
+    nn::for_each_parameter(m, [&](const std::string& name, auto& p) { p.trainable = m.in_stage1(name); });
+    auto opt = optimizer(m);
+    const double lr = json_["adamw"]["lr"].template get<double>();
+    Tape tape;
+    Group g{title("stage 1 losses")};
+    const auto objective = model::stage1_objective(config_);
+    int i = 0;
+    for (const auto& want : expected_.at("stage1")) {
+      const auto r = train::train_step(m, objective, batch(m, false), static_cast<const model::Teacher<T, B>*>(nullptr), opt, lr, tape, nn::Mode::training());
+      note_losses(g, r.losses, r.total, want, r.gradient_norm), ++i;
+    }
+    const bool ok = g.print();
+    return after(m, "after_" + std::to_string(i) + "_steps_stage1.safetensors", "weights after stage 1", [&](const std::string& n) { return m.in_stage1(n); }, 2 * lr * i) && ok;
+  }
+
+  bool stage2() {
+    auto m = make_model();
+    const auto teacher = m.snapshot();
+    auto opt = optimizer(m);
+    const double lr = json_["adamw"]["lr"].template get<double>();
+    Tape tape;
+    Group g{title("stage 2 losses")};
+    const auto objective = model::stage2_objective(config_);
+    int i = 0;
+    for (const auto& want : expected_.at("stage2")) {
+      const auto r = train::train_step(m, objective, batch(m), &teacher, opt, lr, tape, nn::Mode::training());
+      note_losses(g, r.losses, r.total, want, r.gradient_norm), ++i;
+      ++g.expected;
+      const double s = want.at("log_scale_after").template get<double>();
+      g.note("log_scale_after", std::abs(static_cast<double>(m.log_scale.value.item()) - s) / std::abs(s), bound_);
+    }
+    const auto r = train::evaluate_step(m, objective, batch(m), &teacher, nn::Mode::evaluation());
+    note_losses(g, r.losses, r.total, expected_.at("stage2_final"));
+    bool ok = g.print();
+    ok = after(m, "after_" + std::to_string(i) + "_steps.safetensors", "weights after stage 2", [](const std::string&) { return true; }, 2 * lr * i) && ok;
+    Group greedy{title("greedy tokens")};
+    check_ids(greedy, "caption", task::caption(m, image_, {8, false}), expected_.at("greedy_caption_after"));
+    check_ids(greedy, "summary", task::summarize<T, B>(m, findings(), {8, false}), expected_.at("greedy_summary_after"));
+    return greedy.print() && ok;
+  }
+
+  void check_ids(Group& g, const char* what, const task::Generated& mine, const io::Json& want) const {
+    for (std::size_t b = 0; b < want.size(); ++b) {
+      ++g.expected;
+      bool same = true;
+      for (std::size_t t = 0; t < want[b].size() && same; ++t) {
+        if (mine.margin[b][t] < 1e-4) break;
+        same = mine.ids[b][t] == want[b][t].template get<std::int32_t>();
+      }
+      g.note(std::string(what) + " " + std::to_string(b), same ? 0 : 1, 0.5);
+    }
+  }
+
+  std::filesystem::path dir_, own_;
+  io::Safetensors batch_;
+  io::Json json_, expected_;
+  model::Config config_;
+  double bound_ = 0;
+  std::vector<std::int32_t> findings_ids_, findings_offsets_, impression_ids_, impression_offsets_, keys_;
+  X image_;
+};
+
+template <class B>
+bool both(const std::filesystem::path& dir) {
+  std::printf("%s, backend %s\n", dir.c_str(), B::name);
+  const bool d = Run<double, B>(dir).all(), f = Run<float, B>(dir).all();
+  return d && f;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    if (argc < 2) return std::fprintf(stderr, "usage: parity DIR [--backend cpu|reference]\n"), 2;
+    const bool reference = argc > 3 && !std::strcmp(argv[2], "--backend") && !std::strcmp(argv[3], "reference");
+    bool ok = true;
+#ifdef HYBRIDMED_PARITY_CPU
+    ok = reference ? both<Reference>(argv[1]) : both<CpuBackend>(argv[1]);
+#else
+    (void)reference;
+    ok = both<Reference>(argv[1]);
+#endif
+    std::printf("%s\n", ok ? "parity: all groups within their bounds" : "parity: FAILED");
+    return ok ? 0 : 1;
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "%s\n", e.what());
+    return 1;
+  }
+}
