@@ -1,6 +1,7 @@
 #pragma once
 // Reference kernels: convolution and max-pooling, channels last.
 #include <limits>
+#include <vector>
 
 #include "hybridmed/backend/arguments.hpp"
 
@@ -18,17 +19,20 @@ struct Convolution {
   /// dx is overwritten.
   template <class T>
   static void conv2d_backward_input(const ConvShape& s, const T* dy, const T* w, T* dx) {
-    for (Index i = 0; i < s.batch * s.height * s.width * s.in; ++i) dx[i] = T(0);
+    std::vector<double> sum(static_cast<std::size_t>(s.batch * s.height * s.width * s.in));
     each_output(s, [&](Index b, Index i, Index j, Index o, Index at) {
-      each_tap(s, b, i, j, o, [&](Index xi, Index wi) { dx[xi] += dy[at] * w[wi]; });
+      each_tap(s, b, i, j, o, [&](Index xi, Index wi) { sum[static_cast<std::size_t>(xi)] += static_cast<double>(dy[at]) * static_cast<double>(w[wi]); });
     });
+    for (std::size_t i = 0; i < sum.size(); ++i) dx[i] = static_cast<T>(sum[i]);
   }
   /// dw is accumulated.
   template <class T>
   static void conv2d_backward_weight(const ConvShape& s, const T* x, const T* dy, T* dw) {
+    std::vector<double> sum(static_cast<std::size_t>(s.out * s.kernel * s.kernel * s.in));
     each_output(s, [&](Index b, Index i, Index j, Index o, Index at) {
-      each_tap(s, b, i, j, o, [&](Index xi, Index wi) { dw[wi] += dy[at] * x[xi]; });
+      each_tap(s, b, i, j, o, [&](Index xi, Index wi) { sum[static_cast<std::size_t>(wi)] += static_cast<double>(dy[at]) * static_cast<double>(x[xi]); });
     });
+    for (std::size_t i = 0; i < sum.size(); ++i) dw[i] += static_cast<T>(sum[i]);
   }
   /// Max over each window (s.in == s.out channels); `where` keeps the flat input index of each maximum.
   template <class T>

@@ -1,0 +1,47 @@
+#pragma once
+// The CPU backend. Two policies: who multiplies matrices (Eigen, or oneDNN where HYBRIDMED_WITH_ONEDNN is defined) and who
+// runs tiles (OpenMP, std::thread, serial).
+#include "hybridmed/backend/cpu/attention.hpp"
+#include "hybridmed/backend/cpu/convolution.hpp"
+#include "hybridmed/backend/cpu/elementwise.hpp"
+#include "hybridmed/backend/cpu/gemm_eigen.hpp"
+#include "hybridmed/backend/cpu/local_alignment.hpp"
+#include "hybridmed/backend/cpu/losses.hpp"
+#include "hybridmed/backend/cpu/norm.hpp"
+#include "hybridmed/backend/cpu/rows.hpp"
+#ifdef HYBRIDMED_WITH_ONEDNN
+#include "hybridmed/backend/cpu/gemm_onednn.hpp"
+#endif
+
+namespace hybridmed {
+
+template <class Gemm = cpu::EigenGemm, class Executor = executor::Default>
+struct Cpu : cpu::Elementwise<Executor>,
+             cpu::Rows<Executor>,
+             cpu::Norm<Executor>,
+             cpu::Attention<Gemm, Executor>,
+             cpu::Convolution<Gemm, Executor>,
+             cpu::Losses<Executor>,
+             cpu::LocalAlignment<Gemm, Executor> {
+  static constexpr const char* name = "cpu";
+  using gemm_policy = Gemm;
+  using executor_policy = Executor;
+
+  static int threads() { return Executor::threads(); }
+  static void set_threads(int n) { Executor::set_threads(n); }
+
+  /// c (m, n) = alpha op(a) op(b) + beta c, row-major.
+  template <class T>
+  static void gemm(bool ta, bool tb, Index m, Index n, Index k, T alpha, const T* a, Index lda, const T* b, Index ldb, T beta, T* c, Index ldc) {
+    Gemm::template parallel<Executor>(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+  }
+};
+
+/// The fastest CPU backend that this build has.
+#ifdef HYBRIDMED_WITH_ONEDNN
+using CpuBackend = Cpu<cpu::OneDnnGemm>;
+#else
+using CpuBackend = Cpu<>;
+#endif
+
+}  // namespace hybridmed
