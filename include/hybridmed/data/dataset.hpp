@@ -1,0 +1,115 @@
+#pragma once
+// Studies as model input: token ids, impression keys, and images prepared once and kept while they fit a memory limit.
+#include <mutex>
+
+#include "hybridmed/data/studies.hpp"
+#include "hybridmed/data/transform.hpp"
+#include "hybridmed/data/wordpiece.hpp"
+#include "hybridmed/model/hybridmed.hpp"
+
+namespace hybridmed::data {
+
+struct DatasetOptions {
+  TransformOptions transform;
+  std::size_t t_findings = 160, t_impression = 64;
+  bool images = true;                      ///< false: text only (stage 1)
+  std::size_t cache_bytes = std::size_t{1} << 30;
+};
+
+/// A batch in host memory.
+struct HostBatch {
+  std::vector<std::size_t> studies;                       // indices into the dataset
+  xt::xtensor<float, 3> images;                           // (B, S, S), or empty
+  std::vector<std::int32_t> findings, findings_offsets{0}, impression, impression_offsets{0}, keys;
+
+  model::SectionView findings_view() const { return {findings, findings_offsets}; }
+  model::SectionView impression_view() const { return {impression, impression_offsets}; }
+};
+
+class Dataset {
+ public:
+  Dataset(const DataFolder& folder, std::vector<Study> studies, const WordPiece& vocabulary, DatasetOptions options)
+      : folder_(&folder), studies_(std::move(studies)), options_(options), squares_(studies_.size()) {
+    std::map<std::string, std::int32_t> keys;
+    for (const Study& s : studies_) {
+      findings_.push_back(vocabulary.encode_section(s.findings, options_.t_findings));
+      impression_.push_back(vocabulary.encode_section(s.impression, options_.t_impression));
+      keys_.push_back(keys.emplace(s.impression, static_cast<std::int32_t>(keys.size())).first->second);
+    }
+  }
+
+  std::size_t size() const { return studies_.size(); }
+  const Study& study(std::size_t i) const { return studies_[i]; }
+  const std::vector<Study>& studies() const { return studies_; }
+  const DatasetOptions& options() const { return options_; }
+  const std::vector<std::int32_t>& findings(std::size_t i) const { return findings_[i]; }
+  const std::vector<std::int32_t>& impression(std::size_t i) const { return impression_[i]; }
+  std::int32_t key(std::size_t i) const { return keys_[i]; }
+
+  /// Studies `which` as one batch. With `random`, a seeded choice among several frontal images, random crop and jitter;
+  /// else the first image and the centre. Safe to call from several threads.
+  HostBatch batch(const std::vector<std::size_t>& which, const Philox* random) const {
+    HostBatch b;
+    b.studies = which;
+    const std::size_t side = options_.transform.image_size;
+    if (options_.images) b.images = xt::xtensor<float, 3>::from_shape({which.size(), side, side});
+    for (std::size_t k = 0; k < which.size(); ++k) {
+      const std::size_t i = which[k];
+      b.findings.insert(b.findings.end(), findings_[i].begin(), findings_[i].end());
+      b.impression.insert(b.impression.end(), impression_[i].begin(), impression_[i].end());
+      b.findings_offsets.push_back(static_cast<std::int32_t>(b.findings.size()));
+      b.impression_offsets.push_back(static_cast<std::int32_t>(b.impression.size()));
+      b.keys.push_back(keys_[i]);
+      if (!options_.images) continue;
+      if (studies_[i].images.empty()) fail("data", "batch", "study " + studies_[i].id + " (line " + std::to_string(studies_[i].line) + ") has no image");
+      const std::size_t choices = studies_[i].images.size();
+      const Philox own = random ? random->fork(i) : Philox();
+      const auto square = prepared(i, random && choices > 1 ? own.below(4, choices) : 0);
+      crop(*square, options_.transform, random ? &own : nullptr, {b.images.data() + k * side * side, side * side});
+    }
+    return b;
+  }
+
+ private:
+  std::shared_ptr<const Square> prepared(std::size_t i, std::size_t image) const {
+    {
+      std::lock_guard lock(mutex_);
+      if (image < squares_[i].size() && squares_[i][image]) return squares_[i][image];
+    }
+    auto square = std::make_shared<const Square>(make_square(read_image(folder_->image_path(studies_[i].images[image])), options_.transform.resize));
+    std::lock_guard lock(mutex_);
+    if (cached_ + square->memory() <= options_.cache_bytes) {
+      squares_[i].resize(studies_[i].images.size());
+      if (!squares_[i][image]) squares_[i][image] = square, cached_ += square->memory();
+    }
+    return square;
+  }
+
+  const DataFolder* folder_;
+  std::vector<Study> studies_;
+  DatasetOptions options_;
+  std::vector<std::vector<std::int32_t>> findings_, impression_;
+  std::vector<std::int32_t> keys_;
+  mutable std::mutex mutex_;
+  mutable std::vector<std::vector<std::shared_ptr<const Square>>> squares_;
+  mutable std::size_t cached_ = 0;
+};
+
+/// Grey images (B, S, S) as the three equal channels that encoders read: (B, 3, S, S).
+template <class T, class B>
+Tensor<T, B> upload_images(const xt::xtensor<float, 3>& grey) {
+  const auto batch = static_cast<Index>(grey.shape()[0]), side = static_cast<Index>(grey.shape()[1]), plane = side * side;
+  ArenaVector<T> values(static_cast<std::size_t>(batch * 3 * plane));
+  for (Index b = 0; b < batch; ++b)
+    for (Index c = 0; c < 3; ++c)
+      for (Index i = 0; i < plane; ++i) values[static_cast<std::size_t>((b * 3 + c) * plane + i)] = static_cast<T>(grey.data()[b * plane + i]);
+  return Tensor<T, B>::from_host(std::span<const T>(values.data(), values.size()), {batch, 3, side, side});
+}
+
+/// The batch in backend memory.
+template <class T, class B, class M>
+model::Batch<T, B> upload(const HostBatch& b, const M& model, typename model::TextPlan<B>::Cls cls = model::TextPlan<B>::Cls::impression) {
+  return {b.images.size() ? upload_images<T, B>(b.images) : Tensor<T, B>(), model.plan(b.findings_view(), b.impression_view(), b.keys, cls)};
+}
+
+}  // namespace hybridmed::data

@@ -1,0 +1,202 @@
+#pragma once
+// Reading radiographs: PNG (libpng) and JPEG (libjpeg-turbo), told apart by content, as one grey channel of 8 or 16 bits.
+#include <png.h>
+#include <stdio.h>  // jpeglib.h needs FILE
+
+#include <csetjmp>
+#include <cstdlib>
+#include <memory>
+#include <cstdint>
+#include <jerror.h>
+#include <jpeglib.h>
+#include <xtensor/xtensor.hpp>
+
+#include "hybridmed/io/file.hpp"
+
+namespace hybridmed::data {
+
+/// One grey image. Values are 0..255 or 0..65535.
+struct Image {
+  xt::xtensor<std::uint16_t, 2> pixels;  // (height, width)
+  int bits = 8;
+
+  std::size_t height() const { return pixels.shape()[0]; }
+  std::size_t width() const { return pixels.shape()[1]; }
+};
+
+namespace detail {
+
+inline constexpr std::uint64_t max_pixels = std::uint64_t{1} << 28;
+
+[[noreturn]] inline void bad_image(const std::string& source, const std::string& why) { fail("data", "image", source + ": " + why); }
+
+inline void check_size(std::uint64_t width, std::uint64_t height, const std::string& source) {
+  if (width == 0 || height == 0 || width * height > max_pixels)
+    bad_image(source, "an image of " + std::to_string(width) + " x " + std::to_string(height) + " pixels (limit " + std::to_string(max_pixels) + " in all)");
+}
+/// ITU-R 601 luma as Pillow computes it.
+inline std::uint16_t luma(std::uint32_t r, std::uint32_t g, std::uint32_t b) {
+  return static_cast<std::uint16_t>((std::uint64_t{r} * 19595 + std::uint64_t{g} * 38470 + std::uint64_t{b} * 7471 + 0x8000) >> 16);
+}
+
+struct JpegErrors {
+  jpeg_error_mgr base;
+  std::jmp_buf jump;
+  char message[JMSG_LENGTH_MAX] = {};
+};
+
+/// The C part: no object with a destructor lives between setjmp and longjmp. Rows of `components` bytes go to `out` once
+/// `*size` was accepted by the caller's limit.
+inline bool decode_jpeg(const unsigned char* bytes, std::size_t n, unsigned char** out, unsigned* width, unsigned* height, int* components, JpegErrors* errors) {
+  jpeg_decompress_struct c;
+  c.err = jpeg_std_error(&errors->base);
+  errors->base.error_exit = [](j_common_ptr info) {
+    auto* e = reinterpret_cast<JpegErrors*>(info->err);
+    e->base.format_message(info, e->message);
+    std::longjmp(e->jump, 1);
+  };
+  errors->base.emit_message = [](j_common_ptr info, int level) {
+    const int code = info->err->msg_code;  // damaged data is an error; harmless oddities are not
+    if (level < 0 && (code == JWRN_JPEG_EOF || code == JWRN_HIT_MARKER || code == JWRN_HUFF_BAD_CODE || code == JWRN_MUST_RESYNC || code == JWRN_NOT_SEQUENTIAL || code == JWRN_BOGUS_PROGRESSION))
+      info->err->error_exit(info);
+  };
+  if (setjmp(errors->jump)) {
+    jpeg_destroy_decompress(&c);
+    return false;
+  }
+  jpeg_create_decompress(&c);
+  jpeg_mem_src(&c, bytes, static_cast<unsigned long>(n));
+  jpeg_read_header(&c, TRUE);
+  *width = c.image_width, *height = c.image_height;
+  if (std::uint64_t{c.image_width} * c.image_height > max_pixels) {
+    jpeg_destroy_decompress(&c);
+    return true;  // the caller reports the size
+  }
+  if (c.jpeg_color_space == JCS_CMYK || c.jpeg_color_space == JCS_YCCK) {
+    std::snprintf(errors->message, sizeof errors->message, "a CMYK picture, which no radiograph is");
+    jpeg_destroy_decompress(&c);
+    return false;
+  }
+  c.out_color_space = c.jpeg_color_space == JCS_GRAYSCALE ? JCS_GRAYSCALE : JCS_RGB;
+  jpeg_start_decompress(&c);
+  *components = c.output_components;
+  *out = static_cast<unsigned char*>(std::malloc(std::size_t{c.output_width} * c.output_height * static_cast<std::size_t>(c.output_components)));
+  if (!*out) {
+    jpeg_destroy_decompress(&c);
+    return false;
+  }
+  while (c.output_scanline < c.output_height) {
+    JSAMPROW row = *out + std::size_t{c.output_scanline} * c.output_width * static_cast<std::size_t>(c.output_components);
+    jpeg_read_scanlines(&c, &row, 1);
+  }
+  jpeg_finish_decompress(&c);
+  jpeg_destroy_decompress(&c);
+  return true;
+}
+
+struct PngState {
+  const std::byte* bytes;
+  std::size_t size, at;
+  char message[256];
+};
+
+/// The C part of PNG; rows of 16-bit big-endian or 8-bit samples with `channels` samples a pixel.
+inline bool decode_png(PngState* state, unsigned char** out, unsigned* width, unsigned* height, int* depth, int* channels) {
+  png_structp png = png_create_read_struct(
+      PNG_LIBPNG_VER_STRING, state,
+      [](png_structp p, png_const_charp m) {
+        auto* s = static_cast<PngState*>(png_get_error_ptr(p));
+        std::snprintf(s->message, sizeof s->message, "%s", m);
+        png_longjmp(p, 1);
+      },
+      [](png_structp, png_const_charp) {});
+  if (!png) return false;
+  png_infop info = png_create_info_struct(png);
+  png_bytep* rows = nullptr;
+  // volatile: assigned between setjmp and longjmp
+  png_bytep* volatile kept = nullptr;
+  if (!info || setjmp(png_jmpbuf(png))) {
+    std::free(kept);
+    png_destroy_read_struct(&png, &info, nullptr);
+    return false;
+  }
+  png_set_user_limits(png, 0x7fffffff, 0x7fffffff);
+  png_set_read_fn(png, state, [](png_structp p, png_bytep to, png_size_t n) {
+    auto* s = static_cast<PngState*>(png_get_io_ptr(p));
+    if (n > s->size - s->at) png_error(p, "the file ends too early");
+    std::memcpy(to, s->bytes + s->at, n);
+    s->at += n;
+  });
+  png_read_info(png, info);
+  *width = png_get_image_width(png, info), *height = png_get_image_height(png, info);
+  if (*width == 0 || *height == 0 || std::uint64_t{*width} * *height > max_pixels) {
+    png_destroy_read_struct(&png, &info, nullptr);
+    return true;  // the caller reports the size
+  }
+  png_set_expand(png);        // palettes to RGB, low bit depths to 8
+  png_set_strip_alpha(png);
+  png_set_interlace_handling(png);
+  png_read_update_info(png, info);
+  *depth = png_get_bit_depth(png, info), *channels = png_get_channels(png, info);
+  const std::size_t stride = png_get_rowbytes(png, info);
+  *out = static_cast<unsigned char*>(std::malloc(stride * *height));
+  rows = static_cast<png_bytep*>(std::malloc(sizeof(png_bytep) * *height));
+  kept = rows;
+  if (!*out || !rows) png_error(png, "not enough memory");
+  for (unsigned y = 0; y < *height; ++y) rows[y] = *out + stride * y;
+  png_read_image(png, rows);
+  png_read_end(png, nullptr);
+  std::free(rows);
+  png_destroy_read_struct(&png, &info, nullptr);
+  return true;
+}
+
+}  // namespace detail
+
+/// Decodes a PNG or JPEG held in memory; `source` is named in errors. Colour becomes luma, alpha is dropped.
+inline Image decode_image(std::span<const std::byte> bytes, const std::string& source) {
+  const auto starts = [&](std::initializer_list<unsigned> magic) {
+    std::size_t i = 0;
+    for (unsigned m : magic)
+      if (i >= bytes.size() || std::to_integer<unsigned>(bytes[i++]) != m) return false;
+    return true;
+  };
+  unsigned char* raw = nullptr;
+  unsigned width = 0, height = 0;
+  int depth = 8, channels = 1;
+  std::string problem;
+  if (starts({0x89, 'P', 'N', 'G'})) {
+    detail::PngState state{bytes.data(), bytes.size(), 0, {}};
+    if (!detail::decode_png(&state, &raw, &width, &height, &depth, &channels)) problem = std::string("damaged PNG: ") + (state.message[0] ? state.message : "not enough memory");
+  } else if (starts({0xFF, 0xD8, 0xFF})) {
+    detail::JpegErrors errors{};
+    if (!detail::decode_jpeg(reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(), &raw, &width, &height, &channels, &errors))
+      problem = std::string("damaged JPEG: ") + (errors.message[0] ? errors.message : "not enough memory");
+  } else {
+    detail::bad_image(source, bytes.empty() ? "an empty file" : "neither PNG nor JPEG by its first bytes");
+  }
+  const std::unique_ptr<unsigned char, void (*)(void*)> owner(raw, std::free);
+  if (!problem.empty()) detail::bad_image(source, problem);
+  detail::check_size(width, height, source);
+  Image image;
+  image.bits = depth == 16 ? 16 : 8;
+  image.pixels = xt::xtensor<std::uint16_t, 2>::from_shape({height, width});
+  const std::size_t n = std::size_t{width} * height, step = static_cast<std::size_t>(channels);
+  const auto sample = [&](std::size_t i) -> std::uint32_t { return depth == 16 ? std::uint32_t{raw[2 * i]} << 8 | raw[2 * i + 1] : raw[i]; };
+  std::uint16_t* to = image.pixels.data();
+  for (std::size_t i = 0; i < n; ++i) to[i] = channels >= 3 ? detail::luma(sample(i * step), sample(i * step + 1), sample(i * step + 2)) : static_cast<std::uint16_t>(sample(i * step));
+  return image;
+}
+
+inline Image read_image(const std::filesystem::path& path) { return decode_image(io::read_file(path), path.string()); }
+
+/// Writes an 8-bit PNG: grey (height, width) with channels 1, RGB with channels 3, rows packed.
+inline void write_png(const std::filesystem::path& path, const std::uint8_t* pixels, std::size_t width, std::size_t height, int channels) {
+  png_image image{};
+  image.version = PNG_IMAGE_VERSION;
+  image.width = static_cast<png_uint_32>(width), image.height = static_cast<png_uint_32>(height);
+  image.format = channels == 3 ? PNG_FORMAT_RGB : PNG_FORMAT_GRAY;
+  if (!png_image_write_to_file(&image, path.c_str(), 0, pixels, 0, nullptr)) fail("data", "write_png", path.string() + ": " + image.message);
+}
+
+}  // namespace hybridmed::data

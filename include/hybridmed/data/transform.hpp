@@ -1,0 +1,72 @@
+#pragma once
+// From a radiograph to the square that the model sees (method 3): long side resized, zero-padded to a square, cropped,
+// normalised to [-1, 1]; in training the crop is random and brightness and contrast may vary. No flips: sides have names.
+#include <span>
+
+#include "hybridmed/core/philox.hpp"
+#include "hybridmed/data/resize.hpp"
+
+namespace hybridmed::data {
+
+struct TransformOptions {
+  std::size_t image_size = 224;
+  std::size_t resize = 256;        ///< long side after resizing; default 8/7 of the image size
+  double jitter_contrast = 0;      ///< x (1 + c), c uniform in +-jitter_contrast
+  double jitter_brightness = 0;    ///< + b on the [-1, 1] scale, b uniform in +-jitter_brightness
+};
+
+/// A resized and padded square, kept in its own bit depth.
+struct Square {
+  std::size_t side = 0;
+  std::vector<std::uint8_t> bytes;  // 8-bit source
+  std::vector<float> floats;        // 16-bit source, 0..65535
+
+  float unit(std::size_t i) const { return bytes.empty() ? floats[i] / 65535.0f : static_cast<float>(bytes[i]) / 255.0f; }
+  std::size_t memory() const { return bytes.size() + floats.size() * sizeof(float); }
+};
+
+/// Where the picture lies inside the square: offset and extent in pixels of the square.
+struct Placement {
+  std::size_t x = 0, y = 0, width = 0, height = 0;
+};
+inline Placement place(std::size_t width, std::size_t height, std::size_t side) {
+  const std::size_t longest = std::max(width, height);
+  const auto scaled = [&](std::size_t n) { return std::clamp<std::size_t>((2 * n * side + longest) / (2 * longest), 1, side); };
+  Placement p{0, 0, scaled(width), scaled(height)};
+  p.x = (side - p.width) / 2, p.y = (side - p.height) / 2;
+  return p;
+}
+
+/// Resizes the long side to `side` and pads with zeros, centred.
+inline Square make_square(const Image& image, std::size_t side) {
+  const Placement p = place(image.width(), image.height(), side);
+  Square square;
+  square.side = side;
+  const auto fill = [&](auto& target, auto zero) {
+    using T = decltype(zero);
+    std::vector<T> x(image.pixels.begin(), image.pixels.end());
+    const auto small = resize_bilinear(x, image.height(), image.width(), p.height, p.width);
+    target.assign(side * side, zero);
+    for (std::size_t y = 0; y < p.height; ++y) std::copy_n(small.begin() + static_cast<std::ptrdiff_t>(y * p.width), p.width, target.begin() + static_cast<std::ptrdiff_t>((p.y + y) * side + p.x));
+  };
+  if (image.bits == 8) fill(square.bytes, std::uint8_t{0});
+  else fill(square.floats, 0.0f);
+  return square;
+}
+
+/// Crops image_size x image_size into `out`. With `random`, at a random place and with jitter; else the centre.
+inline void crop(const Square& s, const TransformOptions& o, const Philox* random, std::span<float> out) {
+  if (s.side < o.image_size) fail("data", "crop", "expected resize >= image_size = " + std::to_string(o.image_size) + ", got " + std::to_string(s.side));
+  const std::size_t room = s.side - o.image_size;
+  std::size_t y0 = room / 2, x0 = room / 2;
+  float gain = 1, shift = 0;
+  if (random) {
+    y0 = random->below(0, room + 1), x0 = random->below(1, room + 1);
+    gain = static_cast<float>(1 + o.jitter_contrast * (2 * random->uniform(2) - 1));
+    shift = static_cast<float>(o.jitter_brightness * (2 * random->uniform(3) - 1));
+  }
+  for (std::size_t y = 0; y < o.image_size; ++y)
+    for (std::size_t x = 0; x < o.image_size; ++x) out[y * o.image_size + x] = (s.unit((y0 + y) * s.side + x0 + x) - 0.5f) / 0.5f * gain + shift;
+}
+
+}  // namespace hybridmed::data

@@ -1,0 +1,67 @@
+#pragma once
+// AUROC with a bootstrap interval.
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <vector>
+
+#include "hybridmed/core/philox.hpp"
+
+namespace hybridmed::metrics {
+
+/// Area under the ROC curve, ties count half (Mann-Whitney). Nothing where one class is empty.
+inline std::optional<double> auroc(const std::vector<double>& score, const std::vector<int>& label) {
+  std::vector<std::size_t> order(score.size());
+  for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return score[a] < score[b]; });
+  double positives = 0, rank_sum = 0;
+  for (std::size_t i = 0; i < order.size();) {
+    std::size_t j = i;
+    while (j < order.size() && score[order[j]] == score[order[i]]) ++j;
+    const double rank = static_cast<double>(i + j + 1) / 2;
+    for (; i < j; ++i)
+      if (label[order[i]]) positives += 1, rank_sum += rank;
+  }
+  const double negatives = static_cast<double>(score.size()) - positives;
+  if (positives == 0 || negatives == 0) return std::nullopt;
+  return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives);
+}
+
+struct Interval {
+  double low = 0, high = 0;
+};
+
+/// 95 % percentile bootstrap of f over resampled indices; draws where f has no value are repeated.
+template <class F>
+Interval bootstrap(std::size_t n, F&& f, Philox random, int draws = 1000) {
+  std::vector<double> values;
+  std::vector<std::size_t> index(n);
+  std::uint64_t draw = 0;
+  for (int attempt = 0; static_cast<int>(values.size()) < draws && attempt < 20 * draws; ++attempt) {
+    for (auto& i : index) i = random.below(draw++, n);
+    if (const std::optional<double> v = f(index)) values.push_back(*v);
+  }
+  if (values.empty()) return {std::nan(""), std::nan("")};
+  std::sort(values.begin(), values.end());
+  const auto at = [&](double q) {
+    const double x = q * static_cast<double>(values.size() - 1);
+    const auto i = static_cast<std::size_t>(x);
+    const double next = values[std::min(i + 1, values.size() - 1)];
+    return values[i] + (x - static_cast<double>(i)) * (next - values[i]);
+  };
+  return {at(0.025), at(0.975)};
+}
+
+inline Interval auroc_interval(const std::vector<double>& score, const std::vector<int>& label, Philox random) {
+  return bootstrap(
+      score.size(),
+      [&](const std::vector<std::size_t>& index) {
+        std::vector<double> s;
+        std::vector<int> l;
+        for (std::size_t i : index) s.push_back(score[i]), l.push_back(label[i]);
+        return auroc(s, l);
+      },
+      random);
+}
+
+}  // namespace hybridmed::metrics
