@@ -2,8 +2,10 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <bit>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -334,7 +336,8 @@ TEST_CASE("bfloat16 rounds to nearest even and keeps special values") {
     if (!(std::abs(x) < 1e38f)) continue;
     bfloat16 low, high;
     low.bits = static_cast<std::uint16_t>(u >> 16), high.bits = static_cast<std::uint16_t>((u >> 16) + 1);
-    const double down = std::abs(static_cast<double>(x) - static_cast<double>(static_cast<float>(low))), up = std::abs(static_cast<double>(static_cast<float>(high)) - static_cast<double>(x));
+    const double down = std::abs(static_cast<double>(x) - static_cast<double>(static_cast<float>(low))),
+                 up = std::abs(static_cast<double>(static_cast<float>(high)) - static_cast<double>(x));
     nearest = nearest && bfloat16(x).bits == (down < up ? low.bits : up < down ? high.bits : low.bits & 1u ? high.bits : low.bits);
   }
   CHECK(nearest);
@@ -379,6 +382,23 @@ TEST_CASE_TEMPLATE("an executor runs each tile exactly once", E, EXECUTORS) {
       all = all && runs[0] == 1 && runs[1] == 1 && runs[2] == 1;
     }
     CHECK(all);
+  }
+}
+
+TEST_CASE_TEMPLATE("an executor returns when its slowest tile is done, and uses its threads", E, EXECUTORS) {
+  const KeepThreads<E> keep;
+  E::set_threads(3);
+  for (int repeat = 0; repeat < 5; ++repeat) {
+    std::array<std::atomic<int>, 6> done{};
+    std::array<std::thread::id, 6> by{};
+    E::for_each(6, [&](Index i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5 + i));  // long enough for every thread to take part
+      by[static_cast<std::size_t>(i)] = std::this_thread::get_id();
+      ++done[static_cast<std::size_t>(i)];
+    });
+    for (const auto& d : done) CHECK(d == 1);
+    std::sort(by.begin(), by.end());
+    CHECK(std::unique(by.begin(), by.end()) - by.begin() == (std::is_same_v<E, executor::Serial> ? 1 : 3));
   }
 }
 

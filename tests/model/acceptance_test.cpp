@@ -339,8 +339,10 @@ TEST_CASE("2. both branches train one self-attention and feed-forward part, and 
 
     // One storage: the gradients of the two losses meet in it.
     differentiate(m, Captioning{} + Summarization{}, b, nullptr);
-    CHECK(difference(gradient(m.decoder.blocks[1].sa.qkv.weight), test::values(add(tensor<double, B>(cap_qkv, {3 * c.d, c.d}), tensor<double, B>(sum_qkv, {3 * c.d, c.d})))) <= 1e-12);
-    CHECK(difference(gradient(m.decoder.blocks[0].ffn.fc1.weight), test::values(add(tensor<double, B>(cap_fc1, {4 * c.d, c.d}), tensor<double, B>(sum_fc1, {4 * c.d, c.d})))) <= 1e-12);
+    CHECK(difference(gradient(m.decoder.blocks[1].sa.qkv.weight),
+                     test::values(add(tensor<double, B>(cap_qkv, {3 * c.d, c.d}), tensor<double, B>(sum_qkv, {3 * c.d, c.d})))) <= 1e-12);
+    CHECK(difference(gradient(m.decoder.blocks[0].ffn.fc1.weight),
+                     test::values(add(tensor<double, B>(cap_fc1, {4 * c.d, c.d}), tensor<double, B>(sum_fc1, {4 * c.d, c.d})))) <= 1e-12);
 
     // Distillation teaches the captioning branch alone.
     CHECK(differentiate(m, 1.0 * LogitDistillation{}, b, &teacher) > 0);
@@ -366,7 +368,8 @@ TEST_CASE("2. global alignment alone computes and trains nothing local or genera
     differentiate(m, 1.0 * InfoNce{}, b, nullptr);
     const Reached cg = reached(m);
     for (const std::string part : {"decoder.", "aggregator.", "proj.text_local", "memory."}) CHECK_FALSE(cg.any(part));
-    for (const std::string name : {"proj.image_global.weight", "proj.text_global.weight", "log_scale", "text.cls", "text.norm.weight", "text.token_embed", "image.level_norm.3.weight"}) {
+    for (const std::string name : {"proj.image_global.weight", "proj.text_global.weight", "log_scale", "text.cls", "text.norm.weight", "text.token_embed",
+                                   "image.level_norm.3.weight"}) {
       CAPTURE(name);
       CHECK(cg.moving.count(name) == 1);
     }

@@ -64,7 +64,9 @@ Matrix attention(const Matrix& qkv, Index width, Index heads, F&& score) {
 /// Fills every parameter with noise around 0, so that no gain or bias can be forgotten.
 template <class M>
 void randomise(M& module, std::uint64_t seed, double stddev = .5) {
-  nn::for_each_parameter(module, [&]<class T, class B>(const std::string&, Parameter<T, B>& p) { p.value = tensor<T, B>(normal(p.value.size(), ++seed, stddev), p.value.shape()); });
+  nn::for_each_parameter(module, [&]<class T, class B>(const std::string&, Parameter<T, B>& p) {
+    p.value = tensor<T, B>(normal(p.value.size(), ++seed, stddev), p.value.shape());
+  });
 }
 
 struct Moments {

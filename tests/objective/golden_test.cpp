@@ -125,7 +125,8 @@ TEST_CASE_TEMPLATE("golden C: local alignment", X, BACKENDS) {
   const struct {
     LocalAggregation aggregation;
     double image, text;
-  } wanted[] = {{LocalAggregation::sum, 5.4840912893, 3.7785153543}, {LocalAggregation::mean, 3.5301881818, 3.7785153543}, {LocalAggregation::max, 0.9475285667, 0.7565053762}};
+  } wanted[] = {
+      {LocalAggregation::sum, 5.4840912893, 3.7785153543}, {LocalAggregation::mean, 3.5301881818, 3.7785153543}, {LocalAggregation::max, 0.9475285667, 0.7565053762}};
   for (const auto& want : wanted) {
     CAPTURE(static_cast<int>(want.aggregation));
     CHECK(std::abs(g.run(local(want.aggregation, 1, 0)) - want.image) <= tol);

@@ -12,7 +12,6 @@ namespace hybridmed::data {
 struct DatasetOptions {
   TransformOptions transform;
   std::size_t t_findings = 160, t_impression = 64;
-  bool images = true;                      ///< false: text only (stage 1)
   std::size_t cache_bytes = std::size_t{1} << 30;
 };
 
@@ -48,11 +47,11 @@ class Dataset {
 
   /// Studies `which` as one batch. With `random`, a seeded choice among several frontal images, random crop and jitter;
   /// else the first image and the centre. Safe to call from several threads.
-  HostBatch batch(const std::vector<std::size_t>& which, const Philox* random) const {
+  HostBatch batch(const std::vector<std::size_t>& which, const Philox* random, bool with_images = true) const {
     HostBatch b;
     b.studies = which;
     const std::size_t side = options_.transform.image_size;
-    if (options_.images) b.images = xt::xtensor<float, 3>::from_shape({which.size(), side, side});
+    if (with_images) b.images = xt::xtensor<float, 3>::from_shape({which.size(), side, side});
     for (std::size_t k = 0; k < which.size(); ++k) {
       const std::size_t i = which[k];
       b.findings.insert(b.findings.end(), findings_[i].begin(), findings_[i].end());
@@ -60,7 +59,7 @@ class Dataset {
       b.findings_offsets.push_back(static_cast<std::int32_t>(b.findings.size()));
       b.impression_offsets.push_back(static_cast<std::int32_t>(b.impression.size()));
       b.keys.push_back(keys_[i]);
-      if (!options_.images) continue;
+      if (!with_images) continue;
       if (studies_[i].images.empty()) fail("data", "batch", "study " + studies_[i].id + " (line " + std::to_string(studies_[i].line) + ") has no image");
       const std::size_t choices = studies_[i].images.size();
       const Philox own = random ? random->fork(i) : Philox();

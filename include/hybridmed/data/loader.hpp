@@ -15,6 +15,7 @@ struct LoaderOptions {
   bool shuffle = false;    ///< also random crops and jitter
   bool drop_last = false;
   int workers = 1;         ///< 0: prepare in the calling thread
+  bool images = true;      ///< false: text only
 };
 
 /// A permutation of 0..n-1 for one epoch (Fisher-Yates on a counter-based stream).
@@ -74,7 +75,7 @@ class Loader {
   }
   HostBatch make(std::size_t k) const {
     const std::size_t from = k * options_.batch, to = std::min(order_.size(), from + options_.batch);
-    return dataset_->batch({order_.begin() + static_cast<std::ptrdiff_t>(from), order_.begin() + static_cast<std::ptrdiff_t>(to)}, options_.shuffle ? &random_ : nullptr);
+    return dataset_->batch({order_.begin() + static_cast<std::ptrdiff_t>(from), order_.begin() + static_cast<std::ptrdiff_t>(to)}, options_.shuffle ? &random_ : nullptr, options_.images);
   }
   void work() {
     for (;;) {

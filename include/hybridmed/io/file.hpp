@@ -75,12 +75,17 @@ class Writer {
   int fd_ = -1;
 };
 
+/// Writes a text file and waits until it is on the disk.
+inline void write_text(const std::filesystem::path& path, std::string_view text) {
+  Writer w(path);
+  w.write(text.data(), text.size());
+  w.close();
+}
+
 /// Writes a text file under a temporary name, syncs and renames it.
 inline void write_text_atomically(const std::filesystem::path& path, std::string_view text) {
   const std::filesystem::path temporary = path.string() + ".tmp";
-  Writer w(temporary);
-  w.write(text.data(), text.size());
-  w.close();
+  write_text(temporary, text);
   std::error_code ec;
   std::filesystem::rename(temporary, path, ec);
   if (ec) fail("io", "write", path.string() + ": " + ec.message());

@@ -1,0 +1,94 @@
+// hybridmed: pre-train HybridMED and use what it learned. Research software, not a medical device.
+#include <CLI/CLI.hpp>
+
+#include <csignal>
+#include <iostream>
+
+#include "commands.hpp"
+
+int main(int argc, char** argv) {
+  using namespace hybridmed::app;
+  CLI::App app{"HybridMED: medical vision-language pre-training and zero-shot use. Research software, not a medical device.", "hybridmed"};
+  app.set_version_flag("--version", std::string("hybridmed ") + HYBRIDMED_VERSION);
+  app.require_subcommand(1);
+  app.fallthrough();
+  Common common;
+  app.add_option("--threads", common.threads, "threads of the CPU backend (default: all)")->check(CLI::Range(1, 4096));
+  app.add_option("--seed", common.seed, "seed; overrides the configuration's")->check(CLI::NonNegativeNumber);
+
+  PretrainOptions pretrain;
+  auto* p = app.add_subcommand("pretrain", "train both stages");
+  p->add_option("--config", pretrain.config, "configuration (JSON); not needed with --resume");
+  p->add_option("--run", pretrain.run, "run folder to write")->required();
+  p->add_option("--set", pretrain.overrides, "key=value, overrides the configuration")->allow_extra_args(false);
+  p->add_option("--init", pretrain.init, "start from these weights (safetensors)");
+  p->add_flag("--resume", pretrain.resume, "go on from the newest checkpoint of --run");
+  p->add_option("--stop-after", pretrain.stop_after, "save and stop after this many steps");
+
+  EvaluateOptions evaluate;
+  auto* e = app.add_subcommand("evaluate", "zero-shot, retrieval, captions and summaries on a data folder");
+  e->add_option("--run", evaluate.run, "trained run")->required();
+  e->add_option("--data", evaluate.data, "data folder; evaluation.json is written there")->required();
+  e->add_option("--split", evaluate.split, "split (default: test where the folder has one, else all studies)");
+  e->add_option("--prompts", evaluate.prompts, "prompts per label (JSON)");
+  e->add_option("--out", evaluate.out, "write evaluation.json and pictures here instead of the data folder");
+
+  ImagesOptions caption, classify, embed;
+  auto* c = app.add_subcommand("caption", "an impression for each image: path, tab, text");
+  c->add_option("--run", caption.run, "trained run")->required();
+  c->add_option("images", caption.images, "PNG or JPEG files")->required();
+  auto* k = app.add_subcommand("classify", "zero-shot scores of each image as CSV");
+  k->add_option("--run", classify.run, "trained run")->required();
+  k->add_option("--prompts", classify.prompts, "prompts per label (JSON)")->required();
+  k->add_option("images", classify.images, "PNG or JPEG files")->required();
+  auto* m = app.add_subcommand("embed", "the global embedding of each image as CSV");
+  m->add_option("--run", embed.run, "trained run")->required();
+  m->add_option("images", embed.images, "PNG or JPEG files")->required();
+
+  std::string summarize_run;
+  auto* s = app.add_subcommand("summarize", "an impression for each findings text, one a line on standard input");
+  s->add_option("--run", summarize_run, "trained run")->required();
+
+  AttentionOptions attention;
+  auto* a = app.add_subcommand("attention", "where the words of a prompt look, as one PNG sheet");
+  a->add_option("--run", attention.run, "trained run")->required();
+  a->add_option("--prompt", attention.prompt, "text")->required();
+  a->add_option("--out", attention.out, "PNG to write")->required();
+  a->add_option("image", attention.image, "PNG or JPEG file")->required();
+
+  CheckOptions check;
+  auto* d = app.add_subcommand("check", "what a data folder holds");
+  d->add_option("--data", check.data, "data folder")->required();
+
+  PhantomCommand phantom;
+  auto* f = app.add_subcommand("phantom", "write a folder of procedural phantoms");
+  f->add_option("--out", phantom.out, "folder to write")->required();
+  f->add_option("--count", phantom.count, "number of studies")->check(CLI::Range(1, 1000000));
+  f->add_option("--side", phantom.side, "image side in pixels")->check(CLI::Range(32, 2048));
+
+  std::string curves_run;
+  auto* g = app.add_subcommand("curves", "draw the loss curves of a run to its curves.png");
+  g->add_option("--run", curves_run, "run folder")->required();
+
+  CLI11_PARSE(app, argc, argv);
+  try {
+    if (*p) {
+      std::signal(SIGINT, [](int) { hybridmed::train::interrupted() = true; });
+      return run_pretrain(common, pretrain);
+    }
+    set_threads(common);
+    if (*e) return run_evaluate(common, evaluate);
+    if (*c) return run_caption(caption);
+    if (*k) return run_classify(classify);
+    if (*m) return run_embed(embed);
+    if (*s) return run_summarize(summarize_run);
+    if (*a) return run_attention(attention);
+    if (*d) return run_check(check);
+    if (*f) return run_phantom(common, phantom);
+    return run_curves(curves_run);
+  } catch (const std::exception& error) {
+    std::cout.flush();
+    std::cerr << "error: " << error.what() << "\n";
+    return 1;
+  }
+}

@@ -1,0 +1,111 @@
+#pragma once
+// Embeddings of whole data sets and of prompts, as host arrays.
+#include "hybridmed/data/loader.hpp"
+
+namespace hybridmed::task {
+
+/// Unit vectors and image tokens of a data set, in its order.
+template <class T, class B>
+struct Embeddings {
+  xt::xtensor<double, 2> image, text;  // (n, d_e); text rows of studies without impression are zero
+  std::vector<Tensor<T, B>> regions;   // per batch: (b * N, d_e)
+};
+
+/// A few texts encoded as impressions: unit global vectors and projected words, specials excluded.
+template <class T, class B>
+struct EncodedTexts {
+  xt::xtensor<double, 2> global;                 // (k, d_e)
+  Tensor<T, B> words;                            // (words, d_e)
+  Tensor<std::int32_t, Reference> offsets;       // (k + 1)
+  std::vector<std::vector<std::int32_t>> tokens; // without BOS and EOS
+};
+
+namespace detail {
+template <class T, class B>
+void put_rows(const Tensor<T, B>& from, xt::xtensor<double, 2>& to, const std::vector<std::size_t>& rows) {
+  const auto v = from.to_host();
+  const auto cols = static_cast<std::size_t>(from.cols());
+  for (std::size_t r = 0; r < rows.size(); ++r)
+    for (std::size_t c = 0; c < cols; ++c) to(rows[r], c) = static_cast<double>(v[r * cols + c]);
+}
+}  // namespace detail
+
+/// `progress(done, total)` is called after every batch.
+template <class T, class B, class M, class F>
+Embeddings<T, B> embed_dataset(const M& model, const data::Dataset& dataset, std::size_t batch, int workers, F&& progress) {
+  using X = Tensor<T, B>;
+  const auto d_e = static_cast<std::size_t>(model.config.d_e);
+  Embeddings<T, B> out{xt::xtensor<double, 2>::from_shape({dataset.size(), d_e}), xt::xtensor<double, 2>::from_shape({dataset.size(), d_e}), {}};
+  out.text.fill(0.0);
+  data::Loader loader(dataset, {batch, false, false, workers}, Philox(), 0);
+  std::size_t done = 0;
+  while (auto host = loader.next()) {
+    const auto b = data::upload<T, B>(*host, model);
+    const auto im = model.image.template operator()<X>(b.image, nn::Mode::evaluation(), model::Levels::all);
+    detail::put_rows(normalize_rows(model.proj.image_global(im.global)), out.image, host->studies);
+    out.regions.push_back(model.aggregator(im.levels));
+    if (b.text.present.size()) {
+      std::vector<std::size_t> rows;
+      for (std::int32_t i : b.text.present.to_host()) rows.push_back(host->studies[static_cast<std::size_t>(i)]);
+      const X encoded = model.text.template operator()<X>(b.text);
+      detail::put_rows(normalize_rows(model.proj.text_global(model.text.norm(gather_rows(encoded, b.text.present_cls)))), out.text, rows);
+    }
+    done += host->studies.size();
+    progress(done, dataset.size());
+  }
+  return out;
+}
+
+template <class T, class B, class M>
+EncodedTexts<T, B> encode_texts(const M& model, const data::WordPiece& vocabulary, const std::vector<std::string>& texts, data::Cleaning cleaning) {
+  using X = Tensor<T, B>;
+  std::vector<std::int32_t> ids, offsets{0}, words, word_offsets{0};
+  EncodedTexts<T, B> out;
+  for (const auto& text : texts) {
+    const auto section = vocabulary.encode_section(data::clean_text(text, cleaning), static_cast<std::size_t>(model.config.positions()));
+    if (section.size() < 3) fail("task", "encode", "the text '" + text + "' has no words after cleaning");
+    out.tokens.emplace_back(section.begin() + 1, section.end() - 1);
+    const auto row = static_cast<std::int32_t>(ids.size() + out.tokens.size() - 1);  // one CLS row follows each earlier text
+    for (std::size_t t = 1; t + 1 < section.size(); ++t) words.push_back(row + static_cast<std::int32_t>(t));
+    word_offsets.push_back(static_cast<std::int32_t>(words.size()));
+    ids.insert(ids.end(), section.begin(), section.end());
+    offsets.push_back(static_cast<std::int32_t>(ids.size()));
+  }
+  const std::vector<std::int32_t> none(offsets.size(), 0);
+  const auto plan = model.plan({{}, none}, {ids, offsets}, {});
+  const X encoded = model.text.template operator()<X>(plan);
+  const X global = normalize_rows(model.proj.text_global(model.text.norm(gather_rows(encoded, plan.present_cls))));
+  out.global = xt::xtensor<double, 2>::from_shape({texts.size(), static_cast<std::size_t>(model.config.d_e)});
+  std::vector<std::size_t> rows;
+  for (std::size_t i = 0; i < texts.size(); ++i) rows.push_back(i);
+  detail::put_rows(global, out.global, rows);
+  out.words = model.proj.text_local(gather_rows(encoded, IndexTensor<B>::from_host(words, {static_cast<Index>(words.size())})));
+  out.offsets = Tensor<std::int32_t, Reference>::from_host(word_offsets, {static_cast<Index>(word_offsets.size())});
+  return out;
+}
+
+/// Cosines of unit rows: (n, d), (m, d) -> (n, m).
+inline xt::xtensor<double, 2> cosines(const xt::xtensor<double, 2>& a, const xt::xtensor<double, 2>& b) {
+  auto out = xt::xtensor<double, 2>::from_shape({a.shape()[0], b.shape()[0]});
+  for (std::size_t i = 0; i < a.shape()[0]; ++i)
+    for (std::size_t j = 0; j < b.shape()[0]; ++j) {
+      double s = 0;
+      for (std::size_t c = 0; c < a.shape()[1]; ++c) s += a(i, c) * b(j, c);
+      out(i, j) = s;
+    }
+  return out;
+}
+
+/// Local scores Z_max / gamma2 of every image with every text: (n, k).
+template <class T, class B>
+xt::xtensor<double, 2> local_similarity(const std::vector<Tensor<T, B>>& regions, Index per_image, const EncodedTexts<T, B>& texts, double gamma1, double gamma2) {
+  const auto k = static_cast<std::size_t>(texts.offsets.size() - 1);
+  std::size_t n = 0, at = 0;
+  for (const auto& r : regions) n += static_cast<std::size_t>(r.rows() / per_image);
+  auto out = xt::xtensor<double, 2>::from_shape({n, k});
+  for (const auto& r : regions)
+    for (T z : local_scores(r, r.rows() / per_image, texts.words, texts.offsets, {gamma1, gamma2, LocalAggregation::max}).to_host()) out.data()[at++] = static_cast<double>(z) / gamma2;
+  return out;
+}
+
+}  // namespace hybridmed::task

@@ -1,0 +1,176 @@
+#pragma once
+// Everything that is measured on a held-out split: zero-shot AUROC, retrieval, generated text, pointing game.
+#include <cstdio>
+
+#include "hybridmed/metrics/classification.hpp"
+#include "hybridmed/metrics/retrieval.hpp"
+#include "hybridmed/metrics/text.hpp"
+#include "hybridmed/task/attention_map.hpp"
+#include "hybridmed/task/generate.hpp"
+#include "hybridmed/task/zero_shot.hpp"
+#include "hybridmed/train/trainer.hpp"
+#include "hybridmed/train/trained_run.hpp"
+
+namespace hybridmed::task {
+
+/// One figure; absent parts are null in JSON.
+struct Figure {
+  std::string name;
+  std::optional<double> value, low, high;
+  std::size_t n = 0;
+  std::optional<double> chance;
+};
+
+inline io::Json to_json(const std::vector<Figure>& figures) {
+  io::Json out = io::Json::array();
+  const auto number = [](const std::optional<double>& x) { return x && std::isfinite(*x) ? io::Json(*x) : io::Json(nullptr); };
+  for (const Figure& f : figures) out.push_back({{"name", f.name}, {"value", number(f.value)}, {"low", number(f.low)}, {"high", number(f.high)}, {"n", f.n}, {"chance", number(f.chance)}});
+  return out;
+}
+
+inline std::string to_table(const std::vector<Figure>& figures) {
+  std::string out = "figure                                         value   95 % interval      n   chance\n";
+  for (const Figure& f : figures) {
+    char line[160], interval[32] = "", chance[16] = "", value[16] = "-";
+    if (f.value && std::isfinite(*f.value)) std::snprintf(value, sizeof value, "%.3f", *f.value);
+    if (f.low && f.high && std::isfinite(*f.low)) std::snprintf(interval, sizeof interval, "%.3f - %.3f", *f.low, *f.high);
+    if (f.chance) std::snprintf(chance, sizeof chance, "%.3f", *f.chance);
+    std::snprintf(line, sizeof line, "%-44s %7s   %-13s %6zu   %6s\n", f.name.c_str(), value, interval, f.n, chance);
+    out += line;
+  }
+  return out;
+}
+
+/// AUROC of each label; fewer than 5 positives: no value. The mean is over labels with at least 10.
+inline void zero_shot_figures(const std::vector<LabelPrompts>& prompts, const ZeroShotScores& scores, const std::vector<data::Study>& studies, const data::DataFolder::Labels& labels, std::vector<Figure>& out) {
+  const std::pair<const char*, const xt::xtensor<double, 2>*> kinds[] = {{"global", &scores.global}, {"local", &scores.local}, {"both", &scores.both}};
+  for (const auto& [kind, score] : kinds) {
+    double sum = 0;
+    std::size_t counted = 0;
+    for (std::size_t k = 0; k < prompts.size(); ++k) {
+      const auto column = std::find(labels.names.begin(), labels.names.end(), prompts[k].label);
+      if (column == labels.names.end()) fail("task", "zero_shot", "labels.csv has no column '" + prompts[k].label + "', which the prompts name");
+      std::vector<double> s;
+      std::vector<int> y;
+      for (std::size_t i = 0; i < studies.size(); ++i)
+        if (const auto it = labels.of.find(studies[i].id); it != labels.of.end()) s.push_back((*score)(i, k)), y.push_back(it->second[static_cast<std::size_t>(column - labels.names.begin())]);
+      const auto positives = static_cast<std::size_t>(std::count(y.begin(), y.end(), 1));
+      Figure f{std::string("auroc/") + kind + "/" + prompts[k].label, {}, {}, {}, positives, 0.5};
+      if (positives >= 5) {
+        f.value = metrics::auroc(s, y);
+        if (f.value) {
+          const auto interval = metrics::auroc_interval(s, y, Philox(17).fork(k));
+          f.low = interval.low, f.high = interval.high;
+        }
+      }
+      if (positives >= 10 && f.value) sum += *f.value, ++counted;
+      out.push_back(f);
+    }
+    out.push_back({std::string("auroc/") + kind + "/mean of labels with n >= 10", counted ? std::optional(sum / static_cast<double>(counted)) : std::nullopt, {}, {}, counted, 0.5});
+  }
+}
+
+/// Recall both ways over the studies with an impression; relevance is an equal impression text. `seen`: hashes of the
+/// training impressions; the figures named "novel" take only queries whose text is not among them.
+inline void retrieval_figures(const xt::xtensor<double, 2>& image, const xt::xtensor<double, 2>& text, const data::Dataset& dataset, const std::set<std::uint64_t>& seen, std::vector<Figure>& out) {
+  std::vector<std::size_t> rows;
+  std::vector<std::int32_t> keys;
+  std::vector<bool> novel;
+  for (std::size_t i = 0; i < dataset.size(); ++i)
+    if (!dataset.impression(i).empty()) rows.push_back(i), keys.push_back(dataset.key(i)), novel.push_back(!seen.count(train::text_hash(dataset.study(i).impression)));
+  if (rows.size() < 2) return;
+  auto a = xt::xtensor<double, 2>::from_shape({rows.size(), image.shape()[1]}), b = a;
+  for (std::size_t r = 0; r < rows.size(); ++r)
+    for (std::size_t c = 0; c < image.shape()[1]; ++c) a(r, c) = image(rows[r], c), b(r, c) = text(rows[r], c);
+  const auto forward = cosines(a, b), back = cosines(b, a);
+  for (const auto& [name, similarity] : {std::pair<const char*, const xt::xtensor<double, 2>*>{"image to text", &forward}, {"text to image", &back}})
+    for (const bool only_novel : {false, true})
+      for (std::size_t k : {1u, 5u, 10u}) {
+        const auto r = metrics::recall_at(*similarity, keys, keys, k, only_novel ? novel : std::vector<bool>());
+        if (r.n == 0) continue;
+        const auto interval = metrics::bootstrap(
+            r.hits.size(),
+            [&](const std::vector<std::size_t>& index) {
+              double s = 0;
+              for (std::size_t i : index) s += r.hits[i];
+              return std::optional(s / static_cast<double>(index.size()));
+            },
+            Philox(23));
+        out.push_back({std::string("retrieval/") + name + "/R@" + std::to_string(k) + (only_novel ? " novel texts" : ""), r.value, interval.low, interval.high, r.n, r.chance});
+      }
+}
+
+/// BLEU and ROUGE-L of generated texts, of the constant text beside them, and how many texts are distinct.
+inline void text_figures(const std::string& name, const std::vector<std::string>& texts, const std::vector<std::string>& references, const std::string& constant, std::vector<Figure>& out) {
+  std::vector<metrics::Words> candidates, truth, same(texts.size(), metrics::split_words(constant));
+  for (const auto& t : texts) candidates.push_back(metrics::split_words(t));
+  for (const auto& t : references) truth.push_back(metrics::split_words(t));
+  const auto mine = metrics::bleu(candidates, truth), base = metrics::bleu(same, truth);
+  for (std::size_t n = 0; n < 4; ++n) out.push_back({name + "/BLEU-" + std::to_string(n + 1) + " (chance: constant)", mine[n], {}, {}, texts.size(), base[n]});
+  out.push_back({name + "/ROUGE-L (chance: constant)", metrics::rouge_l(candidates, truth), {}, {}, texts.size(), metrics::rouge_l(same, truth)});
+  out.push_back({name + "/distinct texts", static_cast<double>(std::set<std::string>(texts.begin(), texts.end()).size()), {}, {}, texts.size(), 1.0});
+}
+
+/// A planted finding of one study, its box in fractions of the model's crop.
+struct PlantedBox {
+  std::size_t study;
+  std::string label;
+  double x, y, width, height;
+};
+
+/// boxes.csv of a phantom folder mapped to the crop; empty where there is none.
+inline std::vector<PlantedBox> planted_boxes(const data::DataFolder& folder, const data::Dataset& dataset) {
+  std::vector<PlantedBox> out;
+  const auto path = folder.root() / "boxes.csv";
+  if (!std::filesystem::exists(path)) return out;
+  const data::Table t = data::read_csv(path);
+  std::map<std::string, std::size_t> of;
+  for (std::size_t i = 0; i < dataset.size(); ++i) of[dataset.study(i).images.front()] = i;
+  const std::size_t c[] = {t.column("image"), t.column("label"), t.column("x"), t.column("y"), t.column("w"), t.column("h")};
+  const auto& o = dataset.options().transform;
+  const double side = static_cast<double>(o.resize), crop = static_cast<double>(o.image_size), offset = static_cast<double>((o.resize - o.image_size) / 2);
+  for (std::size_t r = 0; r < t.rows.size(); ++r) {
+    const auto it = of.find(t.rows[r][c[0]]);
+    if (it == of.end()) continue;
+    double v[4];
+    for (int k = 0; k < 4; ++k) {
+      char* end = nullptr;
+      v[k] = std::strtod(t.rows[r][c[2 + k]].c_str(), &end);
+      if (end == t.rows[r][c[2 + k]].c_str() || *end || !std::isfinite(v[k])) fail("data", "boxes", path.string() + ", line " + std::to_string(t.lines[r]) + ": expected a number, got '" + t.rows[r][c[2 + k]] + "'");
+    }
+    out.push_back({it->second, t.rows[r][c[1]], (v[0] * side - offset) / crop, (v[1] * side - offset) / crop, v[2] * side / crop, v[3] * side / crop});
+  }
+  return out;
+}
+
+/// Is the maximum of the map of a label's first positive prompt inside the box of that finding? Chance: the box's share of the cells.
+template <class T, class B>
+void pointing_figures(const std::vector<LabelPrompts>& prompts, const std::vector<PlantedBox>& boxes, const std::vector<Tensor<T, B>>& regions, Index grid, const EncodedTexts<T, B>& texts, double gamma1, double gamma2, std::vector<Figure>& out) {
+  const Index n = grid * grid, per_batch = regions.empty() ? 1 : regions[0].rows() / n;
+  std::map<std::string, std::pair<std::vector<double>, double>> hits;  // label -> hits, summed chance
+  for (const auto& box : boxes) {
+    const auto p = std::find_if(prompts.begin(), prompts.end(), [&](const auto& x) { return x.label == box.label; });
+    if (p == prompts.end()) continue;
+    const auto inside = [&](Index cell) {
+      const double x = (static_cast<double>(cell % grid) + 0.5) / static_cast<double>(grid), y = (static_cast<double>(cell / grid) + 0.5) / static_cast<double>(grid), half = 0.5 / static_cast<double>(grid);
+      return x + half > box.x && x - half < box.x + box.width && y + half > box.y && y - half < box.y + box.height;  // the cell touches the box
+    };
+    double share = 0;
+    for (Index cell = 0; cell < n; ++cell) share += inside(cell);
+    const auto i = static_cast<Index>(box.study), k = static_cast<Index>(p - prompts.begin());
+    const auto maps = attention_maps(regions[static_cast<std::size_t>(i / per_batch)].row_slice(i % per_batch * n, (i % per_batch + 1) * n),
+                                     texts.words.row_slice(texts.offsets.data()[k], texts.offsets.data()[k + 1]), gamma1, gamma2);
+    for (const std::string& name : {box.label, std::string("all")}) {
+      hits[name].first.push_back(inside(static_cast<Index>(maps.maximum())) ? 1 : 0);
+      hits[name].second += share / static_cast<double>(n);
+    }
+  }
+  for (const auto& [name, h] : hits) {
+    double s = 0;
+    for (double x : h.first) s += x;
+    const auto count = static_cast<double>(h.first.size());
+    out.push_back({"pointing game/" + name, s / count, {}, {}, h.first.size(), h.second / count});
+  }
+}
+
+}  // namespace hybridmed::task

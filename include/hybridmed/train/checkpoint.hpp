@@ -1,0 +1,109 @@
+#pragma once
+// Checkpoints: one folder per step, written under a temporary name, synced, then renamed, so that a folder with its final
+// name is always whole. Weights and optimizer moments are safetensors, the rest is JSON.
+#include "hybridmed/io/weights.hpp"
+#include "hybridmed/model/hybridmed.hpp"
+#include "hybridmed/optim/adamw.hpp"
+
+namespace hybridmed::train {
+
+/// Where a run stands; with weights and moments this is all that a resumed run needs.
+struct Progress {
+  int stage = 1;
+  std::int64_t step = 0;             // of the whole run
+  std::int64_t stage_step = 0;       // optimizer steps of this stage
+  std::int64_t epoch = 0, batch = 0; // next batch
+  double best = 0;                   // best validation loss of this stage
+  std::int64_t best_epoch = -1, bad_epochs = 0;
+  bool finished = false;
+  std::vector<double> sums;          // of this epoch's training losses
+  std::uint64_t log_bytes = 0, csv_bytes = 0;
+
+  template <class F>
+  void visit(F&& f) {
+    f("stage", stage), f("step", step), f("stage_step", stage_step), f("epoch", epoch), f("batch", batch), f("best", best), f("best_epoch", best_epoch), f("bad_epochs", bad_epochs);
+    f("finished", finished), f("sums", sums), f("log_bytes", log_bytes), f("csv_bytes", csv_bytes);
+  }
+};
+
+/// Writes a folder whole: `fill(temporary)` writes the files, then everything is synced and renamed over `target`.
+template <class F>
+void write_folder(const std::filesystem::path& target, F&& fill) {
+  namespace fs = std::filesystem;
+  std::error_code ec;
+  const fs::path temporary = target.parent_path() / (".writing-" + target.filename().string());
+  fs::remove_all(temporary, ec);
+  if (!fs::create_directories(temporary, ec)) fail("train", "checkpoint", temporary.string() + ": " + ec.message());
+  try {
+    fill(temporary);
+    io::sync_path(temporary);
+  } catch (...) {
+    fs::remove_all(temporary, ec);  // the previous checkpoint stays as it is
+    throw;
+  }
+  fs::remove_all(target, ec);
+  fs::rename(temporary, target, ec);
+  if (ec) fail("train", "checkpoint", target.string() + ": " + ec.message());
+  io::sync_path(target.parent_path());
+}
+
+inline std::string checkpoint_name(std::int64_t step) {
+  std::string n = std::to_string(step);
+  return "step-" + std::string(n.size() < 8 ? 8 - n.size() : 0, '0') + n;
+}
+
+/// Step folders of a run, oldest first.
+inline std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& run) {
+  std::vector<std::filesystem::path> out;
+  std::error_code ec;
+  for (const auto& e : std::filesystem::directory_iterator(run / "checkpoints", ec))
+    if (e.is_directory() && e.path().filename().string().starts_with("step-")) out.push_back(e.path());
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+template <class M>
+void save_model(const std::filesystem::path& file, M& m) {
+  io::SafetensorsWriter w;
+  io::add_weights(w, m);
+  w.write(file);
+}
+
+/// Loads weights that must fit completely.
+template <class M>
+void load_model(const std::filesystem::path& file, M& m) {
+  const io::LoadReport r = io::load_weights(m, io::Safetensors::read(file));
+  if (r.complete()) return;
+  const auto list = [](const char* what, const std::vector<std::string>& names) {
+    std::string s;
+    for (std::size_t i = 0; i < names.size() && i < 5; ++i) s += (i ? ", " : std::string("; ") + std::to_string(names.size()) + " " + what + ": ") + names[i];
+    return s + (names.size() > 5 ? ", ..." : "");
+  };
+  fail("train", "load", file.string() + ": the weights do not fit the model" + list("missing", r.missing) + list("unexpected", r.unexpected) + list("mismatched", r.mismatched));
+}
+
+template <class T, class B>
+void save_optimizer(const std::filesystem::path& file, optim::AdamW<T, B>& o) {
+  io::SafetensorsWriter w;
+  w.metadata("steps", std::to_string(o.steps()));
+  for (auto& e : o.entries()) w.add("m." + e.name, e.m), w.add("v." + e.name, e.v);
+  w.write(file);
+}
+template <class T, class B>
+void load_optimizer(const std::filesystem::path& file, optim::AdamW<T, B>& o) {
+  const io::Safetensors f = io::Safetensors::read(file);
+  for (auto& e : o.entries())
+    for (auto [prefix, t] : {std::pair{"m.", &e.m}, std::pair{"v.", &e.v}}) {
+      const auto& s = f.at(prefix + e.name);
+      if (s.size() != t->size()) fail("train", "load", file.string() + ": '" + prefix + e.name + "' has another size");
+      std::vector<T> values(static_cast<std::size_t>(s.size()));
+      for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<T>(s.at(static_cast<Index>(i)));
+      *t = Tensor<T, B>::from_host(values, t->shape());
+    }
+  const auto it = f.metadata().find("steps");
+  if (it == f.metadata().end() || it->second.find_first_not_of("0123456789") != it->second.npos || it->second.empty() || it->second.size() > 18)
+    fail("train", "load", file.string() + ": no step count in its metadata");
+  o.set_steps(std::stoll(it->second));
+}
+
+}  // namespace hybridmed::train

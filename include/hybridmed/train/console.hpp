@@ -1,0 +1,51 @@
+#pragma once
+// What a person watches: one progress line with rate and time left; plain lines now and then when piped.
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <string>
+
+namespace hybridmed::train {
+
+/// 75 -> "1:15", 3700 -> "1:01:40".
+inline std::string clock_text(double seconds) {
+  const auto s = static_cast<long long>(seconds + 0.5);
+  char text[48];
+  if (s >= 3600) std::snprintf(text, sizeof text, "%lld:%02lld:%02lld", s / 3600, s / 60 % 60, s % 60);
+  else std::snprintf(text, sizeof text, "%lld:%02lld", s / 60, s % 60);
+  return text;
+}
+
+class ProgressLine {
+ public:
+  explicit ProgressLine(std::FILE* out = stderr) : out_(out), terminal_(::isatty(::fileno(out)) == 1), start_(now()) {}
+  ~ProgressLine() { finish(); }
+
+  /// `done` of `total` units of `unit`; `detail` follows. The rate is of this process alone, so it is right after a resume.
+  void update(const std::string& title, double done, double total, const std::string& unit, const std::string& detail, bool force = false) {
+    const double t = now();
+    if (first_ < 0) first_ = done, start_ = t;
+    if (!force && t - last_ < (terminal_ ? 0.1 : 15.0)) return;
+    last_ = t;
+    const double rate = t > start_ ? (done - first_) / (t - start_) : 0;
+    char numbers[96];
+    std::snprintf(numbers, sizeof numbers, " %3.0f%%  %.1f %s/s  ETA %s  ", total > 0 ? 100 * done / total : 100.0, rate, unit.c_str(), rate > 0 ? clock_text((total - done) / rate).c_str() : "--");
+    std::fprintf(out_, terminal_ ? "\r\033[K%s%s%s" : "%s%s%s\n", title.c_str(), numbers, detail.c_str());
+    std::fflush(out_);
+    open_ = terminal_;
+  }
+  /// Ends the line, so that other text can follow.
+  void finish() {
+    if (open_) std::fputc('\n', out_);
+    open_ = false;
+  }
+
+ private:
+  static double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+  std::FILE* out_;
+  bool terminal_, open_ = false;
+  double start_, last_ = -1e9, first_ = -1;
+};
+
+}  // namespace hybridmed::train

@@ -1,0 +1,86 @@
+#pragma once
+// Everything a run is told: the model's keys, the data, both stages. One flat JSON object; unknown keys are errors.
+#include "hybridmed/data/dataset.hpp"
+#include "hybridmed/io/config.hpp"
+#include "hybridmed/model/config.hpp"
+
+namespace hybridmed::train {
+
+struct RunConfig {
+  model::Config model;
+  // data
+  std::string data, table = "studies.csv", split_train = "train", split_valid = "valid";
+  std::string column_study = "study_id", column_split = "split", column_images = "frontal_images", column_findings = "findings", column_impression = "impression";
+  std::string sections = "any";           // any: losses use what is there | both: only studies with both
+  std::string cleaning = "default";       // default | gloria | none
+  std::string vocab_file;                 // empty: train a WordPiece vocabulary on the training split
+  Index vocab_size = 2000;                // of a trained vocabulary
+  Index resize = 0;                       // long side after resizing; 0: 8/7 of image_size
+  double jitter_contrast = 0, jitter_brightness = 0;
+  Index workers = 1, cache_mb = 1024;
+  // training
+  Index batch = 32, epochs_stage1 = 10, epochs_stage2 = 50;
+  double lr_stage1 = 3e-4, lr_stage2 = 3e-4, warmup = 0.05, lr_floor = 1e-8, weight_decay = 0.05, clip = 1.0;
+  Index patience = 5;                     // epochs without a better validation loss; 0: never stop early
+  Index checkpoint_every = 0;             // steps; 0: at the end of each epoch
+  Index keep_checkpoints = 2;
+  bool overfit_batch = false;             // train on the first batch again and again, without augmentation
+  std::string precision = "float";        // float | double
+  Index seed = 0;
+
+  template <class F>
+  void visit(F&& f) {
+    model.visit(f);
+    f("data", data), f("table", table), f("split_train", split_train), f("split_valid", split_valid);
+    f("column_study", column_study), f("column_split", column_split), f("column_images", column_images), f("column_findings", column_findings), f("column_impression", column_impression);
+    f("sections", sections), f("cleaning", cleaning), f("vocab_file", vocab_file), f("vocab_size", vocab_size), f("resize", resize);
+    f("jitter_contrast", jitter_contrast), f("jitter_brightness", jitter_brightness), f("workers", workers), f("cache_mb", cache_mb);
+    f("batch", batch), f("epochs_stage1", epochs_stage1), f("epochs_stage2", epochs_stage2), f("lr_stage1", lr_stage1), f("lr_stage2", lr_stage2);
+    f("warmup", warmup), f("lr_floor", lr_floor), f("weight_decay", weight_decay), f("clip", clip), f("patience", patience);
+    f("checkpoint_every", checkpoint_every), f("keep_checkpoints", keep_checkpoints), f("overfit_batch", overfit_batch), f("precision", precision), f("seed", seed);
+  }
+
+  void validate() const {
+    model.validate();
+    const auto need = [](bool ok, const char* key, const std::string& why) {
+      if (!ok) fail("train", "config", std::string(key) + ": " + why);
+    };
+    need(!data.empty(), "data", "not set; give a data folder, e.g. --set data=FOLDER");
+    need(sections == "any" || sections == "both", "sections", "expected any or both, got '" + sections + "'");
+    need(precision == "float" || precision == "double", "precision", "expected float or double, got '" + precision + "'");
+    data::cleaning_from(cleaning);
+    for (const auto& [key, v] : {std::pair{"batch", batch}, {"keep_checkpoints", keep_checkpoints}}) need(v > 0, key, "expected at least 1, got " + std::to_string(v));
+    for (const auto& [key, v] : {std::pair{"epochs_stage1", epochs_stage1}, {"epochs_stage2", epochs_stage2}, {"patience", patience}, {"workers", workers}, {"cache_mb", cache_mb},
+                                 {"checkpoint_every", checkpoint_every}, {"resize", resize}})
+      need(v >= 0 && v < (Index{1} << 40), key, "expected at least 0, got " + std::to_string(v));
+    need(resize == 0 || resize >= model.image_size, "resize", "expected at least image_size = " + std::to_string(model.image_size) + ", got " + std::to_string(resize));
+    for (const auto& [key, v] : {std::pair{"lr_stage1", lr_stage1}, {"lr_stage2", lr_stage2}, {"weight_decay", weight_decay}, {"clip", clip}, {"warmup", warmup}})
+      need(v >= 0 && std::isfinite(v), key, "expected a number of at least 0");
+  }
+
+  data::StudyColumns columns() const { return {column_study, column_split, column_images, column_findings, column_impression}; }
+  data::StudySelection selection(const std::string& split) const { return {split, sections == "both", true, data::cleaning_from(cleaning)}; }
+  data::DatasetOptions dataset() const {
+    data::DatasetOptions o;
+    o.transform.image_size = static_cast<std::size_t>(model.image_size);
+    o.transform.resize = static_cast<std::size_t>(resize ? resize : (model.image_size * 8 + 3) / 7);
+    o.transform.jitter_contrast = jitter_contrast, o.transform.jitter_brightness = jitter_brightness;
+    o.t_findings = static_cast<std::size_t>(model.t_findings), o.t_impression = static_cast<std::size_t>(model.t_impression);
+    o.cache_bytes = static_cast<std::size_t>(cache_mb) << 20;
+    return o;
+  }
+
+  /// Reads a file; its optional key "preset" names the model configuration that the other keys change.
+  static RunConfig read(const std::filesystem::path& path) {
+    RunConfig c;
+    io::Json j = io::read_json(path);
+    if (j.is_object() && j.contains("preset")) {
+      c.model = model::Config::preset(io::get<std::string>(j, "preset", path.string()));
+      j.erase("preset");
+    }
+    io::from_json(j, c, path.string());
+    return c;
+  }
+};
+
+}  // namespace hybridmed::train

@@ -1,0 +1,53 @@
+#pragma once
+// The logs of a run: JSONL (one object a line) and CSV with the same numbers. They hold no clock readings, so that a resumed
+// run writes the same bytes as an uninterrupted one.
+#include "hybridmed/io/json.hpp"
+#include "hybridmed/train/checkpoint.hpp"
+
+namespace hybridmed::train {
+
+class RunLog {
+ public:
+  static constexpr std::array<const char*, 12> columns{"kind", "stage", "epoch", "step", "lr", "total", "cg", "cl", "sum", "cap", "dis", "grad_norm"};
+
+  /// Continues the logs at the recorded lengths: what a killed run wrote after its last checkpoint is cut off.
+  RunLog(const std::filesystem::path& run, const Progress& p) : jsonl_(run / "log.jsonl"), csv_(run / "log.csv") {
+    cut(jsonl_, p.log_bytes);
+    cut(csv_, p.csv_bytes);
+    if (p.csv_bytes == 0) {
+      std::string header;
+      for (const char* c : columns) header += (header.empty() ? "" : ",") + std::string(c);
+      append(csv_, header + "\n");
+    }
+  }
+  void write(const io::Json& row) {
+    append(jsonl_, row.dump() + "\n");
+    std::string line;
+    for (const char* c : columns) {
+      if (c != columns[0]) line += ",";
+      if (row.contains(c)) line += row[c].is_string() ? row[c].get<std::string>() : row[c].dump();
+    }
+    append(csv_, line + "\n");
+  }
+  void record_lengths(Progress& p) const {
+    p.log_bytes = std::filesystem::file_size(jsonl_), p.csv_bytes = std::filesystem::file_size(csv_);
+  }
+
+ private:
+  static void cut(const std::filesystem::path& path, std::uint64_t bytes) {
+    std::error_code ec;
+    if (!std::filesystem::exists(path)) io::write_text_atomically(path, "");
+    if (std::filesystem::file_size(path) < bytes) fail("train", "log", path.string() + ": shorter than its checkpoint says");
+    std::filesystem::resize_file(path, bytes, ec);
+    if (ec) fail("train", "log", path.string() + ": " + ec.message());
+  }
+  static void append(const std::filesystem::path& path, const std::string& text) {
+    std::ofstream out(path, std::ios::app | std::ios::binary);
+    out << text;
+    out.flush();
+    if (!out) fail("train", "log", path.string() + ": cannot be written");
+  }
+  std::filesystem::path jsonl_, csv_;
+};
+
+}  // namespace hybridmed::train

@@ -1,0 +1,46 @@
+#pragma once
+// A finished (or running) run, opened for use: configuration, vocabulary, and the best weights so far.
+#include "hybridmed/train/checkpoint.hpp"
+#include "hybridmed/train/run_config.hpp"
+
+namespace hybridmed::train {
+
+/// Weights file of a run: the best of stage 2, else the newest checkpoint, else the best of stage 1.
+inline std::filesystem::path weights_of(const std::filesystem::path& run) {
+  const auto best = [&](int stage) -> std::filesystem::path {
+    const auto file = run / ("best-stage" + std::to_string(stage) + ".json");
+    if (!std::filesystem::exists(file)) return {};
+    return run / io::get<std::string>(io::read_json(file), "folder", file.string()) / "model.safetensors";
+  };
+  if (auto p = best(2); !p.empty()) return p;
+  if (const auto all = list_checkpoints(run); !all.empty()) return all.back() / "model.safetensors";
+  if (auto p = best(1); !p.empty()) return p;
+  fail("train", "run", run.string() + ": holds no weights", "train it first with: pretrain --config FILE --run " + run.string());
+}
+
+template <class T, class B>
+struct TrainedRun {
+  using Model = model::HybridMed<T, B, model::AnyEncoder<T, B>>;
+  std::filesystem::path folder, weights;
+  RunConfig config;
+  data::WordPiece vocabulary;
+  Model model;
+
+  explicit TrainedRun(const std::filesystem::path& run)
+      : folder(run), weights(weights_of(run)), config(RunConfig::read(run / "config.json")), vocabulary(data::WordPiece::read(run / "vocab.txt")), model(model::make_hybridmed<T, B>(config.model)) {
+    if (static_cast<Index>(vocabulary.size()) != config.model.vocab)
+      fail("train", "run", run.string() + ": vocab.txt has " + std::to_string(vocabulary.size()) + " tokens, config.json says " + std::to_string(config.model.vocab));
+    load_model(weights, model);
+  }
+  data::Cleaning cleaning() const { return data::cleaning_from(config.cleaning); }
+  /// Images of one study or file as the model sees them in evaluation: (B, 3, S, S).
+  Tensor<T, B> load_images(const std::vector<std::filesystem::path>& paths) const {
+    const auto o = config.dataset().transform;
+    auto grey = xt::xtensor<float, 3>::from_shape({paths.size(), o.image_size, o.image_size});
+    for (std::size_t i = 0; i < paths.size(); ++i)
+      data::crop(data::make_square(data::read_image(paths[i]), o.resize), o, nullptr, {grey.data() + i * o.image_size * o.image_size, o.image_size * o.image_size});
+    return data::upload_images<T, B>(grey);
+  }
+};
+
+}  // namespace hybridmed::train

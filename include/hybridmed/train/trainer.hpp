@@ -1,0 +1,346 @@
+#pragma once
+// A whole run: both stages with their schedules, validation, early stopping, checkpoints and exact resume.
+#include <csignal>
+#include <functional>
+
+#include "hybridmed/data/loader.hpp"
+#include "hybridmed/model/initialise.hpp"
+#include "hybridmed/optim/schedule.hpp"
+#include "hybridmed/train/console.hpp"
+#include "hybridmed/train/run_config.hpp"
+#include "hybridmed/train/run_log.hpp"
+#include "hybridmed/train/step.hpp"
+
+namespace hybridmed::train {
+
+/// Set by Ctrl-C: the trainer finishes its step, saves and stops.
+inline std::atomic<bool>& interrupted() {
+  static std::atomic<bool> flag{false};
+  return flag;
+}
+
+struct TrainerOptions {
+  std::filesystem::path run;
+  bool resume = false;
+  std::filesystem::path init;       ///< weights to start from, or empty
+  std::int64_t stop_after = -1;     ///< save and stop after this many steps of the run; -1: never
+};
+
+/// Facts about the training texts that an evaluation needs later.
+inline std::uint64_t text_hash(std::string_view s) {
+  std::uint64_t h = 14695981039346656037ull;  // FNV-1a
+  for (char c : s) h = (h ^ static_cast<unsigned char>(c)) * 1099511628211ull;
+  return h;
+}
+
+template <class T, class B>
+class Trainer {
+  using Model = model::HybridMed<T, B, model::AnyEncoder<T, B>>;
+  static constexpr std::size_t max_losses = 5;
+
+ public:
+  /// Prepares data, vocabulary and model; `config` is completed (vocabulary size, token ids) and written to the run folder.
+  Trainer(RunConfig config, TrainerOptions options)
+      : config_(std::move(config)), options_(std::move(options)), folder_((config_.validate(), config_.data), config_.columns(), config_.table), train_studies_(folder_.select(config_.selection(config_.split_train))), vocabulary_(vocabulary()), train_(folder_, train_studies_, vocabulary_, config_.dataset()),
+        valid_(folder_, config_.overfit_batch ? std::vector<data::Study>() : folder_.select(config_.selection(config_.split_valid)), vocabulary_, config_.dataset()), model_(make_model()), seed_(static_cast<std::uint64_t>(config_.seed)) {
+    if (train_.size() == 0) fail("train", "data", config_.data + ": no study for training is left in split '" + config_.split_train + "'");
+    if (batches() == 0) fail("train", "data", "a batch of " + std::to_string(config_.batch) + " is larger than the " + std::to_string(train_.size()) + " training studies", "--set batch=" + std::to_string(train_.size()));
+    if (!config_.overfit_batch && valid_.size() == 0) fail("train", "data", config_.data + ": no study for validation in split '" + config_.split_valid + "'");
+  }
+
+  /// Parameters, memory, steps, and what each loss will see.
+  std::string describe() {
+    const Index parameters = nn::count_parameters(model_);
+    Index teacher = 0, both = 0, findings = 0, impression = 0;
+    nn::for_each_parameter(model_, [&](const std::string& n, auto& p) {
+      if (Model::in_stage1(n)) teacher += p.value.size();
+    });
+    for (std::size_t i = 0; i < train_.size(); ++i) {
+      const bool f = train_.findings(i).size() > 2, w = !train_.impression(i).empty();
+      findings += f, impression += w, both += !train_.findings(i).empty() && w;
+    }
+    const double mb = sizeof(T) / 1048576.0;
+    char text[1200];
+    std::snprintf(text, sizeof text,
+                  "model       %s encoder, %.2f M parameters, vocabulary %lld\n"
+                  "memory      about %.0f MB for weights, gradients, moments and teacher, and %.1f MB a sample for activations\n"
+                  "data        %zu training and %zu validation studies from %s\n"
+                  "losses see  cg %lld (impression), cl %lld (findings), sum %lld (both), cap %lld (impression), dis %lld (both)\n"
+                  "steps       stage 1: %lld epochs x %lld, stage 2: %lld epochs x %lld, batch %lld\n",
+                  config_.model.encoder.c_str(), static_cast<double>(parameters) / 1e6, static_cast<long long>(config_.model.vocab), static_cast<double>(4 * parameters + teacher) * mb, activation_mb(),
+                  train_.size(), valid_.size(), config_.data.c_str(), static_cast<long long>(impression), static_cast<long long>(findings), static_cast<long long>(both),
+                  static_cast<long long>(impression), static_cast<long long>(both), static_cast<long long>(config_.epochs_stage1), static_cast<long long>(batches()),
+                  static_cast<long long>(config_.epochs_stage2), static_cast<long long>(batches()), static_cast<long long>(config_.batch));
+    return text;
+  }
+
+  /// Trains to the end, or until interrupted. Returns true when the run is finished.
+  bool run() {
+    prepare_run_folder();
+    if (options_.resume) restore();
+    else start();
+    RunLog log(options_.run, progress_);
+    while (!progress_.finished) {
+      const bool stopped = progress_.stage == 1 ? epoch(model::stage1_objective(config_.model), log) : epoch(model::stage2_objective(config_.model), log);
+      if (stopped) return false;
+    }
+    return true;
+  }
+
+  Model& model() { return model_; }
+  const Progress& progress() const { return progress_; }
+
+ private:
+  // ---- set-up
+  data::WordPiece vocabulary() {
+    data::WordPiece v;
+    const auto kept = options_.run / "vocab.txt";
+    if (options_.resume && std::filesystem::exists(kept)) {
+      v = data::WordPiece::read(kept);
+    } else if (!config_.vocab_file.empty()) {
+      v = data::WordPiece::read(config_.vocab_file);
+    } else {
+      std::vector<std::string> texts;
+      for (const auto& s : train_studies_) texts.push_back(s.findings), texts.push_back(s.impression);
+      v = data::train_wordpiece(texts, static_cast<std::size_t>(std::max<Index>(config_.vocab_size, 8)));
+    }
+    auto& m = config_.model;
+    m.vocab = static_cast<Index>(v.size()), m.pad = v.pad, m.bos = v.bos, m.eos = v.eos;
+    return v;
+  }
+  Model make_model() {
+    auto m = model::make_hybridmed<T, B>(config_.model);
+    model::initialise(m, config_.model, static_cast<std::uint64_t>(config_.seed));
+    return m;
+  }
+  std::int64_t batches() const { return config_.overfit_batch ? 1 : static_cast<std::int64_t>(train_.size()) / config_.batch; }
+  std::int64_t epochs(int stage) const { return stage == 1 ? config_.epochs_stage1 : config_.epochs_stage2; }
+
+  /// A rough count of what one sample's forward pass keeps, in MB.
+  double activation_mb() const {
+    const auto& c = config_.model;
+    const auto block = [](double tokens, double width, double depth, double ratio) { return tokens * width * depth * (8 + ratio); };
+    double n = 0;
+    if (c.encoder == "vit") n = block(static_cast<double>(c.level_side(0) * c.level_side(0) + 1), static_cast<double>(c.image_width), static_cast<double>(c.image_depth), static_cast<double>(c.image_mlp_ratio));
+    for (int l = 0; l < 4 && c.encoder != "vit"; ++l) {
+      const double tokens = static_cast<double>(c.level_side(l) * c.level_side(l)), width = static_cast<double>(c.level_width(l));
+      n += c.encoder == "swin" ? block(tokens, width, static_cast<double>(c.swin_depths[static_cast<std::size_t>(l)]), static_cast<double>(c.image_mlp_ratio) + 2)
+                               : tokens * width * (6 * static_cast<double>(c.resnet_depths[static_cast<std::size_t>(l)]) + 3);
+    }
+    double tokens = 0, targets = 0;
+    for (std::size_t i = 0; i < train_.size(); ++i) tokens += static_cast<double>(train_.findings(i).size() + train_.impression(i).size()), targets += static_cast<double>(train_.impression(i).size());
+    tokens /= static_cast<double>(train_.size()), targets /= static_cast<double>(train_.size());
+    const double d = static_cast<double>(c.d), memory = tokens + static_cast<double>(c.level_side(3) * c.level_side(3));
+    n += block(tokens, d, static_cast<double>(c.uni_blocks), static_cast<double>(c.mlp_ratio));
+    n += static_cast<double>(c.dec_blocks) * d * (2 * targets * (12 + static_cast<double>(c.mlp_ratio)) + 3 * memory) + 5 * targets * static_cast<double>(c.vocab);
+    n += static_cast<double>(c.grid * c.grid * (8 * c.d_a + 3 * c.d_e));
+    return n * sizeof(T) / 1048576.0;
+  }
+
+  void prepare_run_folder() {
+    namespace fs = std::filesystem;
+    std::error_code ec;
+    fs::create_directories(options_.run / "checkpoints", ec);
+    if (ec) fail("train", "run", options_.run.string() + ": the run folder cannot be made: " + ec.message());
+    if (!options_.resume && !list_checkpoints(options_.run).empty())
+      fail("train", "run", options_.run.string() + ": already holds checkpoints", "--resume goes on with it; another --run starts anew");
+    if (options_.resume && list_checkpoints(options_.run).empty()) fail("train", "run", options_.run.string() + ": no checkpoint to resume from");
+    if (options_.resume) return;
+    for (const char* f : {"log.jsonl", "log.csv"}) fs::remove(options_.run / f, ec);
+    vocabulary_.write(options_.run / "vocab.txt");
+    io::write_text_atomically(options_.run / "config.json", io::to_json(config_).dump(1) + "\n");
+    std::map<std::string, std::size_t> counts;
+    std::string seen;
+    for (const auto& s : train_studies_)
+      if (!s.impression.empty() && counts[s.impression]++ == 0) seen += std::to_string(text_hash(s.impression)) + "\n";
+    std::string frequent;
+    for (const auto& [text, n] : counts)
+      if (frequent.empty() || n > counts[frequent]) frequent = text;
+    io::write_text_atomically(options_.run / "seen_impressions.txt", seen);
+    io::write_text_atomically(options_.run / "most_frequent_impression.txt", frequent + "\n");
+  }
+
+  void start() {
+    if (!options_.init.empty()) {
+      const io::LoadReport r = io::load_weights(model_, io::Safetensors::read(options_.init));
+      const auto list = [](const char* what, const std::vector<std::string>& names) {
+        std::fprintf(stderr, "  %zu %s\n", names.size(), what);
+        for (const auto& n : names) std::fprintf(stderr, "    %s\n", n.c_str());
+      };
+      std::fprintf(stderr, "weights from %s: %zu loaded\n", options_.init.c_str(), r.loaded.size());
+      list("missing", r.missing), list("unexpected", r.unexpected), list("mismatched", r.mismatched);
+      if (r.loaded.empty()) fail("train", "init", options_.init.string() + ": no tensor fits the model");
+    }
+    progress_ = {};
+    begin_stage(config_.epochs_stage1 > 0 ? 1 : 2);
+  }
+
+  /// Sets what the stage trains, its optimizer and, for stage 2, the teacher: a snapshot of the model as it is.
+  void begin_stage(int stage) {
+    progress_.stage = stage, progress_.stage_step = 0, progress_.epoch = 0, progress_.batch = 0, progress_.best = 0, progress_.best_epoch = -1, progress_.bad_epochs = 0;
+    progress_.finished = epochs(stage) == 0;
+    nn::for_each_parameter(model_, [&](const std::string& n, auto& p) { p.trainable = stage == 2 || Model::in_stage1(n); });
+    if (stage == 2) teacher_.emplace(model_.snapshot());
+    optimizer_.emplace(model_, optim::AdamWOptions{0.9, 0.999, 1e-8, config_.weight_decay, config_.clip});
+  }
+
+  // ---- checkpoints
+  void save(RunLog& log) {
+    log.record_lengths(progress_);
+    write_folder(options_.run / "checkpoints" / checkpoint_name(progress_.step), [&](const std::filesystem::path& dir) {
+      save_model(dir / "model.safetensors", model_);
+      if (teacher_) save_model(dir / "teacher.safetensors", *teacher_);
+      save_optimizer(dir / "optimizer.safetensors", *optimizer_);
+      io::write_text(dir / "state.json", io::to_json(progress_).dump(1) + "\n");
+    });
+    saved_step_ = progress_.step;
+    auto all = list_checkpoints(options_.run);
+    std::error_code ec;
+    for (std::size_t i = 0; i + static_cast<std::size_t>(config_.keep_checkpoints) < all.size(); ++i) std::filesystem::remove_all(all[i], ec);
+  }
+  void restore() {
+    const auto dir = list_checkpoints(options_.run).back();
+    Progress p;
+    io::from_json(io::read_json(dir / "state.json"), p, (dir / "state.json").string());
+    begin_stage(p.stage);
+    load_model(dir / "model.safetensors", model_);
+    if (p.stage == 2) load_model(dir / "teacher.safetensors", *teacher_);
+    load_optimizer(dir / "optimizer.safetensors", *optimizer_);
+    progress_ = p;
+    saved_step_ = p.step;
+  }
+  void save_best(int stage) {
+    const std::string name = "best-stage" + std::to_string(stage);
+    write_folder(options_.run / (name + "-" + checkpoint_name(progress_.step)), [&](const std::filesystem::path& dir) { save_model(dir / "model.safetensors", model_); });
+    io::write_text_atomically(options_.run / (name + ".json"), io::Json{{"folder", name + "-" + checkpoint_name(progress_.step)}, {"stage", stage}, {"epoch", progress_.epoch}, {"validation_loss", progress_.best}}.dump() + "\n");
+    std::error_code ec;
+    for (const auto& e : std::filesystem::directory_iterator(options_.run, ec))
+      if (const auto n = e.path().filename().string(); n.starts_with(name + "-step-") && n != name + "-" + checkpoint_name(progress_.step)) std::filesystem::remove_all(e.path(), ec);
+  }
+  std::filesystem::path best_weights(int stage) const {
+    const auto file = options_.run / ("best-stage" + std::to_string(stage) + ".json");
+    return options_.run / io::get<std::string>(io::read_json(file), "folder", file.string()) / "model.safetensors";
+  }
+
+  // ---- one epoch, from the next batch on. True: stopped on request.
+  template <class O>
+  bool epoch(const O& objective, RunLog& log) {
+    const int stage = progress_.stage;
+    const std::int64_t total = epochs(stage) * batches();
+    const optim::WarmupCosine schedule{stage == 1 ? config_.lr_stage1 : config_.lr_stage2, config_.warmup, config_.lr_floor, total};
+    const Philox seed = seed_.fork(static_cast<std::uint64_t>(stage));
+    data::Loader loader(train_, {static_cast<std::size_t>(config_.batch), !config_.overfit_batch, true, static_cast<int>(config_.overfit_batch ? 0 : config_.workers), stage == 2}, seed, static_cast<std::uint64_t>(progress_.epoch),
+                        static_cast<std::size_t>(progress_.batch));
+    ProgressLine line;
+    if (progress_.batch == 0) progress_.sums.assign(O::size + 1, 0.0);
+    while (auto host = loader.next()) {
+      const double rate = schedule(progress_.stage_step);
+      const auto r = train_step(model_, objective, data::upload<T, B>(*host, model_), teacher_ ? &*teacher_ : nullptr, *optimizer_, rate, tape_,
+                                nn::Mode::training(seed.fork(1u << 30).fork(static_cast<std::uint64_t>(progress_.stage_step))));
+      ++progress_.step, ++progress_.stage_step, ++progress_.batch;
+      io::Json row{{"kind", "step"}, {"stage", stage}, {"epoch", progress_.epoch + 1}, {"step", progress_.step}, {"lr", rate}, {"total", r.total}, {"grad_norm", r.gradient_norm}};
+      std::string detail;
+      for (std::size_t i = 0; i < O::size; ++i) {
+        const double v = static_cast<double>(r.losses[i].value.item());
+        row[std::string(r.losses[i].name)] = v;
+        progress_.sums[i] += v;
+        char text[32];
+        std::snprintf(text, sizeof text, " %s %.3f", std::string(r.losses[i].name).c_str(), v);
+        detail += text;
+      }
+      progress_.sums[O::size] += r.total;
+      if (!r.finite) stop_on_nan(*host, log);
+      log.write(row);
+      line.update("stage " + std::to_string(stage) + " epoch " + std::to_string(progress_.epoch + 1) + "/" + std::to_string(epochs(stage)), static_cast<double>(progress_.stage_step * config_.batch),
+                  static_cast<double>(total * config_.batch), "samples", detail, progress_.stage_step == total);
+      const bool last = progress_.batch == batches();
+      if (last) {
+        line.finish();
+        end_epoch(objective, log);
+      }
+      const bool stop = interrupted() || progress_.step == options_.stop_after;
+      if (stop || progress_.finished || (config_.checkpoint_every ? progress_.step % config_.checkpoint_every == 0 : last && !config_.overfit_batch)) save(log);
+      if (stop && !progress_.finished) {
+        line.finish();
+        std::fprintf(stderr, "stopped after step %lld, saved in %s; go on with: pretrain --run %s --resume\n", static_cast<long long>(progress_.step), options_.run.c_str(), options_.run.c_str());
+        return true;
+      }
+      if (last) break;
+    }
+    return false;
+  }
+
+  [[noreturn]] void stop_on_nan(const data::HostBatch& b, RunLog&) {
+    std::string ids;
+    for (std::size_t i : b.studies) ids += (ids.empty() ? "" : ", ") + train_.study(i).id;
+    fail("train", "step", "the loss of step " + std::to_string(progress_.step) + " is not a number; its studies: " + ids, "the last checkpoint is intact; lower the learning rate or look at these studies");
+  }
+
+  template <class O>
+  void end_epoch(const O& objective, RunLog& log) {
+    const int stage = progress_.stage;
+    ++progress_.epoch, progress_.batch = 0;
+    std::array<double, max_losses + 1> mean{};
+    if (config_.overfit_batch) {
+      if (progress_.epoch == epochs(stage)) finish_stage();
+      return;
+    }
+    const double valid = validate(objective, mean);
+    io::Json row{{"kind", "valid"}, {"stage", stage}, {"epoch", progress_.epoch}, {"step", progress_.step}, {"total", valid}};
+    std::string text;
+    for (std::size_t i = 0; i < O::size; ++i) {
+      row[names_[i]] = mean[i];
+      char part[48];
+      std::snprintf(part, sizeof part, "  %s %.4f", names_[i].c_str(), mean[i]);
+      text += part;
+    }
+    log.write(row);
+    const bool better = progress_.best_epoch < 0 || valid < progress_.best;
+    if (better) progress_.best = valid, progress_.best_epoch = progress_.epoch, progress_.bad_epochs = 0, save_best(stage);
+    else ++progress_.bad_epochs;
+    std::fprintf(stderr, "stage %d epoch %lld  train %.4f  valid %.4f%s%s\n", stage, static_cast<long long>(progress_.epoch), progress_.sums[O::size] / static_cast<double>(batches()), valid, text.c_str(), better ? "  (best)" : "");
+    if (progress_.epoch == epochs(stage) || (config_.patience > 0 && progress_.bad_epochs >= config_.patience)) {
+      if (progress_.epoch < epochs(stage)) std::fprintf(stderr, "stage %d stops early: no better validation loss in %lld epochs\n", stage, static_cast<long long>(config_.patience));
+      finish_stage();
+    }
+  }
+
+  /// The best weights go on: into stage 2, or as the result of the run.
+  void finish_stage() {
+    const int stage = progress_.stage;
+    if (config_.overfit_batch) save_best(stage);
+    load_model(best_weights(stage), model_);
+    if (stage == 1) begin_stage(2);
+    else progress_.finished = true;
+  }
+
+  template <class O>
+  double validate(const O& objective, std::array<double, max_losses + 1>& mean) {
+    data::Loader loader(valid_, {static_cast<std::size_t>(config_.batch), false, false, static_cast<int>(config_.workers), progress_.stage == 2}, Philox(), 0);
+    double total = 0;
+    while (auto host = loader.next()) {
+      const auto r = evaluate_step(model_, objective, data::upload<T, B>(*host, model_), teacher_ ? &*teacher_ : nullptr, nn::Mode::evaluation());
+      const double share = static_cast<double>(host->studies.size()) / static_cast<double>(valid_.size());
+      total += share * r.total;
+      for (std::size_t i = 0; i < O::size; ++i) mean[i] += share * static_cast<double>(r.losses[i].value.item()), names_[i] = r.losses[i].name;
+    }
+    return total;
+  }
+
+  RunConfig config_;
+  TrainerOptions options_;
+  data::DataFolder folder_;
+  std::vector<data::Study> train_studies_;
+  data::WordPiece vocabulary_;
+  data::Dataset train_, valid_;
+  Model model_;
+  Philox seed_;
+  std::optional<model::Teacher<T, B>> teacher_;
+  std::optional<optim::AdamW<T, B>> optimizer_;
+  Tape tape_;
+  Progress progress_;
+  std::int64_t saved_step_ = -1;
+  std::array<std::string, max_losses> names_;
+};
+
+}  // namespace hybridmed::train
