@@ -1,13 +1,22 @@
 // hybridmed: pre-train HybridMED and use what it learned. Research software, not a medical device.
 #include <CLI/CLI.hpp>
 
+#include <unistd.h>
+
 #include <csignal>
+#include <cstdlib>
 #include <iostream>
 
 #include "commands.hpp"
 
 int main(int argc, char** argv) {
   using namespace hybridmed::app;
+  // The OpenMP runtime reads its waiting policy when it is loaded. Idle threads must sleep: the loader's workers need the
+  // processors too. So the program starts itself once more with the policy set, unless the user chose one.
+  if (!std::getenv("OMP_WAIT_POLICY")) {
+    ::setenv("OMP_WAIT_POLICY", "PASSIVE", 1);
+    ::execv("/proc/self/exe", argv);  // on failure: go on as we are
+  }
   CLI::App app{"HybridMED: medical vision-language pre-training and zero-shot use. Research software, not a medical device.", "hybridmed"};
   app.set_version_flag("--version", std::string("hybridmed ") + HYBRIDMED_VERSION);
   app.require_subcommand(1);
@@ -73,11 +82,11 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   try {
     if (*p) {
-      std::signal(SIGINT, [](int) { hybridmed::train::interrupted() = true; });
+      std::signal(SIGINT, [](int) { interrupt(); });
       return run_pretrain(common, pretrain);
     }
     set_threads(common);
-    if (*e) return run_evaluate(common, evaluate);
+    if (*e) return run_evaluate(evaluate);
     if (*c) return run_caption(caption);
     if (*k) return run_classify(classify);
     if (*m) return run_embed(embed);

@@ -531,7 +531,7 @@ TEST_CASE_TEMPLATE("attention with a mask of minus infinity, some keys of every 
 }
 
 // Known not to hold: such a row becomes NaN on every backend. Models mask with finite values.
-TEST_CASE_TEMPLATE("a softmax over no key gives zeros, never NaN, with a mask of minus infinity too" * doctest::may_fail(), P, ALL, On<Reference, float>, On<Reference, double>) {
+TEST_CASE_TEMPLATE("a softmax over no key gives zeros, never NaN, with a mask of minus infinity too", P, ALL, On<Reference, float>, On<Reference, double>) {
   using T = typename P::scalar;
   const ShutOut<T> d;
   const AttentionData<T>& data = d;

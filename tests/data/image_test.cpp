@@ -115,21 +115,22 @@ struct TemporaryFolder {
 // ---------------------------------------------------------------- decoding
 
 TEST_CASE("PNG of every 8-bit kind equals Pillow's convert(L) byte for byte") {
-  for (const char* name : {"grey8.png", "grey8_interlaced.png", "grey1.png", "grey2.png", "grey4.png", "palette8.png", "palette8_transparent.png", "palette4.png", "grey_alpha.png", "rgb.png", "rgb_interlaced.png",
+  for (const std::string name : {"grey8.png", "grey8_interlaced.png", "grey1.png", "grey2.png", "grey4.png", "palette8.png", "palette8_transparent.png", "palette4.png",
+      "grey_alpha.png", "rgb.png", "rgb_interlaced.png",
                            "rgba.png", "one_pixel.png"}) {
     CAPTURE(name);
     const Image image = read_image(fixtures / name);
     CHECK(image.bits == 8);
-    CHECK(difference(image, raw<std::uint8_t>(std::string(name) + ".raw")) == 0);
+    CHECK(difference(image, raw<std::uint8_t>(name + ".raw")) == 0);
   }
 }
 
 TEST_CASE("PNG of 16 bits keeps its exact values") {
-  for (const char* name : {"grey16.png", "grey16_alpha_interlaced.png"}) {
+  for (const std::string name : {"grey16.png", "grey16_alpha_interlaced.png"}) {
     CAPTURE(name);
     const Image image = read_image(fixtures / name);
     CHECK(image.bits == 16);
-    CHECK(difference(image, raw<std::uint16_t>(std::string(name) + ".raw")) == 0);
+    CHECK(difference(image, raw<std::uint16_t>(name + ".raw")) == 0);
   }
   // Colour: 0.299 R + 0.587 G + 0.114 B to one part in 65535; a pixel with R = G = B keeps its value.
   const Image colour = read_image(fixtures / "rgb16.png");
@@ -142,11 +143,11 @@ TEST_CASE("PNG of 16 bits keeps its exact values") {
 }
 
 TEST_CASE("JPEG grey, 4:4:4, 4:2:0 and progressive within one grey level of Pillow") {
-  for (const char* name : {"grey.jpg", "rgb444.jpg", "rgb420.jpg", "progressive.jpg", "grey_progressive.jpg"}) {
+  for (const std::string name : {"grey.jpg", "rgb444.jpg", "rgb420.jpg", "progressive.jpg", "grey_progressive.jpg"}) {
     CAPTURE(name);
     const Image image = read_image(fixtures / name);
     CHECK(image.bits == 8);
-    CHECK(difference(image, raw<std::uint8_t>(std::string(name) + ".raw")) <= 1);
+    CHECK(difference(image, raw<std::uint8_t>(name + ".raw")) <= 1);
   }
 }
 
@@ -180,13 +181,13 @@ TEST_CASE("write_png gives back what was written") {
 // ---------------------------------------------------------------- damaged files
 
 TEST_CASE("files cut short are errors that name the file") {
-  for (const char* name : {"grey8.png", "rgb_interlaced.png", "grey16.png", "palette4.png", "grey.jpg", "rgb420.jpg", "progressive.jpg"}) {
+  for (const std::string name : {"grey8.png", "rgb_interlaced.png", "grey16.png", "palette4.png", "grey.jpg", "rgb420.jpg", "progressive.jpg"}) {
     CAPTURE(name);
     const Bytes whole = bytes_of(fixtures / name);
     CHECK(problem(whole) == "");
     for (std::size_t n = 0; n < whole.size(); n += 7) {
       CAPTURE(n);
-      problem({whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(n)}, std::string("folder/cut ") + name);
+      problem({whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(n)}, "folder/cut " + name);
     }
     // Half of the pixels missing must not pass for a picture.
     CHECK(problem({whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(whole.size() / 2)}) != "");
@@ -194,7 +195,7 @@ TEST_CASE("files cut short are errors that name the file") {
 }
 
 TEST_CASE("flipped bits decode or throw an Error, nothing else") {
-  for (const char* name : {"grey8.png", "palette4.png", "rgb16.png", "grey.jpg", "rgb420.jpg", "progressive.jpg"}) {
+  for (const std::string name : {"grey8.png", "palette4.png", "rgb16.png", "grey.jpg", "rgb420.jpg", "progressive.jpg"}) {
     CAPTURE(name);
     const Bytes whole = bytes_of(fixtures / name);
     std::size_t errors = 0;
@@ -249,7 +250,8 @@ TEST_CASE("what is no picture says so") {
 
 TEST_CASE("headers that claim absurd extents are refused before memory is taken") {
   for (const auto& [w, h] : std::vector<std::pair<std::uint32_t, std::uint32_t>>{
-           {0x80000000u, 0x80000000u}, {0x7fffffffu, 0x7fffffffu}, {0xffffffffu, 0xffffffffu}, {0x80000000u, 1}, {0x7fffffffu, 1}, {1, 0x7fffffffu}, {65536, 65536}, {0, 0}, {0, 5}, {5, 0}}) {
+           {0x80000000u, 0x80000000u}, {0x7fffffffu, 0x7fffffffu}, {0xffffffffu, 0xffffffffu}, {0x80000000u, 1}, {0x7fffffffu, 1}, {1, 0x7fffffffu}, {65536, 65536}, {0, 0}, {0,
+               5}, {5, 0}}) {
     CAPTURE(w);
     CAPTURE(h);
     CHECK(problem(png_header(w, h)) != "");
@@ -407,7 +409,8 @@ TEST_CASE("random crops lie inside, reach every place, and differ only by gain a
     std::vector<float> plain(28 * 28), varied(28 * 28);
     crop(square, o, &random, plain);
     crop(square, jitter, &random, varied);
-    const auto a = static_cast<std::size_t>(std::min_element(plain.begin(), plain.end()) - plain.begin()), b = static_cast<std::size_t>(std::max_element(plain.begin(), plain.end()) - plain.begin());
+    const auto a = static_cast<std::size_t>(std::min_element(plain.begin(), plain.end()) - plain.begin()), b = static_cast<std::size_t>(std::max_element(plain.begin(),
+        plain.end()) - plain.begin());
     const double gain = (varied[b] - varied[a]) / (plain[b] - plain[a]), shift = varied[a] - gain * plain[a];
     for (std::size_t i = 0; i < plain.size(); ++i) CHECK(std::abs(varied[i] - (gain * plain[i] + shift)) < 1e-5);
     low = std::min(low, gain), high = std::max(high, gain), darkest = std::min(darkest, shift), brightest = std::max(brightest, shift);

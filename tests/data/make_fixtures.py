@@ -112,7 +112,8 @@ def images():
     write_png("rgba.png", rng.integers(0, 256, (h, w, 4)), 8, 6)
     write_png("png_named.jpg", picture(h, w, 1, 255, 9), 8, 0)
     write_png("one_pixel.png", np.full((1, 1, 1), 77), 8, 0)
-    for name in ("grey8.png", "grey8_interlaced.png", "grey1.png", "grey2.png", "grey4.png", "palette8.png", "palette8_transparent.png", "palette4.png", "grey_alpha.png", "rgb.png",
+    for name in ("grey8.png", "grey8_interlaced.png", "grey1.png", "grey2.png", "grey4.png", "palette8.png", "palette8_transparent.png", "palette4.png", "grey_alpha.png",
+        "rgb.png",
                  "rgb_interlaced.png", "rgba.png", "png_named.jpg", "one_pixel.png"):
         grey(name)
     g16 = picture(h, w, 1, 65535, 10)
@@ -149,8 +150,10 @@ def noise(n):
 
 
 def resizing():
-    pairs = [(41, 53, 20, 26), (41, 53, 41, 53), (41, 53, 64, 80), (41, 53, 13, 7), (41, 53, 100, 3), (41, 53, 1, 1), (41, 53, 41, 20), (41, 53, 5, 53), (1, 1, 7, 5), (1, 9, 4, 4), (9, 1, 4, 4),
-             (1, 9, 1, 3), (2, 2, 5, 5), (2, 3, 1, 1), (3, 3, 2, 2), (255, 256, 256, 255), (300, 200, 256, 171), (200, 300, 171, 256), (257, 129, 128, 64), (97, 193, 96, 192), (128, 128, 256, 256),
+    pairs = [(41, 53, 20, 26), (41, 53, 41, 53), (41, 53, 64, 80), (41, 53, 13, 7), (41, 53, 100, 3), (41, 53, 1, 1), (41, 53, 41, 20), (41, 53, 5, 53), (1, 1, 7, 5), (1, 9, 4, 4),
+        (9, 1, 4, 4),
+             (1, 9, 1, 3), (2, 2, 5, 5), (2, 3, 1, 1), (3, 3, 2, 2), (255, 256, 256, 255), (300, 200, 256, 171), (200, 300, 171, 256), (257, 129, 128, 64), (97, 193, 96,
+                 192), (128, 128, 256, 256),
              (64, 64, 63, 65), (101, 103, 11, 13), (10, 10, 101, 103), (500, 20, 50, 200), (20, 500, 200, 50), (7, 1000, 3, 333), (333, 3, 1000, 7)]
     rng = np.random.default_rng(13)
     pairs += [tuple(int(x) for x in rng.integers(1, 160, 4)) for _ in range(60)]
@@ -208,7 +211,8 @@ def clean(text):
     return re.sub(r"\s+", " ", re.sub(r"\bx{2,}\b|_+", " ", re.sub(r"[^a-z0-9.,/%_ -]", " ", text))).strip()
 
 
-TEXTS = ["", " ", "\n", ".", "Cardiomegaly.", "Emphysema.", "Normal chest", "1. Heart size normal.", "1. No effusion.\n2. No pneumothorax.", "1. One\n 2. Two\n\t3. Three", "1.Heart", "1.",
+TEXTS = ["", " ", "\n", ".", "Cardiomegaly.", "Emphysema.", "Normal chest", "1. Heart size normal.", "1. No effusion.\n2. No pneumothorax.", "1. One\n 2. Two\n\t3. Three",
+    "1.Heart", "1.",
          "1. ", "1.\n2. x", "12. Twelve\n13.Thirteen", "a 1. b", "1) Heart", "\n\n 4. After blank lines", "1.5 cm nodule", "1. 1.5 cm nodule", "Nodule of 3.2 x 4.1 cm.", "XXXX year old", "XXXX",
          "xx", "x", "x-ray", "XX-ray", "xxxx/xxxx", "The XXXX is at T12.", "axxxx xxxxb", "xxx1 1xxx", "____", "___ year-old with ___.", "a_b", "_xx_", "xx_xx", "xxxx_", "__xxxx__ and _x_",
          "50% of the lungs, 3/4 views", "T9-T10; T11", "Heart: normal (stable) [old] {x}", "a\tb\r\nc", "tabs\t\tand   spaces", " leading and trailing ", "Kant\u014d \u00e9panchement", "pati\u00ebnt\u2019s heart",
@@ -216,7 +220,8 @@ TEXTS = ["", " ", "\n", ".", "Cardiomegaly.", "Emphysema.", "Normal chest", "1. 
          "No acute disease.\n\nXXXX", "2. second only", "1. A\r\n2. B", "1.\tTab after the number", "\x0b3. vertical tab", "\x0c4. form feed", "\x1c5. separator", "nul\0inside", "he\x07llo", "page 1.\n2.",
          "1. 2. 3. x", "0. zero", "007. bond", "no. 1. is", "1 . x", "9.\n\n10. ten", "x x xx x", "XXXXs", "xxxx's", "+5 -5 *5", "a@b#c$d^e&f", "\"quoted\" 'text'", "~`|<>=?!:;"]
 # What only Unicode-aware cleaning gets right: Python's \s and \d are, and so is lower().
-TEXTS_UNICODE = ["1.\u00a0No effusion.\n2.\u00a0No pneumothorax.", "\u00a01. Heart", "\u20031. Heart", "1.\u2003Heart", "\uff11. Heart", "\u0661\u0662. Heart", "\u212aidney", "\u0130nfiltrate", "1.\u2028Heart", "1.\x85Heart"]
+TEXTS_UNICODE = ["1.\u00a0No effusion.\n2.\u00a0No pneumothorax.", "\u00a01. Heart", "\u20031. Heart", "1.\u2003Heart", "\uff11. Heart", "\u0661\u0662. Heart", "\u212aidney",
+    "\u0130nfiltrate", "1.\u2028Heart", "1.\x85Heart"]
 
 
 def texts():
@@ -226,10 +231,12 @@ def texts():
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 VOCABULARY = (["[PAD]", "[BOS]", "[EOS]", "[UNK]"] + [c for c in LETTERS if c != "q"] + ["##" + c for c in LETTERS if c not in "qz"] +
-              ["the", "heart", "is", "normal", "no", "lungs", "are", "clear", "pleural", "effusion", "effusions", "cardio", "##meg", "##aly", "##s", "##ing", "pneumo", "##thorax", "kan", "##to", "un", "##able",
+              ["the", "heart", "is", "normal", "no", "lungs", "are", "clear", "pleural", "effusion", "effusions", "cardio", "##meg", "##aly", "##s", "##ing", "pneumo", "##thorax",
+                  "kan", "##to", "un", "##able",
                ".", ",", "-", "/", "%", "(", ")", "'", "!", "?", ":", "$", "+", "<", "^", "`", "|", "~", "_", "\u2014", "\u3002", "\u201c", "\u00a1", "\u5fc3", "\u810f", "\u65e5", "\u672c", "\u03c3", "##\u03c3", "\u00df", "##\u00df",
                "\u0438", "##\u0438", "\u00f8", "##\u00f8", "\u1112", "##\u1161", "##\u11ab", "\u00b0", "##\u00b0", "\u3042", "##\u3044"])
-WORDS = ["", " ", "the heart is normal.", "The Heart IS Normal", "Cardiomegaly", "cardiomegalys", "no pleural effusions", "pneumothorax, no.", "unable", "unableing", "heartheart", "lungs-clear", "x/y 50%",
+WORDS = ["", " ", "the heart is normal.", "The Heart IS Normal", "Cardiomegaly", "cardiomegalys", "no pleural effusions", "pneumothorax, no.", "unable", "unableing", "heartheart",
+    "lungs-clear", "x/y 50%",
          "(stable)", "it's", "a!b?c:d", "$5 + <3 ^`|~ _", "under_score", "Kant\u014d", "Kanto\u0304", "KANT\u014c", "\u00c9panchement", "e\u0301e\u0300\u00ea", "\u00f1andu", "\u00fcber", "\u00dcBER", "\u00e5ngstr\u00f6m \u212b", "\u5fc3\u810f", "the\u5fc3\u810fis",
          "\u65e5\u672c\u8a9e", "\u65e5\u3002\u672c", "\u3042\u3044", "\ud55c", "\u03a3\u03c3\u03c2", "\u03a3", "stra\u00dfe", "STRA\u1e9eE", "\u0439 \u0418", "\u0419", "\u00d8 \u00f8", "q", "aqa", "quiz", "az", "za", "zzz", "a" * 100, "a" * 101,
          "the " + "b" * 150 + " heart", "\u00e9" * 100, "e\u0301" * 100, "\u00e9" * 101, "a\0b", "a\ufffdb", "he\x07art", "a\x7fb", "a\u200bb", "a\u200db", "a\u00adb", "tab\ttab", "a\nb\r\nc", "a\u00a0b", "a\u2003b", "a\u3000b", "a\x0bb", "a\x0cb",
@@ -251,10 +258,12 @@ def tokens():
 def safetensors():
     """Every element type, a scalar and an empty tensor; largest elements first, so that each tensor is aligned."""
     f32 = np.array([0.0, -1.5, 3.25, 1e-30, -65504.0, 2.0 ** -149], np.float32)
-    tensors = [("f64", "F64", np.array([[1.0 / 3, -2e300]])), ("i64", "I64", np.array([-(2 ** 53), 7], np.int64)), ("f32", "F32", f32.reshape(2, 3)), ("i32", "I32", np.array([-2 ** 31, 2 ** 31 - 1], np.int32)),
+    tensors = [("f64", "F64", np.array([[1.0 / 3, -2e300]])), ("i64", "I64", np.array([-(2 ** 53), 7], np.int64)), ("f32", "F32", f32.reshape(2, 3)), ("i32", "I32",
+        np.array([-2 ** 31, 2 ** 31 - 1], np.int32)),
                ("scalar", "F32", np.array(2.5, np.float32)), ("bf16", "BF16", (np.array([1.0, -2.5, 0.15625], np.float32).view(np.uint32) >> 16).astype(np.uint16)),
                ("f16", "F16", np.array([1.0, -2.5, 2.0 ** -24, 65504.0, np.inf, np.nan, -0.0, 2.0 ** -14], np.float16)), ("i16", "I16", np.array([-32768, 32767], np.int16)),
-               ("bool", "BOOL", np.array([True, False])), ("empty", "F32", np.zeros((0, 3), np.float32)), ("i8", "I8", np.array([-128, 127], np.int8)), ("u8", "U8", np.array([[0, 255]], np.uint8))]
+               ("bool", "BOOL", np.array([True, False])), ("empty", "F32", np.zeros((0, 3), np.float32)), ("i8", "I8", np.array([-128, 127], np.int8)), ("u8", "U8", np.array([[0,
+                   255]], np.uint8))]
     header, data = {"__metadata__": {"made by": "numpy", "text": "\u00e9"}}, b""
     for name, kind, a in tensors:
         header[name] = {"dtype": kind, "shape": list(a.shape), "data_offsets": [len(data), len(data) + a.nbytes]}

@@ -127,7 +127,8 @@ TEST_CASE("CSV: a missing column names the nearest one") {
 }
 
 TEST_CASE("CSV: a written field reads back") {
-  for (const std::string& s : {std::string(""), std::string("plain"), std::string("a,b"), std::string("say \"no\""), std::string("two\nlines"), std::string("cr\rlf"), std::string("\""), std::string(" spaces ")}) {
+  for (const std::string& s : {std::string(""), std::string("plain"), std::string("a,b"), std::string("say \"no\""), std::string("two\nlines"), std::string("cr\rlf"),
+      std::string("\""), std::string(" spaces ")}) {
     const Table t = parse_csv("a,b\n" + csv_field(s) + ",x\n", "t.csv");
     REQUIRE(t.rows.size() == 1);
     CHECK(t.rows[0] == Row{s, "x"});
@@ -165,7 +166,8 @@ TEST_CASE("a selection by the table's split column; what is left out has a reaso
   REQUIRE(rejected.size() == 4);
   const auto reason = [&](std::size_t i) { return rejected[i].study + ":" + std::to_string(rejected[i].line) + ":" + rejected[i].reason; };
   CHECK_MESSAGE((rejected[0].study == "s4" && rejected[0].line == 5 && holds(rejected[0].reason, "image")), reason(0));
-  CHECK_MESSAGE((rejected[1].study == "s5" && rejected[1].line == 6 && holds(rejected[1].reason, "findings") && holds(rejected[1].reason, "impression")), reason(1));  // empty once cleaned
+  CHECK_MESSAGE((rejected[1].study == "s5" && rejected[1].line == 6 && holds(rejected[1].reason, "findings") && holds(rejected[1].reason, "impression")),
+      reason(1));  // empty once cleaned
   CHECK_MESSAGE((rejected[2].study == "s1" && rejected[2].line == 7 && holds(rejected[2].reason, "twice")), reason(2));
   CHECK_MESSAGE((rejected[3].study == "" && rejected[3].line == 8 && holds(rejected[3].reason, "id")), reason(3));
 
@@ -207,14 +209,13 @@ TEST_CASE("an unknown split is an error where only the table names splits") {
   CHECK_MESSAGE(holds(e, "trian"), e);
 }
 
-TEST_CASE("asking for a split where nothing tells the splits is an error, not the whole table") {
-  // Otherwise train and test would be the same studies.
+TEST_CASE("where nothing tells the splits, a split is all rows") {
+  // A folder for evaluation alone needs no splits.
   const Folder f;
   f.write("studies.csv", "study_id,frontal_images,findings,impression\ns1,a.png,x.,y.\ns2,b.png,x.,y.\n");
   const DataFolder folder(f.path);
   CHECK(ids(folder.select({})) == Row{"s1", "s2"});
-  const std::string e = error_of([&] { folder.select({.split = "test"}); });
-  CHECK_MESSAGE(holds(e, "test"), e);
+  CHECK(ids(folder.select({.split = "test"})) == Row{"s1", "s2"});
 }
 
 TEST_CASE("column names can be told; a missing folder, table or column is named") {
@@ -290,8 +291,8 @@ TEST_CASE("phantoms: layout, labels, texts, boxes and splits agree") {
     without_findings += findings.empty(), without_impression += impression.empty();
     const Image picture = read_image(f.path / "images" / image);
     CHECK((picture.width() == 24 && picture.height() == 24 && picture.bits == 8));
-    const auto label = [&](const char* name) { return labels.rows[r][labels.column(name)] == "1"; };
-    for (const char* name : {"nodule", "opacity", "effusion", "cardiomegaly"}) {
+    const auto label = [&](const std::string& name) { return labels.rows[r][labels.column(name)] == "1"; };
+    for (const std::string name : {"nodule", "opacity", "effusion", "cardiomegaly"}) {
       CAPTURE(name);
       label_counts[name] += label(name);
       CHECK(label(name) == (box_labels[image].count(name) == 1));
@@ -299,7 +300,8 @@ TEST_CASE("phantoms: layout, labels, texts, boxes and splits agree") {
       if (!findings.empty()) {
         const std::map<std::string, std::string> says{{"nodule", "round nodule"}, {"opacity", "hazy opacity"}, {"effusion", "blunted"}, {"cardiomegaly", "the heart is enlarged"}};
         CHECK(label(name) == holds(findings, says.at(name)));
-        const std::map<std::string, std::string> denies{{"nodule", "the lungs are clear"}, {"opacity", "the lungs are clear"}, {"effusion", "there is no effusion"}, {"cardiomegaly", "the heart size is normal"}};
+        const std::map<std::string, std::string> denies{{"nodule", "the lungs are clear"}, {"opacity", "the lungs are clear"}, {"effusion", "there is no effusion"},
+            {"cardiomegaly", "the heart size is normal"}};
         if (label(name)) CHECK(!holds(findings, denies.at(name)));
       }
     }
@@ -443,7 +445,8 @@ TEST_CASE("a batch holds the studies' sections, keys and centre crops") {
     const std::size_t i = b.studies[k];
     const Study& s = d.study(i);
     CHECK(std::vector<std::int32_t>(b.findings.begin() + b.findings_offsets[k], b.findings.begin() + b.findings_offsets[k + 1]) == c.vocabulary.encode_section(s.findings, 20));
-    CHECK(std::vector<std::int32_t>(b.impression.begin() + b.impression_offsets[k], b.impression.begin() + b.impression_offsets[k + 1]) == c.vocabulary.encode_section(s.impression, 8));
+    CHECK(std::vector<std::int32_t>(b.impression.begin() + b.impression_offsets[k], b.impression.begin() + b.impression_offsets[k + 1]) == c.vocabulary.encode_section(s.impression,
+        8));
     const Square square = make_square(read_image(c.folder->image_path(s.images[0])), 16);
     float worst = 0;
     for (std::size_t y = 0; y < 14; ++y)
@@ -527,7 +530,8 @@ TEST_CASE("shuffling is a permutation that depends on seed and epoch alone") {
   const auto crop_of = [&](std::uint64_t epoch, std::size_t study) {
     for (const auto& b : epoch_of(d, o, 1, epoch))
       for (std::size_t k = 0; k < b.studies.size(); ++k)
-        if (b.studies[k] == study) return std::vector<float>(b.images.begin() + static_cast<std::ptrdiff_t>(k * 196), b.images.begin() + static_cast<std::ptrdiff_t>((k + 1) * 196));
+        if (b.studies[k] == study) return std::vector<float>(b.images.begin() + static_cast<std::ptrdiff_t>(k * 196),
+            b.images.begin() + static_cast<std::ptrdiff_t>((k + 1) * 196));
     return std::vector<float>();
   };
   CHECK(crop_of(0, 3) != crop_of(1, 3));
@@ -560,6 +564,10 @@ TEST_CASE("drop_last, batch sizes and empty datasets") {
   CHECK(epoch_of(d, {.batch = 24, .drop_last = true}, 0, 0).empty());
   CHECK(epoch_of(d, {.batch = 1000}, 0, 0).size() == 1);
   CHECK(epoch_of(d, {.batch = 1}, 0, 0).size() == 23);
+  const auto texts = epoch_of(d, {.batch = 4, .workers = 2, .images = false}, 0, 0), pictures = epoch_of(d, {.batch = 4, .workers = 2}, 0, 0);
+  REQUIRE(texts.size() == 6);
+  for (std::size_t k = 0; k < 6; ++k) CHECK((texts[k].images.size() == 0 && pictures[k].images.size() == pictures[k].studies.size() * 196
+      && texts[k].impression == pictures[k].impression));
   CHECK_THROWS_AS(Loader(d, {.batch = 0}, Philox(0), 0), Error);
   Corpus none;
   none.studies.clear();

@@ -147,7 +147,8 @@ TEST_CASE("line and paragraph separators are white space") {
 
 TEST_CASE("text that is not UTF-8 is read without harm") {
   const WordPiece vocabulary = WordPiece::read(fixtures / "vocab.txt");
-  for (const std::string& bad : {std::string("\xFF\xFE"), std::string("the \xC3"), std::string("\xE2\x80"), std::string("\xF0\x9F\x98"), std::string("\xED\xA0\x80 heart"), std::string("\x80the")}) {
+  for (const std::string& bad : {std::string("\xFF\xFE"), std::string("the \xC3"), std::string("\xE2\x80"), std::string("\xF0\x9F\x98"), std::string("\xED\xA0\x80 heart"),
+      std::string("\x80the")}) {
     const Ids ids = vocabulary.encode(bad);
     for (auto id : ids) CHECK(static_cast<std::size_t>(id) < vocabulary.size());
   }

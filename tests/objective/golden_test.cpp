@@ -136,7 +136,8 @@ TEST_CASE_TEMPLATE("golden C: local alignment", X, BACKENDS) {
   CHECK(g.run(LocalAlignment{}) == g.run(local(LocalAggregation::mean, .5, .5)));  // the defaults of the method
 
   const auto r = g();
-  const Values z = values(local_scores(r.regions.tensor, 2, r.words.tensor, r.word_offsets, {4, 5, LocalAggregation::sum})), want{56.64985845, 52.69339970, 63.36295148, 52.41373652};
+  const Values z = values(local_scores(r.regions.tensor, 2, r.words.tensor, r.word_offsets, {4, 5, LocalAggregation::sum})),
+               want{56.64985845, 52.69339970, 63.36295148, 52.41373652};
   REQUIRE(z.size() == 4);
   for (std::size_t i = 0; i < 4; ++i) CHECK(std::abs(10 * z[i] - want[i]) <= tolerance<T>(8));
 }

@@ -13,12 +13,21 @@ template <class B>
 struct Segments {
   IndexTensor<B> ranges;  // (count, 2): first row, end row
   Index count = 0, rows = 0;
+  bool covering = true;  // every row lies in a segment
 
   Segments() = default;
   /// begin_end: count pairs, ascending; rows: of the packed matrix.
   Segments(std::span<const std::int32_t> begin_end, Index rows_)
       : ranges(IndexTensor<B>::from_host(begin_end, {static_cast<Index>(begin_end.size()) / 2, 2})),
-        count(static_cast<Index>(begin_end.size()) / 2), rows(rows_) {}
+        count(static_cast<Index>(begin_end.size()) / 2), rows(rows_) {
+    Index covered = 0;
+    for (std::size_t i = 0; i + 1 < begin_end.size(); i += 2) {
+      if (begin_end[i] < 0 || begin_end[i + 1] < begin_end[i] || begin_end[i + 1] > rows)
+        fail("autograd", "Segments", "rows [" + std::to_string(begin_end[i]) + ", " + std::to_string(begin_end[i + 1]) + ") of " + std::to_string(rows));
+      covered += begin_end[i + 1] - begin_end[i];
+    }
+    covering = covered == rows;
+  }
 };
 
 /// What kind of attention, beyond who attends to whom.
@@ -55,8 +64,11 @@ template <Value V>
 V self_attention(const V& qkv, const Segments<backend_of<V>>& segments, const AttentionOptions<V>& options) {
   using B = backend_of<V>;
   const Index rows = value(qkv).rows(), width = value(qkv).cols() / 3;
+  if (value(qkv).cols() != 3 * width || segments.rows != rows)
+    fail("autograd", "self_attention", "expected qkv (" + std::to_string(segments.rows) + ", 3 width), got " + value(qkv).shape().str());
   auto args = detail::attention_args<V>(value(qkv), 0, value(qkv), width, 2 * width, width, segments, segments, options);
   tensor_of<V> y({rows, width}), lse({rows, options.heads});
+  if (!segments.covering) B::fill(y.size(), scalar_of<V>(0), y.data());
   args.out = y.data(), args.ldo = width, args.lse = lse.data();
   B::attention(args);
   if constexpr (is_recorded<V>) {
@@ -65,6 +77,7 @@ V self_attention(const V& qkv, const Segments<backend_of<V>>& segments, const At
     if (recording(qkv) || (options.bias && recording(*options.bias)))
       return recorded(y, [qkv, segments, args, y, lse, bias, bias_slot, mask = options.mask, width](tensor_of<V> dy) {
         tensor_of<V> dqkv(qkv.shape());
+        if (!segments.covering) B::fill(dqkv.size(), scalar_of<V>(0), dqkv.data());
         AttentionGradients<scalar_of<V>> g;
         g.dout = dy.data(), g.dq = dqkv.data(), g.dk = dqkv.data() + width, g.dv = dqkv.data() + 2 * width;
         if (bias_slot) g.dbias = bias_slot->accumulator(bias.shape()).data();
@@ -81,14 +94,20 @@ template <Value V>
 V cross_attention(const V& q, const V& kv, const Segments<backend_of<V>>& q_segments, const Segments<backend_of<V>>& k_segments, Index heads) {
   using B = backend_of<V>;
   const Index rows = value(q).rows(), width = value(q).cols();
+  if (value(kv).cols() != 2 * width || q_segments.rows != rows || k_segments.rows != value(kv).rows())
+    fail("autograd", "cross_attention", "expected q (" + std::to_string(q_segments.rows) + ", " + std::to_string(width) + ") and kv (" + std::to_string(k_segments.rows) + ", " + std::to_string(2 * width) + "), got " +
+                                            value(q).shape().str() + " and " + value(kv).shape().str());
   auto args = detail::attention_args<V>(value(q), 0, value(kv), 0, width, width, q_segments, k_segments, AttentionOptions<V>{heads, false, nullptr, {}});
   tensor_of<V> y({rows, width}), lse({rows, heads});
+  if (!q_segments.covering) B::fill(y.size(), scalar_of<V>(0), y.data());
   args.out = y.data(), args.ldo = width, args.lse = lse.data();
   B::attention(args);
   if constexpr (is_recorded<V>)
     if (recording(q, kv))
       return recorded(y, [q, kv, q_segments, k_segments, args, y, lse, width](tensor_of<V> dy) {
-        tensor_of<V> dq(q.shape()), dkv = tensor_of<V>::zeros(kv.shape());  // memory rows outside every segment get zero
+        tensor_of<V> dq(q.shape()), dkv(kv.shape());
+        if (!q_segments.covering) B::fill(dq.size(), scalar_of<V>(0), dq.data());
+        if (!k_segments.covering) B::fill(dkv.size(), scalar_of<V>(0), dkv.data());
         AttentionGradients<scalar_of<V>> g;
         g.dout = dy.data(), g.dq = dq.data(), g.dk = dkv.data(), g.dv = dkv.data() + width;
         B::attention_backward(args, g);

@@ -37,6 +37,8 @@ V conv2d(const V& x, const V& w, const ConvShape& s) {
 template <Value V>
 V max_pool(const V& x, const ConvShape& s) {
   using B = backend_of<V>;
+  if (value(x).rows() != s.batch * s.height * s.width || value(x).cols() != s.in)
+    fail("autograd", "max_pool", "the map " + value(x).shape().str() + " does not fit the window");
   const Shape out{s.batch * s.out_height() * s.out_width(), s.in};
   tensor_of<V> y(out);
   IndexTensor<B> where(out);

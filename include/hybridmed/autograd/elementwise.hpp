@@ -1,6 +1,7 @@
 #pragma once
 // Differentiable element-wise operations.
 #include "hybridmed/autograd/variable.hpp"
+#include "hybridmed/backend/arguments.hpp"
 
 namespace hybridmed {
 

@@ -48,14 +48,15 @@ V scaled_similarity(const V& u, const V& v, const V& log_scale) {
   const Index n = value(u).rows(), m = value(v).rows(), d = value(u).cols();
   if (value(v).cols() != d)
     fail("autograd", "scaled_similarity", "expected equal widths, got " + value(u).shape().str() + " and " + value(v).shape().str());
+  if (value(log_scale).size() != 1) fail("autograd", "scaled_similarity", "expected one log_scale, got shape " + value(log_scale).shape().str());
   tensor_of<V> sigma({1}), raw({n, m}), y({n, m});
   B::exponential(1, value(log_scale).data(), sigma.data());
   B::gemm(false, true, n, m, d, T(1), value(u).data(), d, value(v).data(), d, T(0), raw.data(), m);
   B::scale_by(n * m, sigma.data(), raw.data(), y.data());
   if constexpr (is_recorded<V>)
     if (recording(u, v, log_scale))
-      return recorded(y, [u, v, s = log_scale.slot, sigma, y, n, m, d](tensor_of<V> dy) {
-        if (s) B::dot(n * m, T(1), dy.data(), y.data(), s->accumulator({}).data());
+      return recorded(y, [u, v, s = log_scale.slot, shape = log_scale.shape(), sigma, y, n, m, d](tensor_of<V> dy) {
+        if (s) B::dot(n * m, T(1), dy.data(), y.data(), s->accumulator(shape).data());
         tensor_of<V> g({n, m});
         B::scale_by(n * m, sigma.data(), dy.data(), g.data());
         if (u.slot) {

@@ -49,8 +49,10 @@ V symmetric_cross_entropy(const V& scores, const IndexTensor<backend_of<V>>& key
   using B = backend_of<V>;
   const Index n = value(scores).rows();
   if (value(scores).cols() != n) fail("autograd", "symmetric_cross_entropy", "expected a square matrix, got " + value(scores).shape().str());
+  if (keys.defined() && keys.size() != n && keys.size() != 0)
+    fail("autograd", "symmetric_cross_entropy", "expected " + std::to_string(n) + " keys, got " + std::to_string(keys.size()));
   tensor_of<V> loss{Shape{}}, ds({n, n});
-  B::symmetric_cross_entropy(n, value(scores).data(), keys.data(), smoothing, row_weight, column_weight, loss.data(), ds.data());
+  B::symmetric_cross_entropy(n, value(scores).data(), keys.size() ? keys.data() : nullptr, smoothing, row_weight, column_weight, loss.data(), ds.data());
   if constexpr (is_recorded<V>)
     if (recording(scores) && n > 0)
       return recorded(std::move(loss), [s = scores.slot, ds](tensor_of<V> dy) {
@@ -73,6 +75,11 @@ template <Value V>
 V local_scores(const V& p, Index images, const V& w, const Tensor<std::int32_t, Reference>& offsets, const LocalScore& h) {
   using T = scalar_of<V>;
   using B = backend_of<V>;
+  const Index texts = offsets.size() - 1;
+  if (texts < 0 || (images > 0 && value(p).rows() % images != 0) || offsets.data()[texts] != value(w).rows() || (texts > 0 && images > 0 && value(p).cols() != value(w).cols()))
+    fail("autograd", "local_scores", "expected p (" + std::to_string(images) + " * regions, d) and w (" + std::to_string(texts < 0 ? 0 : offsets.data()[texts]) + ", d), got " + value(p).shape().str() + " and " + value(w).shape().str());
+  for (Index i = 0; i < texts; ++i)
+    if (offsets.data()[i + 1] <= offsets.data()[i]) fail("autograd", "local_scores", "text " + std::to_string(i) + " has no words", "leave such samples out");
   LocalArgs<T> a;
   a.images = images, a.regions = images ? value(p).rows() / images : 0, a.texts = offsets.size() - 1, a.dim = value(p).cols();
   a.p = value(p).data(), a.w = value(w).data(), a.offsets = offsets.data();

@@ -32,6 +32,8 @@ template <Value V>
 V batch_norm(const V& x, const V& gain, const V& bias, const tensor_of<V>& mean, const tensor_of<V>& rstd, bool moments) {
   using B = backend_of<V>;
   const Index rows = value(x).rows(), cols = value(x).cols();
+  if (value(gain).size() != cols || value(bias).size() != cols || mean.size() != cols || rstd.size() != cols)
+    fail("autograd", "batch_norm", "expected vectors of " + std::to_string(cols) + " elements, got " + value(gain).shape().str());
   tensor_of<V> y({rows, cols});
   B::batch_norm(rows, cols, value(x).data(), mean.data(), rstd.data(), value(gain).data(), value(bias).data(), y.data());
   if constexpr (is_recorded<V>)

@@ -120,6 +120,8 @@ struct RowMixing {
 template <Value V>
 V mix_rows(const V& x, const RowMixing<scalar_of<V>, backend_of<V>>& m) {
   using B = backend_of<V>;
+  if (m.inputs == 0 || value(x).rows() % m.inputs != 0)
+    fail("autograd", "mix_rows", "expected a multiple of " + std::to_string(m.inputs) + " rows, got " + value(x).shape().str());
   const Index cols = value(x).cols(), batch = value(x).rows() / m.inputs;
   tensor_of<V> y({batch * m.outputs, cols});
   B::mix_rows(batch, m.outputs, m.inputs, cols, m.forward.start.data(), m.forward.column.data(), m.forward.weight.data(), value(x).data(), y.data());

@@ -35,6 +35,7 @@ class HostArena {
   /// 64-byte-aligned memory. Throws Error when the reserved range is exhausted.
   void* allocate(std::size_t bytes) {
     const std::size_t size = (bytes + alignment - 1) / alignment * alignment + sizeof(Block) + (bytes == 0 ? alignment : 0);
+    if (size < bytes) fail("core", "allocate", "a size of " + std::to_string(bytes) + " bytes overflows");
     std::lock_guard lock(mutex_);
     Block* b = take_free(size);
     if (!b) b = grow(size);

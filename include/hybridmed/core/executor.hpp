@@ -7,6 +7,8 @@
 #include <exception>
 #include <mutex>
 #include <thread>
+#include <type_traits>
+#include <utility>
 #include <vector>
 #ifdef _OPENMP
 #include <omp.h>
@@ -15,6 +17,29 @@
 #include "hybridmed/core/shape.hpp"
 
 namespace hybridmed::executor {
+
+/// Carries the first exception of a team of threads back to the caller.
+class FirstError {
+ public:
+  template <class F>
+  void guard(F& f, Index i) noexcept {
+    try {
+      f(i);
+    } catch (...) {
+      if (!taken_.exchange(true)) error_ = std::current_exception();
+    }
+  }
+  /// Only after every thread is done.
+  void rethrow() {
+    if (!error_) return;
+    taken_ = false;
+    std::rethrow_exception(std::exchange(error_, nullptr));
+  }
+
+ private:
+  std::atomic<bool> taken_{false};
+  std::exception_ptr error_;
+};
 
 /// Runs tiles one after the other on the calling thread.
 struct Serial {
@@ -36,8 +61,10 @@ struct OpenMP {
   template <class F>
   static void for_each(Index count, F&& f) {
     if (count <= 1 || omp_in_parallel() || omp_get_max_threads() == 1) return Serial::for_each(count, f);
+    FirstError error;
 #pragma omp parallel for schedule(dynamic, 1)
-    for (Index i = 0; i < count; ++i) f(i);
+    for (Index i = 0; i < count; ++i) error.guard(f, i);
+    error.rethrow();
   }
 };
 #endif
@@ -51,7 +78,10 @@ class StdThread {
   template <class F>
   static void for_each(Index count, F&& f) {
     if (count <= 1 || inside() || pool().size() == 1) return Serial::for_each(count, f);
-    pool().run(count, [](void* g, Index i) { (*static_cast<std::remove_reference_t<F>*>(g))(i); }, &f);
+    FirstError error;
+    auto guarded = [&](Index i) { error.guard(f, i); };
+    pool().run(count, [](void* g, Index i) { (*static_cast<decltype(guarded)*>(g))(i); }, &guarded);
+    error.rethrow();
   }
 
  private:
@@ -73,6 +103,7 @@ class StdThread {
     }
 
     void run(Index count, void (*call)(void*, Index), void* f) {
+      std::lock_guard one_caller(callers_);
       {
         std::lock_guard lock(mutex_);
         count_ = count, call_ = call, f_ = f, next_ = 0, busy_ = static_cast<int>(workers_.size());
@@ -117,7 +148,7 @@ class StdThread {
     }
 
     std::vector<std::thread> workers_;
-    std::mutex mutex_;
+    std::mutex callers_, mutex_;
     std::condition_variable wake_, done_;
     std::atomic<Index> next_{0};
     Index count_ = 0;

@@ -25,6 +25,9 @@ class Shape {
     if (rank_ == max_rank) fail("core", "Shape", "more than 5 dimensions");
     if (extent < 0) fail("core", "Shape", "a negative extent");
     extents_[static_cast<std::size_t>(rank_++)] = extent;
+    Index n = 8;  // bytes of the widest scalar: the whole tensor must be addressable
+    for (int i = 0; i < rank_; ++i)
+      if (extents_[static_cast<std::size_t>(i)] != 0 && __builtin_mul_overflow(n, extents_[static_cast<std::size_t>(i)], &n)) fail("core", "Shape", "the product of the extents overflows");
   }
 
   constexpr int rank() const { return rank_; }

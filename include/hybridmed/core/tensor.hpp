@@ -24,15 +24,15 @@ class Tensor {
   Tensor() = default;
   /// Uninitialised memory of the given shape.
   explicit Tensor(const Shape& shape) : shape_(shape) {
-    control_ = ::new (HostArena::instance().allocate(sizeof(Control))) Control;
-    control_->memory = Backend::allocate(static_cast<std::size_t>(shape.size()) * sizeof(T));
-    data_ = static_cast<T*>(control_->memory);
+    void* memory = Backend::allocate(static_cast<std::size_t>(shape.size()) * sizeof(T));
+    control_ = ::new (HostArena::instance().allocate(sizeof(Control))) Control(memory);
+    data_ = static_cast<T*>(memory);
   }
   Tensor(const Tensor& o) : control_(o.control_), data_(o.data_), shape_(o.shape_) {
     if (control_) control_->references.fetch_add(1, std::memory_order_relaxed);
   }
   Tensor(Tensor&& o) noexcept
-      : control_(std::exchange(o.control_, nullptr)), data_(std::exchange(o.data_, nullptr)), shape_(o.shape_) {}
+      : control_(std::exchange(o.control_, nullptr)), data_(std::exchange(o.data_, nullptr)), shape_(std::exchange(o.shape_, Shape{0})) {}
   Tensor& operator=(Tensor o) noexcept {
     std::swap(control_, o.control_);
     std::swap(data_, o.data_);
@@ -109,8 +109,9 @@ class Tensor {
 
  private:
   struct Control {
-    void* memory = nullptr;
+    void* memory;
     std::atomic<std::int64_t> references{1};
+    explicit Control(void* m) : memory(m) {}
   };
   Control* control_ = nullptr;
   T* data_ = nullptr;

@@ -20,7 +20,7 @@ struct PhantomOptions {
 
 /// A planted finding; the box is in fractions of the image.
 struct PhantomFinding {
-  std::string label, text;
+  std::string label, text;  // text: the sentence of the findings section
   double x = 0, y = 0, width = 0, height = 0;
 };
 
@@ -49,7 +49,7 @@ inline Phantom make_phantom(std::size_t side, Philox random) {
   bool big_heart = false;
   std::vector<std::string> conclusions;
   struct Blob {
-    double x, y, rx, ry, gain;
+    double x, y, rx, ry, tone;
     bool sharp;
   };
   std::vector<Blob> blobs;
@@ -67,18 +67,18 @@ inline Phantom make_phantom(std::size_t side, Philox random) {
     if (label == 0 || label == 1) {
       const double r = label == 0 ? (large ? 0.045 : 0.032) : (large ? 0.115 : 0.085);
       const double x = lung.x + uniform(-0.35, 0.35) * lung.rx, y = lung.y + (static_cast<double>(zone) - 1) * 0.55 * lung.ry + uniform(-0.08, 0.08) * lung.ry;
-      blobs.push_back({x, y, r, r, label == 0 ? 0.45 : 0.30, label == 0});
+      blobs.push_back({x, y, r, r, label == 0 ? 0.85 : 0.55, label == 0});
       const std::string name = label == 0 ? "nodule" : "opacity";
       p.findings.push_back({name, "there is a " + size + (label == 0 ? " round nodule" : " hazy opacity") + " in the " + where + ".", x - r, y - r, 2 * r, 2 * r});
       conclusions.push_back(where + " " + name);
     } else if (label == 2) {
-      const double h = large ? 0.16 : 0.10, y = lung.y + lung.ry - h / 2;
-      blobs.push_back({lung.x, y, lung.rx * 1.05, h / 2 + 0.03, 0.42, true});
+      const double h = large ? 0.18 : 0.11, y = lung.y + lung.ry - h / 2;
+      blobs.push_back({lung.x, y, lung.rx * 1.05, h / 2 * 1.1, 0.80, true});
       p.findings.push_back({"effusion", "the " + std::string(sides[s]) + " costophrenic angle is blunted by a " + size + " effusion.", lung.x - lung.rx, y - h / 2, 2 * lung.rx, h});
       conclusions.push_back(size + " " + sides[s] + " effusion");
     } else {
       big_heart = true;
-      p.findings.push_back({"cardiomegaly", "the heart is enlarged.", 0.36 + shift_x, 0.50 + shift_y, 0.36, 0.30});
+      p.findings.push_back({"cardiomegaly", "the heart is enlarged.", 0.35 + shift_x, 0.48 + shift_y, 0.38, 0.34});
       conclusions.push_back("cardiomegaly");
     }
   }
@@ -92,11 +92,11 @@ inline Phantom make_phantom(std::size_t side, Philox random) {
       double v = 0.62 * soft(inside(0.5 + shift_x, 0.55 + shift_y, 0.47, 0.62), 0.05);
       for (const Lung& l : lungs) v -= 0.40 * soft(inside(l.x, l.y, l.rx, l.ry), 0.08);
       v += 0.16 * soft(inside(0.5 + shift_x, 0.5, 0.05, 0.9), 0.2);                                     // spine
-      v += 0.30 * soft(inside(0.54 + shift_x, 0.65 + shift_y, heart_rx, heart_ry), 0.1);                // heart
+      v += (0.78 - v) * soft(inside(0.54 + shift_x, 0.65 + shift_y, heart_rx, heart_ry), 0.1);          // heart
       v += 0.035 * std::sin(40 * (y + 0.35 * (x - 0.5) * (x - 0.5))) * soft(v - 0.2, 0.05);             // ribs
       for (const Blob& b : blobs) {
         const double d = inside(b.x, b.y, b.rx, b.ry);
-        v += b.gain * (b.sharp ? soft(d, 0.12) : std::exp(-1.6 * std::max(0.0, 1 - d)));
+        v += std::max(0.0, b.tone - v) * (b.sharp ? soft(d, 0.12) : std::exp(-1.6 * std::max(0.0, 1 - d)));
       }
       const double noise = 0.02 * random.fork(7).normal(i * side + j);
       p.pixels[i * side + j] = static_cast<std::uint8_t>(std::clamp(255 * (v + brightness + noise), 0.0, 255.0));
@@ -113,14 +113,14 @@ inline Phantom make_phantom(std::size_t side, Philox random) {
   return p;
 }
 
-/// Writes a corpus in the layout of a data folder, plus boxes.csv (image, label, x, y, w, h; fractions of the image).
+/// Writes a corpus in the layout of a data folder, plus boxes.csv (image, label, text, x, y, w, h; fractions of the image).
 inline void write_phantoms(const std::filesystem::path& root, const PhantomOptions& o) {
   std::error_code ec;
   std::filesystem::create_directories(root / "images", ec);
   std::filesystem::create_directories(root / "splits", ec);
   if (ec) fail("data", "phantom", root.string() + ": " + ec.message());
   std::string studies = "study_id,split,frontal_images,lateral_images,has_findings,has_impression,findings,impression\n", images = "image,study_id,view,split,width,height\n";
-  std::string labels = "study_id,split,not_indexed", boxes = "image,label,x,y,w,h\n";
+  std::string labels = "study_id,split,not_indexed", boxes = "image,label,text,x,y,w,h\n";
   for (const char* l : phantom_labels) labels += std::string(",") + l;
   labels += "\n";
   std::map<std::string, std::string> split_ids{{"train", ""}, {"valid", ""}, {"test", ""}};
@@ -142,9 +142,9 @@ inline void write_phantoms(const std::filesystem::path& root, const PhantomOptio
     }
     labels += "\n";
     for (const auto& finding : p.findings) {
-      char line[160];
-      std::snprintf(line, sizeof line, "%s,%s,%.4f,%.4f,%.4f,%.4f\n", image.c_str(), finding.label.c_str(), finding.x, finding.y, finding.width, finding.height);
-      boxes += line;
+      char line[96];
+      std::snprintf(line, sizeof line, ",%.4f,%.4f,%.4f,%.4f\n", finding.x, finding.y, finding.width, finding.height);
+      boxes += image + "," + finding.label + "," + csv_field(finding.text) + line;
     }
     split_ids[split] += id + "\n";
   }

@@ -64,11 +64,13 @@ class DataFolder {
   std::filesystem::path image_path(const std::string& name) const { return root_ / "images" / name; }
   const Table& table() const { return table_; }
 
-  /// The studies of a selection, in table order. What was left out goes to `rejected`, if given.
+  /// The studies of a selection, in table order; all of them where neither splits/ nor a split column says which. What was left out goes to `rejected`, if given.
   std::vector<Study> select(const StudySelection& s, std::vector<Rejected>* rejected = nullptr) const {
     const std::size_t id = table_.column(columns_.study), images = table_.column(columns_.images), findings = table_.column(columns_.findings), impression = table_.column(columns_.impression);
     const std::size_t split = table_.find(columns_.split);
     if (!s.split.empty() && !splits_.empty() && !splits_.count(s.split)) fail("data", "folder", (root_ / "splits").string() + ": no split named '" + s.split + "'");
+    if (!s.split.empty() && splits_.empty() && split != Table::npos && std::none_of(table_.rows.begin(), table_.rows.end(), [&](const auto& row) { return row[split] == s.split; }))
+      fail("data", "folder", table_.source + ": no row of split '" + s.split + "'");
     std::vector<Study> out;
     std::set<std::string> seen;
     for (std::size_t r = 0; r < table_.rows.size(); ++r) {

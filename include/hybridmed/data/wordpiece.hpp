@@ -44,7 +44,7 @@ inline std::vector<std::string> basic_tokens(std::string_view text) {
     }
     i += static_cast<std::size_t>(n);
     const auto category = utf8proc_category(c);
-    if (c == ' ' || c == '\t' || c == '\n' || c == '\r' || category == UTF8PROC_CATEGORY_ZS) {
+    if (c == ' ' || c == '\t' || c == '\n' || c == '\r' || category == UTF8PROC_CATEGORY_ZS || category == UTF8PROC_CATEGORY_ZL || category == UTF8PROC_CATEGORY_ZP) {
       cut();
       continue;
     }
@@ -114,6 +114,7 @@ class WordPiece {
   }
   /// BOS ... EOS, cut to `limit` tokens in all; an empty text gives none.
   std::vector<std::int32_t> encode_section(std::string_view text, std::size_t limit) const {
+    if (limit < 3) fail("data", "encode_section", "a limit of " + std::to_string(limit) + " tokens has no room for BOS, a word and EOS");
     std::vector<std::int32_t> out = encode(text);
     if (out.empty()) return out;
     if (out.size() > limit - 2) out.resize(limit - 2);

@@ -2,6 +2,7 @@
 // Plain configuration structs to and from JSON. A struct lists its keys in `visit(f)`; an unknown key is an error that names
 // the nearest one.
 #include <algorithm>
+#include <utility>
 
 #include "hybridmed/io/json.hpp"
 
@@ -28,22 +29,28 @@ void assign(const Json& v, const std::string& key, Field& field, const std::stri
   const auto wrong = [&](const char* expected) { fail("io", "config", source + ": the key '" + key + "' expects " + expected + ", got " + v.dump().substr(0, 60)); };
   if constexpr (std::is_same_v<Field, bool>) {
     if (!v.is_boolean()) wrong("true or false");
+    field = v.get<bool>();
   } else if constexpr (std::is_integral_v<Field>) {
     if (!v.is_number_integer()) wrong("a whole number");
+    const bool fits = v.is_number_unsigned() ? std::in_range<Field>(v.get<std::uint64_t>()) : std::in_range<Field>(v.get<std::int64_t>());
+    if (!fits) wrong("a smaller whole number");
+    field = v.get<Field>();
   } else if constexpr (std::is_floating_point_v<Field>) {
     if (!v.is_number()) wrong("a number");
+    field = v.get<Field>();
   } else if constexpr (std::is_same_v<Field, std::string>) {
     if (!v.is_string()) wrong("a text");
+    field = v.get<std::string>();
   } else {
     if (!v.is_array()) wrong("a list");
+    Field list{};
     if constexpr (requires { std::tuple_size<Field>::value; }) {
       if (v.size() != std::tuple_size_v<Field>) wrong(("a list of " + std::to_string(std::tuple_size_v<Field>)).c_str());
+    } else {
+      list.resize(v.size());
     }
-  }
-  try {
-    field = v.get<Field>();
-  } catch (const Json::exception&) {
-    wrong("another type");
+    for (std::size_t i = 0; i < v.size(); ++i) assign(v[i], key + "[" + std::to_string(i) + "]", list[i], source);
+    field = std::move(list);
   }
 }
 }  // namespace detail
@@ -82,7 +89,7 @@ void override_key(C& config, const std::string& assignment) {
   const auto eq = assignment.find('=');
   if (eq == assignment.npos || eq == 0) fail("io", "config", "--set " + assignment + ": expected key=value");
   const std::string text = assignment.substr(eq + 1);
-  Json v = Json::parse(text, nullptr, false);
+  Json v = json_depth(text) > 200 ? Json(text) : Json::parse(text, nullptr, false);
   if (v.is_discarded()) v = text;
   config.visit([&](std::string_view key, auto& field) {
     if constexpr (std::is_same_v<std::remove_cvref_t<decltype(field)>, std::string>)

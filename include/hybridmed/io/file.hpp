@@ -9,6 +9,7 @@
 #include <fstream>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "hybridmed/core/error.hpp"
@@ -85,10 +86,15 @@ inline void write_text(const std::filesystem::path& path, std::string_view text)
 /// Writes a text file under a temporary name, syncs and renames it.
 inline void write_text_atomically(const std::filesystem::path& path, std::string_view text) {
   const std::filesystem::path temporary = path.string() + ".tmp";
-  write_text(temporary, text);
-  std::error_code ec;
+  std::error_code ec, ignored;
+  try {
+    write_text(temporary, text);
+  } catch (...) {
+    std::filesystem::remove(temporary, ignored);
+    throw;
+  }
   std::filesystem::rename(temporary, path, ec);
-  if (ec) fail("io", "write", path.string() + ": " + ec.message());
+  if (ec) std::filesystem::remove(temporary, ignored), fail("io", "write", path.string() + ": " + ec.message());
 }
 
 }  // namespace hybridmed::io

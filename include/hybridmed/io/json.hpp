@@ -3,6 +3,7 @@
 // and the place.
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <set>
 
 #include "hybridmed/io/file.hpp"
@@ -10,6 +11,26 @@
 namespace hybridmed::io {
 
 using Json = nlohmann::ordered_json;
+
+/// How deep a text nests, brackets inside strings aside: the parser recurses, so this is bounded before it starts.
+inline std::size_t json_depth(std::string_view text) {
+  std::size_t depth = 0, deepest = 0;
+  bool in_string = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (in_string) {
+      if (c == '\\') ++i;
+      else if (c == '"') in_string = false;
+    } else if (c == '"') {
+      in_string = true;
+    } else if (c == '[' || c == '{') {
+      deepest = std::max(deepest, ++depth);
+    } else if ((c == ']' || c == '}') && depth > 0) {
+      --depth;
+    }
+  }
+  return deepest;
+}
 
 /// Parses strictly; `source` is named in errors.
 inline Json parse_json(std::string_view text, const std::string& source) {
@@ -21,14 +42,9 @@ inline Json parse_json(std::string_view text, const std::string& source) {
     if (event == Json::parse_event_t::key && !keys.back().insert(value.get<std::string>()).second) duplicate = value.get<std::string>();
     return true;
   };
-  if (text.size() > 3 && static_cast<unsigned char>(text[0]) == 0xEF) text.remove_prefix(3);
-  std::size_t depth = 0, deepest = 0;  // the parser recurses: bound it before it starts
-  for (char c : text) {
-    depth += c == '[' || c == '{';
-    if ((c == ']' || c == '}') && depth > 0) --depth;
-    deepest = std::max(deepest, depth);
-  }
-  if (deepest > 200) fail("io", "json", source + ": nested more than 200 levels deep");
+  if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
+  if (text.find('\0') != text.npos) fail("io", "json", source + ": a zero byte at offset " + std::to_string(text.find('\0')));
+  if (json_depth(text) > 200) fail("io", "json", source + ": nested more than 200 levels deep");
   try {
     Json j = Json::parse(text, watch);
     if (!duplicate.empty()) fail("io", "json", source + ": the key '" + duplicate + "' stands twice");

@@ -162,6 +162,8 @@ class SafetensorsWriter {
  public:
   template <class T, class B>
   void add(const std::string& name, const Tensor<T, B>& t) {
+    for (const Entry& other : entries_)
+      if (other.name == name) fail("io", "safetensors", "the tensor '" + name + "' is added twice");
     Entry e{name, dtype_of<T>(), {}, std::vector<std::byte>(static_cast<std::size_t>(t.size()) * sizeof(T))};
     for (int i = 0; i < t.shape().rank(); ++i) e.shape.push_back(t.shape()[i]);
     if (!e.bytes.empty()) t.copy_to_host(reinterpret_cast<T*>(e.bytes.data()));

@@ -9,8 +9,9 @@
 
 namespace hybridmed::metrics {
 
-/// Area under the ROC curve, ties count half (Mann-Whitney). Nothing where one class is empty.
+/// Area under the ROC curve, ties count half (Mann-Whitney). Nothing where one class is empty or a score is not a number.
 inline std::optional<double> auroc(const std::vector<double>& score, const std::vector<int>& label) {
+  if (std::any_of(score.begin(), score.end(), [](double s) { return std::isnan(s); })) return std::nullopt;
   std::vector<std::size_t> order(score.size());
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
   std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return score[a] < score[b]; });

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include <xtensor/xtensor.hpp>
@@ -30,11 +31,14 @@ inline Recall recall_at(const xt::xtensor<double, 2>& similarity, const std::vec
                         const std::vector<bool>& use = {}) {
   Recall r;
   const std::size_t n = candidate_key.size();
+  const auto score = [&](std::size_t q, std::size_t c) {  // what is not a number ranks last
+    return std::isnan(similarity(q, c)) ? -std::numeric_limits<double>::infinity() : similarity(q, c);
+  };
   for (std::size_t q = 0; q < query_key.size(); ++q) {
     if (!use.empty() && !use[q]) continue;
     std::vector<double> sorted;
     std::size_t relevant = 0;
-    for (std::size_t c = 0; c < n; ++c) sorted.push_back(similarity(q, c)), relevant += candidate_key[c] == query_key[q];
+    for (std::size_t c = 0; c < n; ++c) sorted.push_back(score(q, c)), relevant += candidate_key[c] == query_key[q];
     std::sort(sorted.rbegin(), sorted.rend());
     const std::size_t top = std::min(k, n);
     if (top == 0) continue;
@@ -44,8 +48,8 @@ inline Recall recall_at(const xt::xtensor<double, 2>& similarity, const std::vec
     std::size_t above = 0, tied = 0, tied_relevant = 0;
     for (std::size_t c = 0; c < n; ++c) {
       const bool same = candidate_key[c] == query_key[q];
-      if (similarity(q, c) > edge) ++above, sure = sure || same;
-      else if (similarity(q, c) == edge) ++tied, tied_relevant += same;
+      if (score(q, c) > edge) ++above, sure = sure || same;
+      else if (score(q, c) == edge) ++tied, tied_relevant += same;
     }
     r.hits.push_back(sure ? 1.0 : hit_chance(tied, tied_relevant, top - above));
     r.value += r.hits.back(), r.chance += hit_chance(n, relevant, top), ++r.n;

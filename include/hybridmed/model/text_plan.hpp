@@ -106,7 +106,7 @@ struct TextPlan {
         word_samples.push_back(static_cast<std::int32_t>(b));
       }
     }
-    sum = s.plan(rows), cap = c.plan(batch * places);
+    sum = s.plan(findings_rows), cap = c.plan(batch * places);
     same_rows = sum.count == cap.count;
     ArenaVector<std::int32_t> both = s.range;
     for (std::int32_t r : c.range) both.push_back(r + static_cast<std::int32_t>(sum.count));

@@ -1,5 +1,6 @@
 #pragma once
 // AdamW with decoupled decay (Loshchilov & Hutter, ICLR 2019), global-norm clipping folded into the update.
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <vector>
@@ -38,12 +39,16 @@ class AdamW {
   }
 
   /// One update. A trained parameter without a gradient counts as gradient 0. Gradients are released.
-  /// Returns the global gradient norm before clipping.
+  /// Returns the global gradient norm before clipping; where that is not finite, nothing is updated.
   double step(double learning_rate) {
     double square = 0;
     for (const Entry& e : entries_)
       if (e.parameter->slot.grad.defined()) square += B::squared_norm(e.parameter->slot.grad.size(), e.parameter->slot.grad.data());
     const double norm = std::sqrt(square);
+    if (!std::isfinite(norm)) {
+      discard();
+      return norm;
+    }
     ++steps_;
     AdamWArgs a{learning_rate, options_.beta1, options_.beta2, options_.eps, 0, 1 - std::pow(options_.beta1, static_cast<double>(steps_)),
                 1 - std::pow(options_.beta2, static_cast<double>(steps_)), options_.clip > 0 ? std::min(1.0, options_.clip / (norm + 1e-6)) : 1.0};

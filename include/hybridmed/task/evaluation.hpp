@@ -114,7 +114,7 @@ inline void text_figures(const std::string& name, const std::vector<std::string>
 /// A planted finding of one study, its box in fractions of the model's crop.
 struct PlantedBox {
   std::size_t study;
-  std::string label;
+  std::string label, text;  // text: its sentence in the report
   double x, y, width, height;
 };
 
@@ -126,7 +126,7 @@ inline std::vector<PlantedBox> planted_boxes(const data::DataFolder& folder, con
   const data::Table t = data::read_csv(path);
   std::map<std::string, std::size_t> of;
   for (std::size_t i = 0; i < dataset.size(); ++i) of[dataset.study(i).images.front()] = i;
-  const std::size_t c[] = {t.column("image"), t.column("label"), t.column("x"), t.column("y"), t.column("w"), t.column("h")};
+  const std::size_t c[] = {t.column("image"), t.column("label"), t.column("x"), t.column("y"), t.column("w"), t.column("h"), t.column("text")};
   const auto& o = dataset.options().transform;
   const double side = static_cast<double>(o.resize), crop = static_cast<double>(o.image_size), offset = static_cast<double>((o.resize - o.image_size) / 2);
   for (std::size_t r = 0; r < t.rows.size(); ++r) {
@@ -138,30 +138,35 @@ inline std::vector<PlantedBox> planted_boxes(const data::DataFolder& folder, con
       v[k] = std::strtod(t.rows[r][c[2 + k]].c_str(), &end);
       if (end == t.rows[r][c[2 + k]].c_str() || *end || !std::isfinite(v[k])) fail("data", "boxes", path.string() + ", line " + std::to_string(t.lines[r]) + ": expected a number, got '" + t.rows[r][c[2 + k]] + "'");
     }
-    out.push_back({it->second, t.rows[r][c[1]], (v[0] * side - offset) / crop, (v[1] * side - offset) / crop, v[2] * side / crop, v[3] * side / crop});
+    out.push_back({it->second, t.rows[r][c[1]], t.rows[r][c[6]], (v[0] * side - offset) / crop, (v[1] * side - offset) / crop, v[2] * side / crop, v[3] * side / crop});
   }
   return out;
 }
 
-/// Is the maximum of the map of a label's first positive prompt inside the box of that finding? Chance: the box's share of the cells.
+/// The attention maps of a planted finding's sentence in its own image.
 template <class T, class B>
-void pointing_figures(const std::vector<LabelPrompts>& prompts, const std::vector<PlantedBox>& boxes, const std::vector<Tensor<T, B>>& regions, Index grid, const EncodedTexts<T, B>& texts, double gamma1, double gamma2, std::vector<Figure>& out) {
-  const Index n = grid * grid, per_batch = regions.empty() ? 1 : regions[0].rows() / n;
+AttentionMaps maps_of(const PlantedBox& box, const std::vector<Tensor<T, B>>& regions, Index grid, const EncodedTexts<T, B>& texts, Index text, double gamma1, double gamma2) {
+  const Index n = grid * grid, per_batch = regions[0].rows() / n, i = static_cast<Index>(box.study);
+  return attention_maps(regions[static_cast<std::size_t>(i / per_batch)].row_slice(i % per_batch * n, (i % per_batch + 1) * n), texts.words.row_slice(texts.offsets.data()[text], texts.offsets.data()[text + 1]), gamma1, gamma2);
+}
+
+/// Is the maximum of the map of a finding's sentence inside its box? Text k belongs to box k. Chance: the box's share of the cells.
+template <class T, class B>
+void pointing_figures(const std::vector<PlantedBox>& boxes, const std::vector<Tensor<T, B>>& regions, Index grid, const EncodedTexts<T, B>& texts, double gamma1, double gamma2, std::vector<Figure>& out) {
+  const Index n = grid * grid;
   std::map<std::string, std::pair<std::vector<double>, double>> hits;  // label -> hits, summed chance
-  for (const auto& box : boxes) {
-    const auto p = std::find_if(prompts.begin(), prompts.end(), [&](const auto& x) { return x.label == box.label; });
-    if (p == prompts.end()) continue;
-    const auto inside = [&](Index cell) {
-      const double x = (static_cast<double>(cell % grid) + 0.5) / static_cast<double>(grid), y = (static_cast<double>(cell / grid) + 0.5) / static_cast<double>(grid), half = 0.5 / static_cast<double>(grid);
-      return x + half > box.x && x - half < box.x + box.width && y + half > box.y && y - half < box.y + box.height;  // the cell touches the box
+  for (std::size_t k = 0; k < boxes.size(); ++k) {
+    const PlantedBox& box = boxes[k];
+    const auto inside = [&](Index cell) {  // the cell's centre lies in the box, or the box is smaller than a cell and inside it
+      const double size = 1 / static_cast<double>(grid), x = (static_cast<double>(cell % grid) + 0.5) * size, y = (static_cast<double>(cell / grid) + 0.5) * size;
+      const double w = std::max(box.width, size), h = std::max(box.height, size), cx = box.x + box.width / 2, cy = box.y + box.height / 2;
+      return std::abs(x - cx) <= w / 2 && std::abs(y - cy) <= h / 2;
     };
     double share = 0;
     for (Index cell = 0; cell < n; ++cell) share += inside(cell);
-    const auto i = static_cast<Index>(box.study), k = static_cast<Index>(p - prompts.begin());
-    const auto maps = attention_maps(regions[static_cast<std::size_t>(i / per_batch)].row_slice(i % per_batch * n, (i % per_batch + 1) * n),
-                                     texts.words.row_slice(texts.offsets.data()[k], texts.offsets.data()[k + 1]), gamma1, gamma2);
+    const bool hit = inside(static_cast<Index>(maps_of(box, regions, grid, texts, static_cast<Index>(k), gamma1, gamma2).maximum()));
     for (const std::string& name : {box.label, std::string("all")}) {
-      hits[name].first.push_back(inside(static_cast<Index>(maps.maximum())) ? 1 : 0);
+      hits[name].first.push_back(hit ? 1 : 0);
       hits[name].second += share / static_cast<double>(n);
     }
   }

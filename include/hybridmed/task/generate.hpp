@@ -98,6 +98,7 @@ Generated greedy(const M& model, const nn::Linear<T, B>& head, Branch&& branch, 
 template <class M, class T, class B>
 Generated caption(const M& model, const Tensor<T, B>& image, const GenerateOptions& options = {}) {
   using X = Tensor<T, B>;
+  if (image.shape()[0] == 0) return {};
   const X memory = model.memory(model.image.template operator()<X>(image, nn::Mode::evaluation(), model::Levels::last).levels[3]);
   const Index batch = image.shape()[0], places = memory.rows() / batch;
   std::vector<std::int32_t> range;

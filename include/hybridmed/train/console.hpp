@@ -21,6 +21,8 @@ class ProgressLine {
  public:
   explicit ProgressLine(std::FILE* out = stderr) : out_(out), terminal_(::isatty(::fileno(out)) == 1), start_(now()) {}
   ~ProgressLine() { finish(); }
+  /// Rates count from here on.
+  void restart() { finish(), first_ = -1, last_ = -1e9; }
 
   /// `done` of `total` units of `unit`; `detail` follows. The rate is of this process alone, so it is right after a resume.
   void update(const std::string& title, double done, double total, const std::string& unit, const std::string& detail, bool force = false) {

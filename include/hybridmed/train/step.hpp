@@ -11,7 +11,7 @@ struct StepReport {
   std::array<objective::NamedLoss<T, B>, n> losses;
   double total = 0;
   double gradient_norm = 0;  ///< before clipping
-  bool finite = true;        ///< false: the loss was not a number and the weights were left alone
+  bool finite = true;        ///< false: the loss or a gradient was not a number and no parameter was changed
 };
 
 /// Forward, backward, clipped AdamW update, clamp of the temperature. `teacher` may be null where no term needs it.
@@ -31,6 +31,7 @@ StepReport<T, B, O::size> train_step(M& model, const O& objective, const model::
   }
   backward(total);
   report.gradient_norm = optimizer.step(learning_rate);
+  report.finite = std::isfinite(report.gradient_norm);
   auto& s = model.log_scale.value;
   B::clamp(s.size(), T(0), static_cast<T>(model.config.log_scale_max), s.data());
   return report;

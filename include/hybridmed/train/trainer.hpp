@@ -26,7 +26,7 @@ struct TrainerOptions {
   std::int64_t stop_after = -1;     ///< save and stop after this many steps of the run; -1: never
 };
 
-/// Facts about the training texts that an evaluation needs later.
+/// Hash of a cleaned text: an evaluation tells texts of the training split from novel ones without keeping them.
 inline std::uint64_t text_hash(std::string_view s) {
   std::uint64_t h = 14695981039346656037ull;  // FNV-1a
   for (char c : s) h = (h ^ static_cast<unsigned char>(c)) * 1099511628211ull;
@@ -180,6 +180,7 @@ class Trainer {
     progress_.stage = stage, progress_.stage_step = 0, progress_.epoch = 0, progress_.batch = 0, progress_.best = 0, progress_.best_epoch = -1, progress_.bad_epochs = 0;
     progress_.finished = epochs(stage) == 0;
     nn::for_each_parameter(model_, [&](const std::string& n, auto& p) { p.trainable = stage == 2 || Model::in_stage1(n); });
+    line_.restart();
     if (stage == 2) teacher_.emplace(model_.snapshot());
     optimizer_.emplace(model_, optim::AdamWOptions{0.9, 0.999, 1e-8, config_.weight_decay, config_.clip});
   }
@@ -193,7 +194,6 @@ class Trainer {
       save_optimizer(dir / "optimizer.safetensors", *optimizer_);
       io::write_text(dir / "state.json", io::to_json(progress_).dump(1) + "\n");
     });
-    saved_step_ = progress_.step;
     auto all = list_checkpoints(options_.run);
     std::error_code ec;
     for (std::size_t i = 0; i + static_cast<std::size_t>(config_.keep_checkpoints) < all.size(); ++i) std::filesystem::remove_all(all[i], ec);
@@ -207,7 +207,6 @@ class Trainer {
     if (p.stage == 2) load_model(dir / "teacher.safetensors", *teacher_);
     load_optimizer(dir / "optimizer.safetensors", *optimizer_);
     progress_ = p;
-    saved_step_ = p.step;
   }
   void save_best(int stage) {
     const std::string name = "best-stage" + std::to_string(stage);
@@ -231,7 +230,6 @@ class Trainer {
     const Philox seed = seed_.fork(static_cast<std::uint64_t>(stage));
     data::Loader loader(train_, {static_cast<std::size_t>(config_.batch), !config_.overfit_batch, true, static_cast<int>(config_.overfit_batch ? 0 : config_.workers), stage == 2}, seed, static_cast<std::uint64_t>(progress_.epoch),
                         static_cast<std::size_t>(progress_.batch));
-    ProgressLine line;
     if (progress_.batch == 0) progress_.sums.assign(O::size + 1, 0.0);
     while (auto host = loader.next()) {
       const double rate = schedule(progress_.stage_step);
@@ -251,17 +249,17 @@ class Trainer {
       progress_.sums[O::size] += r.total;
       if (!r.finite) stop_on_nan(*host, log);
       log.write(row);
-      line.update("stage " + std::to_string(stage) + " epoch " + std::to_string(progress_.epoch + 1) + "/" + std::to_string(epochs(stage)), static_cast<double>(progress_.stage_step * config_.batch),
+      line_.update("stage " + std::to_string(stage) + " epoch " + std::to_string(progress_.epoch + 1) + "/" + std::to_string(epochs(stage)), static_cast<double>(progress_.stage_step * config_.batch),
                   static_cast<double>(total * config_.batch), "samples", detail, progress_.stage_step == total);
       const bool last = progress_.batch == batches();
       if (last) {
-        line.finish();
+        line_.finish();
         end_epoch(objective, log);
       }
       const bool stop = interrupted() || progress_.step == options_.stop_after;
       if (stop || progress_.finished || (config_.checkpoint_every ? progress_.step % config_.checkpoint_every == 0 : last && !config_.overfit_batch)) save(log);
       if (stop && !progress_.finished) {
-        line.finish();
+        line_.finish();
         std::fprintf(stderr, "stopped after step %lld, saved in %s; go on with: pretrain --run %s --resume\n", static_cast<long long>(progress_.step), options_.run.c_str(), options_.run.c_str());
         return true;
       }
@@ -339,7 +337,7 @@ class Trainer {
   std::optional<optim::AdamW<T, B>> optimizer_;
   Tape tape_;
   Progress progress_;
-  std::int64_t saved_step_ = -1;
+  ProgressLine line_;
   std::array<std::string, max_losses> names_;
 };
 

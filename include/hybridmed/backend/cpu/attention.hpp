@@ -37,11 +37,12 @@ struct Attention {
           T* row = s + r * keys;
           const Index seen = a.causal ? std::min(keys, i + r + 1) : keys;
           const T top = lane_max(seen, row);
-          for (Index j = 0; j < seen; ++j) row[j] = fast_exp(row[j] - top);
-          const T sum = lane_total(seen, row), inverse = T(1) / sum;
+          const bool any = std::isfinite(top);  // false: every key is masked out
+          for (Index j = 0; j < seen; ++j) row[j] = any ? fast_exp(row[j] - top) : T(0);
+          const T sum = lane_total(seen, row), inverse = any ? T(1) / sum : T(0);
           for (Index j = 0; j < seen; ++j) row[j] *= inverse;
           std::fill_n(row + seen, keys - seen, T(0));
-          a.lse[(t.q0 + i + r) * a.heads + t.head] = top + std::log(sum);
+          a.lse[(t.q0 + i + r) * a.heads + t.head] = any ? top + std::log(sum) : -std::numeric_limits<T>::infinity();
         }
         Gemm::template serial<T>(false, false, rows, d, keys, T(1), s, keys, v, a.ldv, T(0), out + i * a.ldo, a.ldo);
       }
@@ -85,7 +86,8 @@ struct Attention {
             const T lse = a.lse[(t.q0 + i + r) * a.heads + head];
             T delta = 0;
             for (Index c = 0; c < d; ++c) delta += dout[(i + r) * a.ldo + c] * out[(i + r) * a.ldo + c];
-            for (Index j = 0; j < seen; ++j) pr[j] = fast_exp(pr[j] - lse);
+            const bool any = std::isfinite(lse);
+            for (Index j = 0; j < seen; ++j) pr[j] = any ? fast_exp(pr[j] - lse) : T(0);
             for (Index j = 0; j < seen; ++j) dr[j] = pr[j] * (dr[j] - delta);
             std::fill_n(pr + seen, keys - seen, T(0)), std::fill_n(dr + seen, keys - seen, T(0));
             if (dbias)

@@ -79,7 +79,7 @@ struct Convolution : reference::Convolution {
   }
 
  private:
-  static bool pointwise(const ConvShape& s) { return s.kernel == 1 && s.stride == 1; }
+  static bool pointwise(const ConvShape& s) { return s.kernel == 1 && s.stride == 1 && s.pad == 0; }
   /// Output rows per band: about 256 kB of patches.
   static Index band_rows(const ConvShape& s) {
     return std::clamp<Index>(65536 / (s.out_width() * s.kernel * s.kernel * s.in), 1, s.out_height());
@@ -99,7 +99,7 @@ struct Convolution : reference::Convolution {
     for (Index i = 0; i < b.rows; ++i)
       for (Index j = 0; j < s.out_width(); ++j) {
         const Index patch = (i * s.out_width() + j) * taps, x0 = j * s.stride - s.pad;
-        const Index left = std::max<Index>(0, -x0), right = std::min(s.kernel, s.width - x0);  // taps inside the image
+        const Index left = std::clamp<Index>(-x0, 0, s.kernel), right = std::clamp<Index>(s.width - x0, left, s.kernel);  // taps inside the image
         for (Index u = 0; u < s.kernel; ++u) {
           const Index y = (b.row + i) * s.stride + u - s.pad, at = patch + u * s.kernel * s.in;
           if (y < 0 || y >= s.height) {

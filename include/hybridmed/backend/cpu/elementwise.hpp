@@ -58,7 +58,7 @@ struct Elementwise : reference::Elementwise {
     executor::for_tiles<Executor>(n, tile, [=](Index a, Index b) {
       switch (kind) {
         case Activation::relu:
-          for (Index i = a; i < b; ++i) y[i] = x[i] > T(0) ? x[i] : T(0);
+          for (Index i = a; i < b; ++i) y[i] = x[i] < T(0) ? T(0) : x[i];  // NaN stays NaN
           break;
         case Activation::gelu:
           for (Index i = a; i < b; ++i) y[i] = T(0.5) * x[i] * (T(1) + fast_erf(x[i] * T(0.70710678118654752440)));

@@ -30,6 +30,7 @@ struct OneDnnGemm {
  private:
   static void call(bool ta, bool tb, Index m, Index n, Index k, float alpha, const float* a, Index lda, const float* b, Index ldb, float beta, float* c, Index ldc) {
     if (m == 0 || n == 0) return;
+    if (k == 0) return EigenGemm::serial(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);  // c = beta c
     const auto status = dnnl_sgemm(ta ? 'T' : 'N', tb ? 'T' : 'N', m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
     if (status != dnnl_success) fail("backend", "gemm", "oneDNN refused a product, status " + std::to_string(static_cast<int>(status)));
   }

@@ -16,8 +16,10 @@ struct Attention {
       scores(a, seg, h, row, i, k0, keys, s);
       double top = -std::numeric_limits<double>::infinity(), sum = 0;
       for (double x : s) top = x > top ? x : top;
-      for (double& x : s) sum += x = std::exp(x - top);
-      a.lse[row * a.heads + h] = keys ? static_cast<T>(top + std::log(sum)) : -std::numeric_limits<T>::infinity();
+      const bool any = std::isfinite(top);  // false: no key, or every key masked out
+      for (double& x : s) sum += x = any ? std::exp(x - top) : 0;
+      a.lse[row * a.heads + h] = any ? static_cast<T>(top + std::log(sum)) : -std::numeric_limits<T>::infinity();
+      if (!any) sum = 1;
       for (Index c = 0; c < a.head_dim; ++c) {
         double o = 0;
         for (Index j = 0; j < keys; ++j) o += s[static_cast<std::size_t>(j)] / sum * static_cast<double>(a.v[(k0 + j) * a.ldv + h * a.head_dim + c]);
@@ -41,7 +43,7 @@ struct Attention {
       double delta = 0;
       for (Index c = 0; c < d; ++c) delta += static_cast<double>(dout[c]) * static_cast<double>(a.out[row * a.ldo + h * d + c]);
       for (Index j = 0; j < keys; ++j) {
-        const double p = std::exp(s[static_cast<std::size_t>(j)] - static_cast<double>(a.lse[row * a.heads + h]));
+        const double lse = static_cast<double>(a.lse[row * a.heads + h]), p = std::isfinite(lse) ? std::exp(s[static_cast<std::size_t>(j)] - lse) : 0;
         double dp = 0;
         for (Index c = 0; c < d; ++c) dp += static_cast<double>(dout[c]) * static_cast<double>(a.v[(k0 + j) * a.ldv + h * d + c]);
         const double ds = p * (dp - delta);

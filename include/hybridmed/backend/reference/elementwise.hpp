@@ -118,7 +118,7 @@ struct Elementwise {
  protected:
   static double act(Activation kind, double x) {
     switch (kind) {
-      case Activation::relu: return x > 0 ? x : 0;
+      case Activation::relu: return x < 0 ? 0 : x;  // NaN stays NaN
       case Activation::gelu: return 0.5 * x * (1 + std::erf(x * 0.70710678118654752440));
       case Activation::gelu_tanh: return 0.5 * x * (1 + std::tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x)));
       default: return x;

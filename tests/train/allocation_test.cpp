@@ -1,0 +1,108 @@
+// A training step allocates no heap memory from the second step on, whatever its section lengths: malloc and operator new
+// are interposed. Plain Eigen; what oneDNN allocates by itself is not our subject.
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+#include "hybridmed/backend/cpu/backend.hpp"
+#include "hybridmed/model/initialise.hpp"
+#include "hybridmed/train/step.hpp"
+
+namespace {
+std::atomic<long> allocations{0};
+std::atomic<bool> counting{false};
+}  // namespace
+
+extern "C" {
+void* __libc_malloc(std::size_t);
+void* __libc_calloc(std::size_t, std::size_t);
+void* __libc_realloc(void*, std::size_t);
+void* __libc_memalign(std::size_t, std::size_t);
+void* malloc(std::size_t n) {
+  if (counting) ++allocations;
+  return __libc_malloc(n);
+}
+void* calloc(std::size_t n, std::size_t size) {
+  if (counting) ++allocations;
+  return __libc_calloc(n, size);
+}
+void* realloc(void* p, std::size_t n) {
+  if (counting) ++allocations;
+  return __libc_realloc(p, n);
+}
+void* aligned_alloc(std::size_t a, std::size_t n) {
+  if (counting) ++allocations;
+  return __libc_memalign(a, n);
+}
+int posix_memalign(void** p, std::size_t a, std::size_t n) {
+  if (counting) ++allocations;
+  *p = __libc_memalign(a, n);
+  return *p ? 0 : 12;
+}
+}
+
+using namespace hybridmed;
+using B = Cpu<cpu::EigenGemm>;
+
+namespace {
+
+/// Sections of varying length; some are absent.
+struct Section {
+  std::vector<std::int32_t> ids, offsets{0};
+  Section(Index batch, Index longest, const model::Config& c, Philox random) {
+    for (Index b = 0; b < batch; ++b) {
+      const auto n = static_cast<Index>(random.below(static_cast<std::uint64_t>(b), static_cast<std::uint64_t>(longest - 2))) + 2;
+      for (Index t = 0; t < (n == 2 ? 0 : n); ++t) ids.push_back(static_cast<std::int32_t>(t == 0 ? c.bos : t + 1 == n ? c.eos : 3 + t % 50));
+      offsets.push_back(static_cast<std::int32_t>(ids.size()));
+    }
+  }
+};
+
+template <class T>
+long allocations_of_later_steps(const char* preset) {
+  const auto c = model::Config::preset(preset);
+  auto m = model::make_hybridmed<T, B>(c);
+  model::initialise(m, c, 1);
+  const auto teacher = m.snapshot();
+  optim::AdamW<T, B> optimizer(m, {});
+  const Index batch = 5;
+  const auto image = Tensor<T, B>::full({batch, 3, c.image_size, c.image_size}, T(0.1));
+  const auto objective = model::stage2_objective(c);
+  Tape tape;
+  std::vector<std::pair<Section, Section>> texts;
+  for (std::uint64_t s = 0; s < 6; ++s) texts.emplace_back(Section(batch, s ? c.t_findings : 12, c, Philox(s, 1)), Section(batch, s ? c.t_impression : 8, c, Philox(s, 2)));  // later ones are longer
+  long counted = 0;
+  for (std::size_t s = 0; s < texts.size(); ++s) {
+    allocations = 0;
+    counting = s > 0;
+    const auto& [f, i] = texts[s];
+    const model::Batch<T, B> b{image, m.plan({f.ids, f.offsets}, {i.ids, i.offsets}, {})};
+    train::train_step(m, objective, b, &teacher, optimizer, 1e-4, tape, nn::Mode::training());
+    counting = false;
+    counted += allocations;
+  }
+  return counted;
+}
+
+}  // namespace
+
+TEST_CASE("the counter counts") {
+  allocations = 0;
+  counting = true;
+  void* volatile p = std::malloc(100);
+  std::free(p);
+  int* volatile q = new int(3);
+  delete q;
+  counting = false;
+  CHECK(allocations >= 2);
+}
+
+TEST_CASE("no heap allocation in a training step from the second step on") {
+  for (const char* preset : {"tiny", "tiny-swin", "tiny-resnet"}) {
+    CAPTURE(preset);
+    CHECK(allocations_of_later_steps<float>(preset) == 0);
+    CHECK(allocations_of_later_steps<double>(preset) == 0);
+  }
+}
