@@ -612,14 +612,14 @@ TEST_CASE_TEMPLATE("misuse is an Error of this area", B, BACKENDS) {
   CHECK(error_of([&] { reshape(r({3, 2}), {5}); }).rfind("[hybridmed.core] Tensor::view: ", 0) == 0);
 }
 
-// Known not to hold: these operations do not look at their shapes. (Every call here stays inside its buffers.)
+// Every call here stays inside its buffers, so that a missing check fails the test and nothing else.
 TEST_CASE_TEMPLATE("shapes that do not fit are rejected", B, BACKENDS) {
   const auto r = [](const Shape& s) { return random<B>(s, 1); };
   const RowMixing<double, B> mixing(1, 3, {1, 1, 1});
   CHECK(from(error_of([&] { mix_rows(r({5, 2}), mixing); }), "mix_rows"));                                                           // 5 rows in items of 3
-  CHECK(from(error_of([&] { self_attention(r({5, 7}), segments<B>({5}), AttentionOptions<X<B>>{}); }), "attention"));                // 7 columns in 3 parts
-  CHECK(from(error_of([&] { self_attention(r({5, 6}), segments<B>({4}), AttentionOptions<X<B>>{}); }), "attention"));                // segments of 4 rows for 5
-  CHECK(from(error_of([&] { cross_attention(r({5, 4}), r({5, 9}), segments<B>({5}), segments<B>({5}), 2); }), "attention"));         // keys and values of 9 columns for width 4
+  CHECK(from(error_of([&] { self_attention(r({5, 7}), segments<B>({5}), AttentionOptions<X<B>>{}); }), "self_attention"));                // 7 columns in 3 parts
+  CHECK(from(error_of([&] { self_attention(r({5, 6}), segments<B>({4}), AttentionOptions<X<B>>{}); }), "self_attention"));                // segments of 4 rows for 5
+  CHECK(from(error_of([&] { cross_attention(r({5, 4}), r({5, 9}), segments<B>({5}), segments<B>({5}), 2); }), "cross_attention"));         // keys and values of 9 columns for width 4
   CHECK(from(error_of([&] { max_pool(r({17, 2}), ConvShape{1, 4, 4, 2, 2, 2, 2, 0}); }), "max_pool"));                               // 17 rows for 16 pixels
   CHECK(from(error_of([&] { batch_norm(r({3, 4}), r({5}), r({5}), r({5}), r({5}), false); }), "batch_norm"));
   CHECK(from(error_of([&] { scaled_similarity(r({2, 3}), r({2, 3}), r({2})); }), "scaled_similarity"));                              // two scales

@@ -37,7 +37,7 @@ struct Scratch {
 void same_files(const fs::path& a, const fs::path& b) {
   const auto last = train::list_checkpoints(a).back().filename();
   REQUIRE(train::list_checkpoints(b).back().filename() == last);
-  for (const fs::path f : {fs::path("log.jsonl"), fs::path("log.csv"), fs::path("checkpoints") / last / "model.safetensors", fs::path("checkpoints") / last / "optimizer.safetensors",
+  for (const fs::path& f : {fs::path("log.jsonl"), fs::path("log.csv"), fs::path("checkpoints") / last / "model.safetensors", fs::path("checkpoints") / last / "optimizer.safetensors",
                            fs::path("checkpoints") / last / "teacher.safetensors", fs::path("checkpoints") / last / "state.json", fs::path("best-stage2.json")})
     CHECK_MESSAGE(io::read_file(a / f) == io::read_file(b / f), f.string());
 }

@@ -114,7 +114,7 @@ class WordPiece {
   }
   /// BOS ... EOS, cut to `limit` tokens in all; an empty text gives none.
   std::vector<std::int32_t> encode_section(std::string_view text, std::size_t limit) const {
-    if (limit < 3) fail("data", "encode_section", "a limit of " + std::to_string(limit) + " tokens has no room for BOS, a word and EOS");
+    if (limit < 2) fail("data", "encode_section", "a limit of " + std::to_string(limit) + " tokens has no room for BOS and EOS");
     std::vector<std::int32_t> out = encode(text);
     if (out.empty()) return out;
     if (out.size() > limit - 2) out.resize(limit - 2);

@@ -49,7 +49,7 @@ void assign(const Json& v, const std::string& key, Field& field, const std::stri
     } else {
       list.resize(v.size());
     }
-    for (std::size_t i = 0; i < v.size(); ++i) assign(v[i], key + "[" + std::to_string(i) + "]", list[i], source);
+    for (std::size_t i = 0; i < v.size(); ++i) assign(v[i], key, list[i], source);
     field = std::move(list);
   }
 }

@@ -70,6 +70,11 @@ struct Attention {
           for (Index j = 0; j < t.keys; ++j) std::fill_n(dk + j * a.ldk, d, T(0)), std::fill_n(dv + j * a.ldv, d, T(0));
           continue;
         }
+        // The gradient does not change when one vector is taken from all keys, or from all values (rows of ds sum to zero).
+        // Without their means, near-equal keys and values lose no digits to cancellation.
+        const Workspace<T> centred_k(t.keys * d), centred_v(t.keys * d), mean_v(d);
+        centre(k, a.ldk, t.keys, d, centred_k.data(), nullptr);
+        centre(v, a.ldv, t.keys, d, centred_v.data(), mean_v.data());
         const Workspace<T> probabilities(std::min(block, t.queries) * t.keys), gradients(std::min(block, t.queries) * t.keys);
         // The last block sees every key, so it comes first and may overwrite dk and dv.
         for (Index i = (t.queries - 1) / block * block, first = 1; i >= 0; i -= block, first = 0) {
@@ -79,13 +84,13 @@ struct Attention {
           T *p = probabilities.data(), *ds = gradients.data();
           const T beta = first ? T(0) : T(1);
           score_block(a, t, q, k, i, rows, keys, p);
-          Gemm::template serial<T>(false, true, rows, keys, d, T(1), dout + i * a.ldo, a.ldo, v, a.ldv, T(0), ds, keys);
+          Gemm::template serial<T>(false, true, rows, keys, d, T(1), dout + i * a.ldo, a.ldo, centred_v.data(), d, T(0), ds, keys);
           for (Index r = 0; r < rows; ++r) {
             T *pr = p + r * keys, *dr = ds + r * keys;
             const Index seen = a.causal ? std::min(keys, i + r + 1) : keys;
             const T lse = a.lse[(t.q0 + i + r) * a.heads + head];
             T delta = 0;
-            for (Index c = 0; c < d; ++c) delta += dout[(i + r) * a.ldo + c] * out[(i + r) * a.ldo + c];
+            for (Index c = 0; c < d; ++c) delta += dout[(i + r) * a.ldo + c] * (out[(i + r) * a.ldo + c] - mean_v[c]);
             const bool any = std::isfinite(lse);
             for (Index j = 0; j < seen; ++j) pr[j] = any ? fast_exp(pr[j] - lse) : T(0);
             for (Index j = 0; j < seen; ++j) dr[j] = pr[j] * (dr[j] - delta);
@@ -94,7 +99,7 @@ struct Attention {
               for (Index j = 0; j < seen; ++j) dbias[(i + r) * a.area + j] += dr[j];
           }
           Gemm::template serial<T>(true, false, keys, d, rows, T(1), p, keys, dout + i * a.ldo, a.ldo, beta, dv, a.ldv);
-          Gemm::template serial<T>(false, false, rows, d, keys, a.scale, ds, keys, k, a.ldk, T(0), dq + i * a.ldq, a.ldq);
+          Gemm::template serial<T>(false, false, rows, d, keys, a.scale, ds, keys, centred_k.data(), d, T(0), dq + i * a.ldq, a.ldq);
           Gemm::template serial<T>(true, false, keys, d, rows, a.scale, ds, keys, q + i * a.ldq, a.ldq, beta, dk, a.ldk);
         }
       }
@@ -112,6 +117,19 @@ struct Attention {
         : head(task % a.heads), segment(task / a.heads), q0(a.q_ranges[2 * segment]), queries(a.q_ranges[2 * segment + 1] - q0), k0(a.k_ranges[2 * segment]), keys(a.k_ranges[2 * segment + 1] - k0) {}
   };
 
+  /// y (rows, d) = x minus its column means.
+  template <class T>
+  static void centre(const T* x, Index ldx, Index rows, Index d, T* y, T* mean) {
+    const Workspace<double> sum(d);
+    std::fill_n(sum.data(), d, 0.0);
+    for (Index r = 0; r < rows; ++r)
+      for (Index c = 0; c < d; ++c) sum[c] += static_cast<double>(x[r * ldx + c]);
+    for (Index c = 0; c < d; ++c) sum[c] /= static_cast<double>(rows);
+    for (Index r = 0; r < rows; ++r)
+      for (Index c = 0; c < d; ++c) y[r * d + c] = x[r * ldx + c] - static_cast<T>(sum[c]);
+    if (mean)
+      for (Index c = 0; c < d; ++c) mean[c] = static_cast<T>(sum[c]);
+  }
   /// s (rows, keys) = scale q k^T + bias + mask for query rows [i, i + rows).
   template <class T>
   static void score_block(const AttentionArgs<T>& a, const Tile& t, const T* q, const T* k, Index i, Index rows, Index keys, T* s) {
