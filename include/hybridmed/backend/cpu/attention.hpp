@@ -73,7 +73,7 @@ struct Attention {
         // The gradient does not change when one vector is taken from all keys, or from all values (rows of ds sum to zero).
         // Without their means, near-equal keys and values lose no digits to cancellation.
         const Workspace<T> centred_k(t.keys * d), centred_v(t.keys * d), mean_v(d);
-        centre(k, a.ldk, t.keys, d, centred_k.data(), nullptr);
+        centre(k, a.ldk, t.keys, d, centred_k.data(), static_cast<T*>(nullptr));
         centre(v, a.ldv, t.keys, d, centred_v.data(), mean_v.data());
         const Workspace<T> probabilities(std::min(block, t.queries) * t.keys), gradients(std::min(block, t.queries) * t.keys);
         // The last block sees every key, so it comes first and may overwrite dk and dv.
