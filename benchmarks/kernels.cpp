@@ -11,7 +11,9 @@
 #include "hybridmed/autograd/linear.hpp"
 #include "hybridmed/autograd/norm.hpp"
 #include "hybridmed/backend/cpu/backend.hpp"
-#include "hybridmed/core/tensor.hpp"
+#include "hybridmed/model/flops.hpp"
+#include "hybridmed/model/initialise.hpp"
+#include "hybridmed/train/step.hpp"
 #include "peak.hpp"
 
 using namespace hybridmed;
@@ -105,6 +107,44 @@ void local_loss(benchmark::State& state) {
   rate(state, (state.range(2) ? 12.0 : 4.0) * static_cast<double>(batch * batch * words * regions * d));  // the textbook count of the reference
 }
 
+/// One stage-2 step on a batch of two full-length samples of a named configuration.
+template <class Backend>
+struct Step {
+  model::Config config;
+  model::HybridMed<float, Backend, model::AnyEncoder<float, Backend>> m;
+  model::Teacher<float, Backend> teacher;
+  optim::AdamW<float, Backend> optimizer;
+  Tape tape;
+  std::vector<std::int32_t> findings, f_offsets{0}, impression, i_offsets{0};
+  Tensor<float, Backend> image;
+
+  Step(const char* preset, Index batch) : config(model::Config::preset(preset)), m(initialised(config)), teacher(m.snapshot()), optimizer(m, {}), image(normal<Backend>({batch, 3, config.image_size, config.image_size}, 9)) {
+    for (Index b = 0; b < batch; ++b) add(findings, f_offsets, config.t_findings), add(impression, i_offsets, config.t_impression);
+  }
+  double operator()() {
+    const model::Batch<float, Backend> batch{image, m.plan({findings, f_offsets}, {impression, i_offsets}, {})};
+    return train::train_step(m, model::stage2_objective(config), batch, &teacher, optimizer, 1e-4, tape, nn::Mode::training()).total;
+  }
+
+ private:
+  static auto initialised(const model::Config& c) {
+    auto m = model::make_hybridmed<float, Backend>(c);
+    model::initialise(m, c, 3);
+    return m;
+  }
+  void add(std::vector<std::int32_t>& ids, std::vector<std::int32_t>& offsets, Index length) const {
+    for (Index t = 0; t < length; ++t) ids.push_back(static_cast<std::int32_t>(t == 0 ? config.bos : t + 1 == length ? config.eos : 3 + (7 * t + static_cast<Index>(ids.size())) % (config.vocab - 3)));
+    offsets.push_back(static_cast<std::int32_t>(ids.size()));
+  }
+};
+
+void training_step(benchmark::State& state) {
+  const Index batch = state.range(0);
+  Step<B> step("small", batch);
+  for (auto _ : state) benchmark::DoNotOptimize(step());
+  rate(state, model::count_flops(step.config, batch).step());
+}
+
 /// Every kernel against the reference backend on a small case.
 void verify() {
   using R = Reference;
@@ -120,6 +160,11 @@ void verify() {
   const auto offsets = Tensor<std::int32_t, R>::from_host(std::vector<std::int32_t>{0, 5, 12}, {3});
   compare("local loss", gradient<B>(normal<B>({2 * 16, 24}, 7, 0.3), [&](const auto& v) { return local_scores(v, 2, {normal<B>({12, 24}, 8, 0.3)}, offsets, {}); }),
           gradient<R>(normal<R>({2 * 16, 24}, 7, 0.3), [&](const auto& v) { return local_scores(v, 2, {normal<R>({12, 24}, 8, 0.3)}, offsets, {}); }));
+  {
+    Step<B> mine("tiny", 2);
+    Step<R> theirs("tiny", 2);
+    for (int i = 0; i < 2; ++i) compare("training step", {static_cast<float>(mine())}, {static_cast<float>(theirs())});
+  }
 }
 
 }  // namespace
@@ -127,6 +172,7 @@ void verify() {
 BENCHMARK(gemm)->ArgNames({"m", "n", "k"})->Args({1576, 3072, 768})->Args({1576, 768, 3072})->Args({252, 30522, 768})->UseRealTime()->Unit(benchmark::kMillisecond);
 BENCHMARK(attention)->ArgName("backward")->Arg(0)->Arg(1)->UseRealTime()->Unit(benchmark::kMillisecond);
 BENCHMARK(layer_norm_bench)->Name("layer_norm")->ArgName("backward")->Arg(0)->Arg(1)->UseRealTime()->Unit(benchmark::kMicrosecond);
+BENCHMARK(training_step)->ArgName("batch")->Arg(8)->UseRealTime()->Unit(benchmark::kMillisecond);
 BENCHMARK(local_loss)->ArgNames({"batch", "words", "backward"})->Args({16, 60, 0})->Args({16, 60, 1})->UseRealTime()->Unit(benchmark::kMillisecond);
 
 int main(int argc, char** argv) {

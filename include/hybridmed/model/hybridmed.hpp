@@ -1,5 +1,6 @@
 #pragma once
 // HybridMED (arXiv 2410.00448): the model, its frozen teacher, and its objective.
+#include "hybridmed/backend/concept.hpp"
 #include "hybridmed/model/aggregator.hpp"
 #include "hybridmed/model/decoder.hpp"
 #include "hybridmed/model/resnet.hpp"
@@ -39,7 +40,7 @@ struct Teacher {
 };
 
 template <class T, class B, class ImageEncoder>
-struct HybridMed {
+struct HybridMed : private RequireBackend<B, T> {
   using Image = ImageEncoder;
   Config config;
   Parameter<T, B> log_scale;
