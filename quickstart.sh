@@ -16,9 +16,9 @@ start=$SECONDS
 "$hybridmed" pretrain --config configs/phantom.json --run "$run/model" --set data="$run/phantoms"
 echo "trained in $((SECONDS - start)) s"
 echo "== evaluating on phantoms that training never saw"
-"$hybridmed" evaluate --run "$run/model" --data "$run/phantoms" --prompts configs/phantom_prompts.json --out "$run/results"
+"$hybridmed" evaluate --run "$run/model" --data "$run/phantoms" --prompts configs/phantom_prompts.json
 image="$run/phantoms/images/$(sed -n 1p "$run/phantoms/splits/test.txt").png"
-"$hybridmed" attention --run "$run/model" --prompt "there is a large round nodule in the right upper zone." --out "$run/results/words.png" "$image"
+"$hybridmed" attention --run "$run/model" --prompt "there is a large round nodule in the right upper zone." --out "$run/model/words.png" "$image"
 echo
 echo "loss curves     $run/model/curves.png"
-echo "attention maps  $run/results/attention.png (findings with their boxes), $run/results/words.png (word by word)"
+echo "attention maps  $run/model/attention.png (findings with their boxes), $run/model/words.png (word by word)"

@@ -37,10 +37,10 @@ int main(int argc, char** argv) {
   EvaluateOptions evaluate;
   auto* e = app.add_subcommand("evaluate", "zero-shot, retrieval, captions and summaries on a data folder");
   e->add_option("--run", evaluate.run, "trained run")->required();
-  e->add_option("--data", evaluate.data, "data folder; evaluation.json is written there")->required();
+  e->add_option("--data", evaluate.data, "data folder")->required();
   e->add_option("--split", evaluate.split, "split (default: test where the folder has one, else all studies)");
   e->add_option("--prompts", evaluate.prompts, "prompts per label (JSON)");
-  e->add_option("--out", evaluate.out, "write evaluation.json and pictures here instead of the data folder");
+  e->add_option("--out", evaluate.out, "write evaluation.json and pictures here (default: the run folder)");
 
   ImagesOptions caption, classify, embed;
   auto* c = app.add_subcommand("caption", "an impression for each image: path, tab, text");

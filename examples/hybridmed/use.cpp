@@ -108,8 +108,10 @@ int run_evaluate(const EvaluateOptions& o) {
   if (split.empty() && fs::exists(fs::path(o.data) / "splits" / "test.txt")) split = "test";
   data::Dataset dataset(folder, folder.select(c.selection(split)), run.vocabulary, c.dataset());
   if (dataset.size() == 0) fail("app", "evaluate", o.data + ": no study to evaluate" + (split.empty() ? "" : " in split '" + split + "'"));
-  const fs::path out = o.out.empty() ? fs::path(o.data) : fs::path(o.out);
-  fs::create_directories(out);
+  const fs::path out = o.out.empty() ? fs::path(o.run) : fs::path(o.out);
+  std::error_code ec;
+  fs::create_directories(out, ec);
+  if (ec) fail("app", "evaluate", out.string() + ": the folder cannot be made: " + ec.message());
   std::cout << "run       " << o.run << " (" << run.weights.string() << ")\ndata      " << o.data << (split.empty() ? "" : ", split " + split) << ", " << dataset.size() << " studies\n" << std::flush;
 
   std::vector<task::Figure> figures;
