@@ -8,6 +8,7 @@
 #include <vector>
 
 // The headers of operations need a backend before them.
+#include "errors.hpp"
 #include "hybridmed/backend/cpu/backend.hpp"
 #include "hybridmed/backend/reference/backend.hpp"
 
@@ -19,6 +20,7 @@
 #include "hybridmed/autograd/rows.hpp"
 
 using namespace hybridmed;
+using hybridmed::test::error_of;
 
 #define BACKENDS Reference, CpuBackend
 
@@ -165,16 +167,6 @@ X<B> off_zero(const Shape& shape, std::uint64_t stream) {
   return x;
 }
 
-/// The message of the Error that f throws, or "".
-template <class F>
-std::string error_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return {};
-}
 bool from(const std::string& message, const std::string& operation) { return message.rfind("[hybridmed.autograd] " + operation + ": ", 0) == 0; }
 
 }  // namespace

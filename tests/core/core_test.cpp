@@ -14,6 +14,7 @@
 #include <thread>
 #include <vector>
 
+#include "errors.hpp"
 #include "hybridmed/backend/reference/backend.hpp"
 #include "hybridmed/core/bfloat16.hpp"
 #include "hybridmed/core/executor.hpp"
@@ -21,19 +22,10 @@
 #include "hybridmed/core/tensor.hpp"
 
 using namespace hybridmed;
+using hybridmed::test::error_of;
 
 namespace {
 
-/// The message of the Error that f throws, or "" when it throws none.
-template <class F>
-std::string error_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return {};
-}
 bool starts_with(const std::string& s, const char* prefix) { return s.rfind(prefix, 0) == 0; }
 
 }  // namespace

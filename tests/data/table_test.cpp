@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "errors.hpp"
 #include "hybridmed/data/csv.hpp"
 #include "hybridmed/data/dataset.hpp"
 #include "hybridmed/data/loader.hpp"
@@ -19,31 +20,16 @@
 #include "hybridmed/data/studies.hpp"
 
 using namespace hybridmed;
+using hybridmed::test::error_of;
+using hybridmed::test::holds;
 using namespace hybridmed::data;
 namespace fs = std::filesystem;
 
 namespace {
 
-template <class F>
-std::string error_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return {};
-}
-bool holds(const std::string& s, const std::string& part) { return s.find(part) != std::string::npos; }
 
-/// A folder that goes away with the test.
-struct Folder {
-  fs::path path;
-  Folder() {
-    static int number = 0;
-    path = fs::temp_directory_path() / ("hybridmed_table_test_" + std::to_string(::getpid()) + "_" + std::to_string(number++));
-    fs::create_directories(path);
-  }
-  ~Folder() { fs::remove_all(path); }
+/// A data folder in the making.
+struct Folder : test::ScratchFolder {
   void write(const fs::path& name, const std::string& text) const {
     fs::create_directories((path / name).parent_path());
     std::ofstream(path / name, std::ios::binary) << text;

@@ -11,10 +11,13 @@
 #include <utility>
 #include <vector>
 
+#include "errors.hpp"
 #include "hybridmed/data/clean_text.hpp"
 #include "hybridmed/data/wordpiece.hpp"
 
 using namespace hybridmed;
+using hybridmed::test::error_of;
+using hybridmed::test::holds;
 using namespace hybridmed::data;
 namespace fs = std::filesystem;
 
@@ -54,16 +57,6 @@ std::string text_of(const Ids& ids) {
   for (auto i : ids) s += std::to_string(i) + " ";
   return s;
 }
-template <class F>
-std::string error_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return {};
-}
-bool holds(const std::string& s, const std::string& part) { return s.find(part) != std::string::npos; }
 
 }  // namespace
 

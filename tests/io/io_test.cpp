@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "../support.hpp"
+#include "errors.hpp"
 #include "hybridmed/io/config.hpp"
 #include "hybridmed/io/file.hpp"
 #include "hybridmed/io/json.hpp"
@@ -20,6 +21,8 @@
 #include "hybridmed/nn/layers.hpp"
 
 using namespace hybridmed;
+using hybridmed::test::error_of;
+using hybridmed::test::holds;
 using namespace hybridmed::test;
 namespace io = hybridmed::io;
 namespace fs = std::filesystem;
@@ -29,26 +32,8 @@ namespace {
 using B = Reference;
 const fs::path fixtures = HYBRIDMED_FIXTURES;
 
-template <class F>
-std::string error_of(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return e.what();
-  }
-  return {};
-}
-bool holds(const std::string& s, const std::string& part) { return s.find(part) != std::string::npos; }
 
-struct Folder {
-  fs::path path;
-  Folder() {
-    static int number = 0;
-    path = fs::temp_directory_path() / ("hybridmed_io_test_" + std::to_string(::getpid()) + "_" + std::to_string(number++));
-    fs::create_directories(path);
-  }
-  ~Folder() { fs::remove_all(path); }
-};
+using Folder = test::ScratchFolder;
 std::string text_of(const fs::path& path) {
   std::ifstream in(path, std::ios::binary);
   return {(std::istreambuf_iterator<char>(in)), {}};
