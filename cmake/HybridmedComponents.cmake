@@ -70,3 +70,31 @@ function(hybridmed_find_dependencies)
     message(STATUS "hybridmed: no component picture: cairo not found (Debian: libcairo2-dev pkg-config)")
   endif()
 endfunction()
+
+# hybridmed::cuda: the kernels under INCLUDE, compiled by nvcc into one static library. The sources are installed beside the
+# headers, so a project that uses an installed hybridmed compiles them too, for its own architectures.
+macro(hybridmed_add_cuda include)
+  include(CheckLanguage)
+  check_language(CUDA)
+  if(NOT CMAKE_CUDA_COMPILER)
+    message(FATAL_ERROR "hybridmed: the CUDA backend needs nvcc, which was not found: install the CUDA Toolkit and put nvcc on PATH (or set CMAKE_CUDA_COMPILER), or configure with HYBRIDMED_CUDA=OFF")
+  endif()
+  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+    set(CMAKE_CUDA_ARCHITECTURES 80)  # binary code for compute capability 8.0 and PTX for everything newer
+  endif()
+  if(NOT DEFINED CMAKE_CUDA_RUNTIME_LIBRARY)
+    set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)
+  endif()
+  enable_language(CUDA)
+  find_package(CUDAToolkit REQUIRED)
+  add_library(hybridmed_cuda STATIC
+    "${include}/hybridmed/backend/cuda/memory.cu" "${include}/hybridmed/backend/cuda/elementwise.cu"
+    "${include}/hybridmed/backend/cuda/rows.cu" "${include}/hybridmed/backend/cuda/products.cu")
+  add_library(hybridmed::cuda ALIAS hybridmed_cuda)
+  target_include_directories(hybridmed_cuda PUBLIC "${include}")
+  target_compile_features(hybridmed_cuda INTERFACE cxx_std_20)
+  # -std as an option: CMake before 3.26 does not know that nvcc takes C++20
+  target_compile_options(hybridmed_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20;--extended-lambda;--expt-relaxed-constexpr;-lineinfo>)
+  set_target_properties(hybridmed_cuda PROPERTIES CUDA_RUNTIME_LIBRARY Shared POSITION_INDEPENDENT_CODE ON)
+  target_link_libraries(hybridmed_cuda PUBLIC CUDA::cudart CUDA::cublas CUDA::cublasLt)
+endmacro()

@@ -70,8 +70,14 @@ int run_curves(const std::string& run) {
 // ---- pretrain
 int run_pretrain(const Common& common, const PretrainOptions& o) {
   if (o.config.empty() && !o.resume) fail("app", "pretrain", "--config is needed", "or --resume to go on with a run");
+  if (o.resume && !fs::exists(fs::path(o.run) / "config.json")) fail("app", "pretrain", o.run + ": no run to resume: it has no config.json", "start it with --config FILE and without --resume");
   train::RunConfig config = train::RunConfig::read(o.resume ? fs::path(o.run) / "config.json" : fs::path(o.config));
-  for (const auto& s : o.overrides) io::override_key(config, s);
+  for (const auto& s : o.overrides) {
+    static const std::set<std::string> free{"data", "workers", "checkpoint_every", "keep_checkpoints"};
+    if (const auto key = s.substr(0, s.find('=')); o.resume && !free.count(key)) fail("app", "pretrain", "--set " + s + ": a resumed run keeps its configuration", "data, workers, checkpoint_every and keep_checkpoints may change");
+    io::override_key(config, s);
+  }
+  if (o.resume && common.seed >= 0) fail("app", "pretrain", "--seed: a resumed run keeps its seed");
   if (common.seed >= 0) config.seed = common.seed;
   set_threads(common);
   const train::TrainerOptions options{o.run, o.resume, o.init, o.stop_after};
@@ -208,15 +214,7 @@ int run_classify(const ImagesOptions& o) {
   for (const auto& p : prompts) std::cout << "," << data::csv_field(p.label);
   std::cout << "\n";
   in_batches(run, o.images, [&](const auto& paths, const auto& images) {
-    using X = Tensor<float, B>;
-    const auto im = run.model.image.template operator()<X>(images, nn::Mode::evaluation(), model::Levels::all);
-    task::Embeddings<float, B> e;
-    e.image = xt::xtensor<double, 2>::from_shape({paths.size(), static_cast<std::size_t>(run.config.model.d_e)});
-    std::vector<std::size_t> rows;
-    for (std::size_t i = 0; i < paths.size(); ++i) rows.push_back(i);
-    task::detail::put_rows(normalize_rows(run.model.proj.image_global(im.global)), e.image, rows);
-    e.regions.push_back(run.model.aggregator(im.levels));
-    const auto scores = task::zero_shot(run.model, run.vocabulary, run.cleaning(), prompts, e);
+    const auto scores = task::zero_shot(run.model, run.vocabulary, run.cleaning(), prompts, task::embed_images<float, B>(run.model, images));
     for (std::size_t i = 0; i < paths.size(); ++i) {
       std::cout << data::csv_field(paths[i].string());
       for (std::size_t k = 0; k < prompts.size(); ++k) std::cout << "," << scores.both(i, k);
@@ -232,13 +230,10 @@ int run_embed(const ImagesOptions& o) {
   for (Index k = 0; k < run.config.model.d_e; ++k) std::cout << ",e" << k;
   std::cout << "\n";
   in_batches(run, o.images, [&](const auto& paths, const auto& images) {
-    using X = Tensor<float, B>;
-    const auto im = run.model.image.template operator()<X>(images, nn::Mode::evaluation(), model::Levels::last);
-    const auto v = normalize_rows(run.model.proj.image_global(im.global)).to_host();
-    const auto d = static_cast<std::size_t>(run.config.model.d_e);
+    const auto e = task::embed_images<float, B>(run.model, images);
     for (std::size_t i = 0; i < paths.size(); ++i) {
       std::cout << data::csv_field(paths[i].string());
-      for (std::size_t k = 0; k < d; ++k) std::cout << "," << v[i * d + k];
+      for (std::size_t k = 0; k < e.image.shape()[1]; ++k) std::cout << "," << e.image(i, k);
       std::cout << "\n";
     }
   });
@@ -250,8 +245,7 @@ int run_attention(const AttentionOptions& o) {
   using X = Tensor<float, B>;
   const X image = run.load_images({o.image});
   const auto texts = task::encode_texts<float, B>(run.model, run.vocabulary, {o.prompt}, run.cleaning());
-  const auto im = run.model.image.template operator()<X>(image, nn::Mode::evaluation(), model::Levels::all);
-  const auto maps = task::attention_maps(run.model.aggregator(im.levels), texts.words, run.config.model.gamma1, run.config.model.gamma2);
+  const auto maps = task::attention_maps(task::embed_images<float, B>(run.model, image).regions[0], texts.words, run.config.model.gamma1, run.config.model.gamma2);
   const int side = static_cast<int>(run.config.model.image_size), grid = static_cast<int>(run.model.aggregator.grid);
   const auto pixels = image.row_slice(0, side).to_host();  // the first of three equal channels
   std::vector<picture::Tile> tiles{{"image", pixels, side, {}, 0, {}}, {"all words", pixels, side, maps.mean, grid, {}}};

@@ -14,6 +14,7 @@
 
 #include "hybridmed/autograd/attention.hpp"
 #include "hybridmed/autograd/convolution.hpp"
+#include "hybridmed/autograd/feed_forward.hpp"
 #include "hybridmed/autograd/linear.hpp"
 #include "hybridmed/autograd/losses.hpp"
 #include "hybridmed/autograd/norm.hpp"
@@ -188,12 +189,23 @@ TEST_CASE_TEMPLATE("gradients of linear", B, BACKENDS) {
   struct Case {
     Index rows, in, out;
   };
-  for (const auto& c : {Case{1, 1, 1}, Case{3, 17, 5}, Case{17, 3, 1}, Case{0, 3, 5}, Case{5, 1, 17}})
+  for (const auto& c : {Case{1, 1, 1}, Case{3, 17, 5}, Case{17, 3, 1}, Case{0, 3, 5}, Case{5, 1, 17}}) {
+    const std::string s = "linear " + std::to_string(c.rows) + " x " + std::to_string(c.in) + " x " + std::to_string(c.out);
+    const auto x0 = random<B>({c.rows, c.in}, 1), w = random<B>({c.out, c.in}, 2), b = random<B>({c.out}, 3);
+    check<B>(s, {x0, w}, [](const auto& x) { return linear(x[0], x[1]); });
+    check<B>(s + ", bias", {x0, w, b}, [](const auto& x) { return linear(x[0], x[1], &x[2]); });
+  }
+}
+
+TEST_CASE_TEMPLATE("gradients of feed_forward", B, BACKENDS) {
+  struct Case {
+    Index rows, in, hidden, out;
+  };
+  for (const auto& c : {Case{1, 1, 1, 1}, Case{3, 5, 17, 5}, Case{4, 3, 5, 2}, Case{0, 3, 5, 3}, Case{5, 1, 3, 4}})
     for (auto [kind, name] : activations) {
-      const std::string s = std::string("linear ") + std::to_string(c.rows) + " x " + std::to_string(c.in) + " x " + std::to_string(c.out) + ", input " + name;
-      const auto x0 = off_zero<B>({c.rows, c.in}, 1), w = random<B>({c.out, c.in}, 2), b = random<B>({c.out}, 3);
-      check<B>(s, {x0, w}, [kind = kind](const auto& x) { return linear(x[0], x[1], nullptr, kind); });
-      check<B>(s + ", bias", {x0, w, b}, [kind = kind](const auto& x) { return linear(x[0], x[1], &x[2], kind); });
+      const std::string s = "feed_forward of " + std::to_string(c.rows) + " rows, " + name;
+      const auto x0 = random<B>({c.rows, c.in}, 1), w1 = random<B>({c.hidden, c.in}, 2), b1 = off_zero<B>({c.hidden}, 3), w2 = random<B>({c.out, c.hidden}, 4), b2 = random<B>({c.out}, 5);
+      check<B>(s, {x0, w1, b1, w2, b2}, [kind = kind](const auto& x) { return feed_forward(x[0], x[1], x[2], x[3], x[4], kind); });
     }
 }
 
@@ -430,7 +442,7 @@ TEST_CASE_TEMPLATE("a variable used several times collects every contribution", 
   const auto x0 = random<B>({5, 5}, 1), w = random<B>({5, 5}, 2), v = random<B>({5, 5}, 3);
   check<B>("x + x", {x0}, [](const auto& x) { return add(x[0], x[0]); });
   check<B>("x x^T", {x0}, [](const auto& x) { return linear(x[0], x[0]); });
-  check<B>("a residual block", {x0, w}, [](const auto& x) { return add(x[0], linear(linear(x[0], x[1]), x[1], nullptr, Activation::gelu)); });
+  check<B>("a residual block", {x0, w}, [](const auto& x) { return add(x[0], linear(activate(linear(x[0], x[1]), Activation::gelu), x[1])); });
   check<B>("activation of a shared gradient", {x0}, [](const auto& x) {
     const auto y = activate(x[0], Activation::gelu);
     return add(y, activate(y, Activation::gelu_tanh));
@@ -583,6 +595,8 @@ TEST_CASE_TEMPLATE("misuse is an Error of this area", B, BACKENDS) {
   CHECK(from(error_of([&] { add(r({2, 3}), r({3, 2})); }), "add"));
   CHECK(from(error_of([&] { multiply(r({2, 3}), r({6})); }), "multiply"));
   CHECK(from(error_of([&] { linear(r({2, 3}), r({5, 4})); }), "linear"));
+  CHECK(from(error_of([&] { feed_forward(r({2, 3}), r({5, 3}), r({5}), r({3, 4}), r({3}), Activation::gelu); }), "feed_forward"));
+  CHECK(from(error_of([&] { feed_forward(r({2, 3}), r({5, 3}), r({4}), r({3, 5}), r({3}), Activation::gelu); }), "feed_forward"));
   const auto b = r({4});
   CHECK(from(error_of([&] { linear(r({2, 3}), r({5, 3}), &b); }), "linear"));
   CHECK(from(error_of([&] { scaled_similarity(r({2, 3}), r({2, 4}), r({})); }), "scaled_similarity"));

@@ -210,8 +210,9 @@ TEST_CASE_TEMPLATE("squared_norm", P, ALL) {
   for (Index n : lengths) {
     CAPTURE(n);
     const auto x = random<T>(n, 1);
-    const double mine = P::backend::squared_norm(n, x.data()), theirs = Reference::squared_norm(n, x.data());
-    CHECK(std::abs(mine - theirs) <= 1e-12 * theirs);  // both sum in double
+    double mine = 0.5, theirs = 0.5;  // both add in double
+    P::backend::squared_norm(n, x.data(), &mine), Reference::squared_norm(n, x.data(), &theirs);
+    CHECK(std::abs(mine - theirs) <= 1e-12 * theirs);
   }
 }
 
@@ -221,9 +222,9 @@ TEST_CASE_TEMPLATE("adamw, with a gradient and without", P, ALL) {
   AdamWArgs a;
   a.learning_rate = 1e-3, a.decay = 0.05;
   for (int step : {1, 2, 1000})
-    for (double clip : {1.0, 0.3})
+    for (double square : {0.01, 9.0})  // within the clip and over it
       for (Index n : lengths) {
-        a.correction1 = 1 - std::pow(a.beta1, step), a.correction2 = 1 - std::pow(a.beta2, step), a.gradient_scale = clip;
+        a.correction1 = 1 - std::pow(a.beta1, step), a.correction2 = 1 - std::pow(a.beta2, step), a.clip = 1, a.squared_norm = &square;
         const auto g = random<T>(n, 1), p = random<T>(n, 2);
         auto m = random<T>(n, 3, 0.1), v = random<T>(n, 4, 0.1);
         for (auto& x : v) x *= x;
@@ -232,6 +233,18 @@ TEST_CASE_TEMPLATE("adamw, with a gradient and without", P, ALL) {
         conform<B, T>("adamw " + s, {m, v, p}, [&](auto k, auto y) { decltype(k)::adamw(n, a, g.data(), y[0], y[1], y[2]); });
         conform<B, T>("adamw without gradient " + s, {m, v, p}, [&](auto k, auto y) { decltype(k)::adamw(n, a, static_cast<const T*>(nullptr), y[0], y[1], y[2]); });
       }
+}
+
+TEST_CASE_TEMPLATE("adamw changes nothing where the gradient norm is not finite", P, ALL, On<Reference, double>) {
+  using T = typename P::scalar;
+  for (double square : {std::numeric_limits<double>::infinity(), std::numeric_limits<double>::quiet_NaN()}) {
+    AdamWArgs a;
+    a.learning_rate = 1, a.decay = 0.5, a.clip = 1, a.squared_norm = &square;
+    const auto g = random<T>(9, 1), m = random<T>(9, 2), p = random<T>(9, 3), v = filled<T>(9, 0.25);
+    auto m2 = m, v2 = v, p2 = p;
+    P::backend::adamw(9, a, g.data(), m2.data(), v2.data(), p2.data());
+    CHECK((m2 == m && v2 == v && p2 == p));
+  }
 }
 
 // ---------------------------------------------------------------- matrices
@@ -309,7 +322,7 @@ TEST_CASE_TEMPLATE("batch_norm and its statistics", P, ALL) {
 
 // ---------------------------------------------------------------- rows
 
-TEST_CASE_TEMPLATE("gather, scatter, vectors, column sums, normalisation, argmax", P, ALL) {
+TEST_CASE_TEMPLATE("gather, scatter, vectors, column sums, normalisation", P, ALL) {
   using B = typename P::backend;
   using T = typename P::scalar;
   for (auto [rows, cols] : matrices) {
@@ -330,13 +343,6 @@ TEST_CASE_TEMPLATE("gather, scatter, vectors, column sums, normalisation, argmax
     Reference::normalize_rows(r, n, some.data(), y.data(), norm.data());
     conform<B, T>("normalize_rows " + s, {garbage<T>(r * n), garbage<T>(r)}, [&](auto k, auto o) { decltype(k)::normalize_rows(r, n, some.data(), o[0], o[1]); });
     conform<B, T>("normalize_rows backward " + s, {garbage<T>(r * n)}, [&](auto k, auto o) { decltype(k)::normalize_rows_backward(r, n, y.data(), norm.data(), dy.data(), o[0]); });
-
-    auto ties = x;
-    for (auto& t : ties) t = std::round(t);
-    std::vector<std::int32_t> mine(static_cast<std::size_t>(r) + 1, -7), theirs(mine);
-    B::argmax_rows(r, n, ties.data(), mine.data());
-    Reference::argmax_rows(r, n, ties.data(), theirs.data());
-    CHECK(mine == theirs);
   }
 }
 
@@ -785,7 +791,7 @@ TEST_CASE_TEMPLATE("results do not depend on the number of threads", P, EIGEN_PA
   }
   {
     const auto x = random<T>(1000003, 1);
-    same_bits<B, double>("squared_norm", {{0.0}}, [&](auto y) { *y[0] = B::squared_norm(static_cast<Index>(x.size()), x.data()); });
+    same_bits<B, double>("squared_norm", {{0.0}}, [&](auto y) { B::squared_norm(static_cast<Index>(x.size()), x.data(), y[0]); });
   }
   for (const auto& s : {ConvShape{19, 17, 13, 5, 7, 3, 1, 1}, ConvShape{11, 17, 13, 5, 7, 1, 1, 0}, ConvShape{3, 65, 33, 3, 5, 7, 2, 3}}) {
     const auto x = random<T>(s.batch * s.height * s.width * s.in, 1), dy = random<T>(s.batch * s.out_height() * s.out_width() * s.out, 2);

@@ -1,42 +1,51 @@
 #pragma once
 // Differentiable matrix products.
 #include "hybridmed/autograd/elementwise.hpp"
+#include "hybridmed/backend/concept.hpp"
 
 namespace hybridmed {
 
-/// y = act(x) w^T + b. x (rows, in), w (out, in), b (out) or null -> (rows, out).
-/// `input` is an activation applied to x on the fly: only x is saved, act(x) is rebuilt in the backward pass.
+namespace detail {
+/// y = x w^T + b, in one pass where the backend has it. x (rows, in), w (out, in), b (out) or null.
+template <class T, class B>
+void affine(Index rows, Index in, Index out, const Tensor<T, B>& x, const Tensor<T, B>& w, const Tensor<T, B>* b, const Tensor<T, B>& y) {
+  if constexpr (BackendFusedBias<B, T>)
+    if (b && B::linear(rows, out, in, x.data(), w.data(), b->data(), y.data())) return;
+  B::gemm(false, true, rows, out, in, T(1), x.data(), in, w.data(), in, T(0), y.data(), out);
+  if (b) B::add_vector(rows, out, y.data(), b->data(), y.data());
+}
+/// dw (+)= dy^T x
+template <class T, class B>
+void affine_weight_gradient(Index rows, Index in, Index out, const Tensor<T, B>& dy, const Tensor<T, B>& x, GradientSlot<T, B>& slot) {
+  auto [dw, holds] = slot.target({out, in});
+  B::gemm(true, false, out, in, rows, T(1), dy.data(), out, x.data(), in, holds ? T(1) : T(0), dw.data(), in);
+}
+/// Sends dy on to x, w and b, each where it is wanted.
+template <class T, class B>
+void affine_backward(Index rows, Index in, Index out, const Tensor<T, B>& dy, const Variable<T, B>& x, const Variable<T, B>& w, GradientSlot<T, B>* b) {
+  if (b) B::column_sum(rows, out, dy.data(), b->accumulator({out}).data());
+  if (w.slot) affine_weight_gradient(rows, in, out, dy, x.tensor, *w.slot);
+  if (x.slot) {
+    Tensor<T, B> dx(x.shape());
+    B::gemm(false, false, rows, in, out, T(1), dy.data(), out, w.tensor.data(), in, T(0), dx.data(), in);
+    x.slot->add(std::move(dx));
+  }
+}
+}  // namespace detail
+
+/// y = x w^T + b. x (rows, in), w (out, in), b (out) or null -> (rows, out).
 template <Value V>
-V linear(const V& x, const V& w, const std::type_identity_t<V>* b = nullptr, Activation input = Activation::identity) {
-  using T = scalar_of<V>;
-  using B = backend_of<V>;
+V linear(const V& x, const V& w, const std::type_identity_t<V>* b = nullptr) {
   const Index rows = value(x).rows(), in = value(x).cols(), out = value(w).rows();
   if (value(w).cols() != in)
     fail("autograd", "linear", "expected x (rows, in) and w (out, in), got " + value(x).shape().str() + " and " + value(w).shape().str());
   if (b && value(*b).size() != out)
     fail("autograd", "linear", "expected a bias (" + std::to_string(out) + "), got " + value(*b).shape().str());
   tensor_of<V> y({rows, out});
-  {
-    const tensor_of<V> a = activate(value(x), input);
-    B::gemm(false, true, rows, out, in, T(1), a.data(), in, value(w).data(), in, T(0), y.data(), out);
-  }
-  if (b) B::add_vector(rows, out, y.data(), value(*b).data(), y.data());
+  detail::affine(rows, in, out, value(x), value(w), b ? &value(*b) : nullptr, y);
   if constexpr (is_recorded<V>)
     if (recording(x, w) || (b && recording(*b)))
-      return recorded(std::move(y), [x, w, sb = b ? b->slot : nullptr, input, rows, in, out](tensor_of<V> dy) {
-        if (sb) B::column_sum(rows, out, dy.data(), sb->accumulator({out}).data());
-        if (w.slot) {
-          const tensor_of<V> a = activate(x.tensor, input);
-          auto [dw, holds] = w.slot->target(w.shape());
-          B::gemm(true, false, out, in, rows, T(1), dy.data(), out, a.data(), in, holds ? T(1) : T(0), dw.data(), in);
-        }
-        if (x.slot) {
-          tensor_of<V> dx(x.shape());
-          B::gemm(false, false, rows, in, out, T(1), dy.data(), out, w.tensor.data(), in, T(0), dx.data(), in);
-          if (input != Activation::identity) B::activation_backward(input, dx.size(), x.tensor.data(), dx.data(), dx.data());
-          x.slot->add(std::move(dx));
-        }
-      });
+      return recorded(std::move(y), [x, w, sb = b ? b->slot : nullptr, rows, in, out](tensor_of<V> dy) { detail::affine_backward(rows, in, out, dy, x, w, sb); });
   return y;
 }
 

@@ -1,7 +1,9 @@
 #pragma once
 // Argument packs of the larger kernels: raw pointers and extents only, so that host and device code share them.
+#include <cmath>
 #include <cstdint>
 
+#include "hybridmed/core/host_device.hpp"
 #include "hybridmed/core/shape.hpp"
 
 namespace hybridmed {
@@ -60,11 +62,19 @@ struct LocalArgs {
   LocalAggregation aggregation = LocalAggregation::mean;
 };
 
-/// One AdamW update (Loshchilov & Hutter, ICLR 2019), bias corrections and clipping folded in.
+/// One AdamW update (Loshchilov & Hutter, ICLR 2019), bias corrections and clipping folded in. The global gradient norm stays
+/// in the backend's memory, so that a device need not wait for the host between backward pass and update.
 struct AdamWArgs {
   double learning_rate = 0, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, decay = 0;
   double correction1 = 1, correction2 = 1;  // 1 - beta^t
-  double gradient_scale = 1;                // clipping
+  double clip = 0;                          // maximum global gradient norm; 0: no clipping
+  const double* squared_norm = nullptr;     // backend memory: the norm's square; where it is not finite, nothing is changed
+
+  /// The factor of every gradient.
+  static HYBRIDMED_HOST_DEVICE double gradient_scale(double clip, double squared_norm) {
+    const double limit = clip / (std::sqrt(squared_norm) + 1e-6);
+    return clip > 0 && limit < 1 ? limit : 1.0;
+  }
 };
 
 }  // namespace hybridmed

@@ -14,6 +14,18 @@
 
 #include "hybridmed/core/error.hpp"
 
+#ifdef __has_feature
+#if __has_feature(address_sanitizer)
+#define HYBRIDMED_ASAN
+#endif
+#endif
+#ifdef __SANITIZE_ADDRESS__
+#define HYBRIDMED_ASAN
+#endif
+#ifdef HYBRIDMED_ASAN
+#include <sanitizer/asan_interface.h>
+#endif
+
 namespace hybridmed {
 
 /// What an arena holds and has held, in bytes.
@@ -43,6 +55,8 @@ class HostArena {
     b->free = false;
     stats_.in_use += b->size;
     if (stats_.in_use > stats_.peak) stats_.peak = stats_.in_use;
+    poison(b + 1, b->size - sizeof(Block));
+    unpoison(b + 1, bytes);
     return b + 1;
   }
 
@@ -51,6 +65,7 @@ class HostArena {
     std::lock_guard lock(mutex_);
     Block* b = static_cast<Block*>(p) - 1;
     stats_.in_use -= b->size;
+    poison(b + 1, b->size - sizeof(Block));
     if (Block* n = next(b); n && n->free) {
       remove(n);
       b->size += n->size;
@@ -101,6 +116,18 @@ class HostArena {
     fail("core", "HostArena", "the system refuses to reserve address space", "check `ulimit -v`");
   }
 
+  /// Under the address sanitizer, what is not handed out may not be touched.
+  static void poison([[maybe_unused]] void* p, [[maybe_unused]] std::size_t bytes) noexcept {
+#ifdef HYBRIDMED_ASAN
+    ASAN_POISON_MEMORY_REGION(p, bytes);
+#endif
+  }
+  static void unpoison([[maybe_unused]] void* p, [[maybe_unused]] std::size_t bytes) noexcept {
+#ifdef HYBRIDMED_ASAN
+    ASAN_UNPOISON_MEMORY_REGION(p, bytes);
+#endif
+  }
+
   Block* next(Block* b) const {
     auto* p = reinterpret_cast<std::byte*>(b) + b->size;
     return p == top_ ? nullptr : reinterpret_cast<Block*>(p);
@@ -135,6 +162,7 @@ class HostArena {
   Block* grow(std::size_t size) {
     if (static_cast<std::size_t>(end_ - top_) < size)
       fail("core", "allocate", "out of reserved memory for " + std::to_string(size) + " bytes");
+    unpoison(top_, sizeof(Block));
     Block* b = ::new (top_) Block;
     b->size = size;
     b->previous = last_;
@@ -146,6 +174,7 @@ class HostArena {
 
   void split(Block* b, std::size_t size) {
     if (b->size < size + 2 * sizeof(Block)) return;
+    unpoison(reinterpret_cast<std::byte*>(b) + size, sizeof(Block));
     Block* rest = ::new (reinterpret_cast<std::byte*>(b) + size) Block;
     rest->size = b->size - size;
     rest->previous = b;

@@ -2,6 +2,7 @@
 // Executors: who runs the independent tiles of one operation. A policy of the CPU backend.
 // Work is cut into tiles by the caller, never by thread count, so results do not depend on the executor.
 #include <atomic>
+#include <concepts>
 #include <condition_variable>
 #include <cstdint>
 #include <exception>
@@ -17,6 +18,15 @@
 #include "hybridmed/core/shape.hpp"
 
 namespace hybridmed::executor {
+
+/// Who runs the tiles: for_each(count, f) calls f(0) ... f(count - 1), in any order and possibly at once, returns when all are
+/// done, and rethrows the first exception. See docs/policies/executor.md.
+template <class E>
+concept Executor = requires(Index count, void (*f)(Index), int n) {
+  { E::threads() } -> std::convertible_to<int>;
+  E::set_threads(n);
+  E::for_each(count, f);
+};
 
 /// Carries the first exception of a team of threads back to the caller.
 class FirstError {

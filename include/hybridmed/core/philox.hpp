@@ -6,15 +6,17 @@
 #include <cmath>
 #include <cstdint>
 
+#include "hybridmed/core/host_device.hpp"
+
 namespace hybridmed {
 
 /// A stream of random numbers addressed by index; copies are free and share nothing.
 class Philox {
  public:
-  constexpr explicit Philox(std::uint64_t seed = 0, std::uint64_t stream = 0) : seed_(seed), stream_(stream) {}
+  HYBRIDMED_HOST_DEVICE constexpr explicit Philox(std::uint64_t seed = 0, std::uint64_t stream = 0) : seed_(seed), stream_(stream) {}
 
   /// Four independent 32-bit words at position `index`.
-  constexpr std::array<std::uint32_t, 4> block(std::uint64_t index) const {
+  HYBRIDMED_HOST_DEVICE constexpr std::array<std::uint32_t, 4> block(std::uint64_t index) const {
     std::array<std::uint32_t, 4> c{lo(index), hi(index), lo(stream_), hi(stream_)};
     std::uint32_t k0 = lo(seed_), k1 = hi(seed_);
     for (int round = 0; round < 10; ++round) {
@@ -27,13 +29,13 @@ class Philox {
   }
 
   /// Uniform in [0, 1) with 53 random bits.
-  constexpr double uniform(std::uint64_t index) const {
+  HYBRIDMED_HOST_DEVICE constexpr double uniform(std::uint64_t index) const {
     const auto b = block(index);
     return static_cast<double>(((static_cast<std::uint64_t>(b[0]) << 32) | b[1]) >> 11) * 0x1.0p-53;
   }
 
   /// Standard normal (Box-Muller on one block).
-  double normal(std::uint64_t index) const {
+  HYBRIDMED_HOST_DEVICE double normal(std::uint64_t index) const {
     const auto b = block(index);
     const double u = (static_cast<double>(((static_cast<std::uint64_t>(b[0]) << 32) | b[1]) >> 11) + 0.5) * 0x1.0p-53;
     const double v = static_cast<double>(((static_cast<std::uint64_t>(b[2]) << 32) | b[3]) >> 11) * 0x1.0p-53;
@@ -41,19 +43,19 @@ class Philox {
   }
 
   /// Uniform integer in [0, bound), bound > 0.
-  constexpr std::uint64_t below(std::uint64_t index, std::uint64_t bound) const {
+  HYBRIDMED_HOST_DEVICE constexpr std::uint64_t below(std::uint64_t index, std::uint64_t bound) const {
     return static_cast<std::uint64_t>(uniform(index) * static_cast<double>(bound));
   }
 
   /// An independent stream derived from this one, e.g. per epoch or per parameter.
-  constexpr Philox fork(std::uint64_t id) const {
+  HYBRIDMED_HOST_DEVICE constexpr Philox fork(std::uint64_t id) const {
     const auto b = block(id ^ 0xF0F0F0F0F0F0F0F0ull);
     return Philox((static_cast<std::uint64_t>(b[0]) << 32) | b[1], (static_cast<std::uint64_t>(b[2]) << 32) | b[3]);
   }
 
  private:
-  static constexpr std::uint32_t lo(std::uint64_t x) { return static_cast<std::uint32_t>(x); }
-  static constexpr std::uint32_t hi(std::uint64_t x) { return static_cast<std::uint32_t>(x >> 32); }
+  HYBRIDMED_HOST_DEVICE static constexpr std::uint32_t lo(std::uint64_t x) { return static_cast<std::uint32_t>(x); }
+  HYBRIDMED_HOST_DEVICE static constexpr std::uint32_t hi(std::uint64_t x) { return static_cast<std::uint32_t>(x >> 32); }
   std::uint64_t seed_, stream_;
 };
 

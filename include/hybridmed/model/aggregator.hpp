@@ -5,7 +5,8 @@
 
 #include "hybridmed/model/image_encoder.hpp"
 #include "hybridmed/model/mean_pool.hpp"
-#include "hybridmed/nn/layers.hpp"
+#include "hybridmed/nn/transformer.hpp"
+#include "hybridmed/objective/representations.hpp"
 
 namespace hybridmed::model {
 
@@ -39,13 +40,13 @@ struct FpnSum {
   std::vector<nn::Linear<T, B>> lateral;
   Parameter<T, B> level_embed;  // (4, d_a)
   nn::LayerNorm<T, B> norm;
-  nn::Linear<T, B> fc1, fc2;
+  nn::FeedForward<T, B> mlp;
   std::vector<RowMixing<T, B>> resample;
   std::vector<Index> sides;
   Index grid = 0;
 
   FpnSum() = default;
-  explicit FpnSum(const Config& c) : level_embed({4, c.d_a}), norm(c.d_a, c.ln_eps), fc1(c.d_a, c.d_a), fc2(c.d_a, c.d_e), grid(c.grid), sum_levels_(1, 4, {1, 1, 1, 1}) {
+  explicit FpnSum(const Config& c) : level_embed({4, c.d_a}), norm(c.d_a, c.ln_eps), mlp(c.d_a, c.d_a, c.d_e), grid(c.grid), sum_levels_(1, 4, {1, 1, 1, 1}) {
     for (int l = 0; l < 4; ++l) {
       lateral.emplace_back(c.level_width(l), c.d_a);
       sides.push_back(c.level_side(l));
@@ -54,7 +55,7 @@ struct FpnSum {
   }
   template <class F>
   void visit(F&& f) {
-    f("lateral", lateral), f("level_embed", level_embed), f("norm", norm), f("fc1", fc1), f("fc2", fc2);
+    f("lateral", lateral), f("level_embed", level_embed), f("norm", norm), mlp.visit(f);
   }
   /// levels -> (B * G * G, d_e). Lateral and resampling commute, so the cheaper order is used.
   template <Value V>
@@ -67,7 +68,7 @@ struct FpnSum {
       total = l ? add(total, y) : y;
     }
     const V embed = mix_rows(use<V>(level_embed), sum_levels_);  // (1, d_a)
-    return fc2(fc1(norm(add_row_vector(total, embed))), Activation::gelu);
+    return mlp(norm(add_row_vector(total, embed)));
   }
 
  private:
@@ -109,10 +110,17 @@ struct Projections {
   nn::Linear<T, B> image_global, text_global, text_local;
 
   Projections() = default;
-  explicit Projections(const Config& c) : image_global(c.level_width(3), c.d_e, false), text_global(c.d, c.d_e, false), text_local(c.d, c.d_e, false) {}
+  Projections(const Config& c, unsigned needs) {
+    if (needs & objective::image_global) image_global = nn::Linear<T, B>(c.level_width(3), c.d_e, false);
+    if (needs & objective::text_global) text_global = nn::Linear<T, B>(c.d, c.d_e, false);
+    if (needs & objective::findings_tokens) text_local = nn::Linear<T, B>(c.d, c.d_e, false);
+  }
   template <class F>
   void visit(F&& f) {
-    f("image_global", image_global), f("text_global", text_global), f("text_local", text_local);
+    const auto part = [&](const char* name, auto& linear) {
+      if (linear.weight.value.defined()) f(name, linear);
+    };
+    part("image_global", image_global), part("text_global", text_global), part("text_local", text_local);
   }
 };
 

@@ -50,7 +50,7 @@ struct Decoder {
 
   Decoder() = default;
   explicit Decoder(const Config& c, Branches b = {}) : norm(c.d, c.ln_eps), has(b) {
-    for (Index i = 0; i < c.dec_blocks; ++i) blocks.emplace_back(c, b);
+    for (Index i = 0; i < c.dec_blocks && (b.sum || b.cap); ++i) blocks.emplace_back(c, b);
     if (has.sum) fc_sum = nn::Linear<T, B>(c.d, c.vocab, false);
     if (has.cap) fc_cap = nn::Linear<T, B>(c.d, c.vocab, false);
   }

@@ -39,28 +39,42 @@ struct Teacher {
   }
 };
 
-template <class T, class B, class ImageEncoder>
+template <class T, class B, class Encoder>
 struct HybridMed : private RequireBackend<B, T> {
-  using Image = ImageEncoder;
+  static_assert(ImageEncoder<Encoder, T, B>, "hybridmed: the image encoder of HybridMed must be a module with template <Value V> ImageFeatures<V> operator()(image, mode, levels) const; see docs/policies/image_encoder.md");
+  using Image = Encoder;
   Config config;
   Parameter<T, B> log_scale;
-  ImageEncoder image;
+  Encoder image;
   FpnSum<T, B> aggregator;
   CaptionMemory<T, B> memory;
   TextEncoder<T, B> text;
   Decoder<T, B> decoder;
   Projections<T, B> proj;
 
-  HybridMed(const Config& c, ImageEncoder encoder)
-      : config(c), log_scale(Shape{}), image(std::move(encoder)), aggregator(c), memory(c), text(c), decoder(c), proj(c) {}
+  /// The parts that objectives with these needs read, and no others.
+  HybridMed(const Config& c, Encoder encoder, unsigned needs = objective::everything)
+      : config(c), log_scale(Shape{}), image(std::move(encoder)), text(c), proj(c, needs), parts_(needs) {
+    using namespace objective;
+    if (needs & image_tokens) aggregator = FpnSum<T, B>(c);
+    if (needs & captioning_logits) memory = CaptionMemory<T, B>(c);
+    decoder = Decoder<T, B>(c, {(needs & summarization_logits) != 0, (needs & captioning_logits) != 0});
+  }
   template <class F>
   void visit(F&& f) {
-    f("log_scale", log_scale), f("image", image), f("aggregator", aggregator), f("memory", memory), f("text", text), f("decoder", decoder), f("proj", proj);
+    using namespace objective;
+    f("log_scale", log_scale), f("image", image);
+    if (parts_ & image_tokens) f("aggregator", aggregator);
+    if (parts_ & captioning_logits) f("memory", memory);
+    f("text", text);
+    if (parts_ & (summarization_logits | captioning_logits)) f("decoder", decoder);
+    f("proj", proj);
   }
 
   TextPlan<B> plan(const SectionView& findings, const SectionView& impression, std::span<const std::int32_t> keys,
                    typename TextPlan<B>::Cls cls = TextPlan<B>::Cls::impression) const {
-    return TextPlan<B>(findings, impression, keys, memory.pos.value.rows(), config.positions(), config.vocab, cls);
+    const Index places = parts_ & objective::captioning_logits ? memory.pos.value.rows() : 0;
+    return TextPlan<B>(findings, impression, keys, places, config.positions(), config.vocab, cls);
   }
 
   /// Computes what the bits of `needs` ask for, and nothing else. `teacher` may be null when teacher logits are not needed.
@@ -69,6 +83,7 @@ struct HybridMed : private RequireBackend<B, T> {
     using namespace objective;
     constexpr bool needs_image = needs & (image_global | image_tokens | captioning_logits);
     constexpr bool needs_text = needs & (text_global | findings_tokens | summarization_logits | captioning_logits);
+    if (needs & ~parts_) fail("model", "HybridMed", "an objective needs a part that this model was built without", "build the model with the needs of all its objectives");
     const TextPlan<B>& p = batch.text;
     Representations<V> r;
     if constexpr (needs & teacher_logits) {
@@ -121,6 +136,8 @@ struct HybridMed : private RequireBackend<B, T> {
   }
 
  private:
+  unsigned parts_;  // bits of objective::Needs
+
   IndexTensor<B> region_rows(const TextPlan<B>& p) const {
     const Index n = aggregator.grid * aggregator.grid;
     ArenaVector<std::int32_t> rows;
@@ -142,10 +159,10 @@ AnyEncoder<T, B> make_encoder(const Config& c) {
   return {ResNet<T, B>(c)};
 }
 
-/// The model with the encoder chosen at run time, all weights zero: initialise or load them.
+/// The model with the encoder chosen at run time, all weights zero: initialise or load them. `needs`: those of its objectives.
 template <class T, class B>
-HybridMed<T, B, AnyEncoder<T, B>> make_hybridmed(const Config& c) {
-  return {c, make_encoder<T, B>(c)};
+HybridMed<T, B, AnyEncoder<T, B>> make_hybridmed(const Config& c, unsigned needs = objective::everything) {
+  return {c, make_encoder<T, B>(c), needs};
 }
 
 /// Stage 1: summarization alone.

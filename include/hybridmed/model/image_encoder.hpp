@@ -19,6 +19,13 @@ struct ImageFeatures {
 /// Which levels a forward pass must return; the last is always computed.
 enum class Levels { last, all };
 
+/// A module that turns images (B, 3, S, S) into ImageFeatures, for recorded and plain values. See docs/policies/image_encoder.md.
+template <class E, class T, class B>
+concept ImageEncoder = nn::Module<E> && requires(const E& e, const Tensor<T, B>& image, const nn::Mode& mode, Levels want) {
+  { e.template operator()<Tensor<T, B>>(image, mode, want) } -> std::same_as<ImageFeatures<Tensor<T, B>>>;
+  { e.template operator()<Variable<T, B>>(image, mode, want) } -> std::same_as<ImageFeatures<Variable<T, B>>>;
+};
+
 /// An encoder chosen at run time among several, itself an image encoder.
 template <class... Encoders>
 struct AnyImageEncoder {

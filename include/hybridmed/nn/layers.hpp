@@ -9,7 +9,7 @@
 
 namespace hybridmed::nn {
 
-/// y = act(x) W^T + b; W (out, in). `act` is applied to the input, where a fused kernel can rebuild it for free.
+/// y = x W^T + b; W (out, in).
 template <class T, class B>
 struct Linear {
   Parameter<T, B> weight, bias;
@@ -25,10 +25,10 @@ struct Linear {
     if (has_bias) f("bias", bias);
   }
   template <Value V>
-  V operator()(const V& x, Activation input = Activation::identity) const {
-    if (!has_bias) return linear(x, use<V>(weight), nullptr, input);
+  V operator()(const V& x) const {
+    if (!has_bias) return linear(x, use<V>(weight));
     const V b = use<V>(bias);
-    return linear(x, use<V>(weight), &b, input);
+    return linear(x, use<V>(weight), &b);
   }
 };
 

@@ -39,6 +39,11 @@ template <class X>
 struct Kind<std::vector<X>> { static constexpr int value = 3; };
 }  // namespace detail
 
+/// A part of a model: it names its children, which are parameters, buffers, modules or vectors of them, in `visit(f)` by calling
+/// f(name, child) for each.
+template <class M>
+concept Module = requires(M& m) { m.visit([](std::string_view, auto&) {}); };
+
 /// Calls f(full name, Parameter&) and g(full name, Buffer&) for everything below `module`, in declaration order.
 template <class M, class F, class G>
 void for_each_state(M& module, F&& f, G&& g, const std::string& prefix = {}) {

@@ -1,24 +1,26 @@
 #pragma once
 // Transformer blocks. What differs between architectures is a policy: the attention, the feed-forward part, the norm, and
 // where the norm sits.
+#include "hybridmed/autograd/feed_forward.hpp"
 #include "hybridmed/nn/attention.hpp"
 
 namespace hybridmed::nn {
 
-/// fc2(act(fc1(x))); the activation is rebuilt in the backward pass instead of being stored.
+/// fc2(act(fc1(x))), one operation.
 template <class T, class B, Activation act = Activation::gelu>
 struct FeedForward {
   Linear<T, B> fc1, fc2;
 
   FeedForward() = default;
-  FeedForward(Index width, Index hidden) : fc1(width, hidden), fc2(hidden, width) {}
+  FeedForward(Index width, Index hidden) : FeedForward(width, hidden, width) {}
+  FeedForward(Index in, Index hidden, Index out) : fc1(in, hidden), fc2(hidden, out) {}
   template <class F>
   void visit(F&& f) {
     f("fc1", fc1), f("fc2", fc2);
   }
   template <Value V>
   V operator()(const V& x) const {
-    return fc2(fc1(x), act);
+    return feed_forward(x, use<V>(fc1.weight), use<V>(fc1.bias), use<V>(fc2.weight), use<V>(fc2.bias), act);
   }
 };
 
@@ -41,6 +43,9 @@ struct PostNorm {
 /// Attention and feed-forward, each in a residual branch. `Attention` is any module called as attn(x, args...).
 template <class T, class B, class Attention = SelfAttention<T, B>, class Ffn = FeedForward<T, B>, class Norm = LayerNorm<T, B>, class Order = PreNorm>
 struct TransformerBlock {
+  static_assert(Module<Attention>, "hybridmed: the attention policy of TransformerBlock lacks visit(f); see docs/policies/transformer_block.md");
+  static_assert(Module<Ffn>, "hybridmed: the feed-forward policy of TransformerBlock lacks visit(f); see docs/policies/transformer_block.md");
+  static_assert(Module<Norm>, "hybridmed: the norm policy of TransformerBlock lacks visit(f); see docs/policies/transformer_block.md");
   Norm ln1;
   Attention attn;
   Norm ln2;
@@ -56,14 +61,24 @@ struct TransformerBlock {
   /// x (rows, width) -> the same shape; `args` go to the attention (segments, causal or batch).
   template <Value V, class... Args>
   V operator()(const V& x, const Args&... args) const {
+    check<V, Args...>();
     const V y = Order::residual(x, ln1, [&](const V& h) { return attn(h, args...); });
     return Order::residual(y, ln2, [&](const V& h) { return mlp(h); });
   }
   /// The same with dropout; `site` numbers the block within the model.
   template <Value V, class... Args>
   V train(const V& x, const Mode& mode, std::uint64_t site, const Args&... args) const {
+    check<V, Args...>();
     const V y = Order::residual(x, ln1, [&](const V& h) { return dropout(attn(h, args...), mode, 2 * site); });
     return Order::residual(y, ln2, [&](const V& h) { return dropout(mlp(h), mode, 2 * site + 1); });
+  }
+
+ private:
+  template <class V, class... Args>
+  static constexpr void check() {
+    static_assert(std::is_invocable_r_v<V, const Attention&, const V&, const Args&...>, "hybridmed: the attention policy of TransformerBlock must be callable as attn(x, args...) and return x's type; see docs/policies/transformer_block.md");
+    static_assert(std::is_invocable_r_v<V, const Ffn&, const V&>, "hybridmed: the feed-forward policy of TransformerBlock must be callable as mlp(x) and return x's type; see docs/policies/transformer_block.md");
+    static_assert(std::is_invocable_r_v<V, const Norm&, const V&>, "hybridmed: the norm policy of TransformerBlock must be callable as norm(x) and return x's type; see docs/policies/transformer_block.md");
   }
 };
 

@@ -3,6 +3,7 @@
 #include <array>
 #include <string_view>
 #include <tuple>
+#include <type_traits>
 
 #include "hybridmed/autograd/elementwise.hpp"
 #include "hybridmed/objective/representations.hpp"
@@ -54,6 +55,7 @@ struct WeightedSum {
  private:
   template <Value V, class Term>
   static void accumulate(const Term& term, const Representations<V>& r, NamedLoss<scalar_of<V>, backend_of<V>>& out, V& total) {
+    static_assert(std::is_invocable_r_v<V, const decltype(term.objective)&, const Representations<V>&>, "hybridmed: an objective needs template <Value V> V operator()(const Representations<V>&) const; see docs/policies/objective.md");
     V weighted;
     out.name = term.objective.name;
     if (term.weight == 0) {
@@ -98,3 +100,9 @@ WeightedSum<O, P> operator+(O o, P p) {
 }
 
 }  // namespace hybridmed::objective
+
+namespace hybridmed {
+// For objectives outside hybridmed::objective, under `using namespace hybridmed`.
+using objective::operator*;
+using objective::operator+;
+}  // namespace hybridmed

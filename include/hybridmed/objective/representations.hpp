@@ -14,6 +14,7 @@ enum Needs : unsigned {
   summarization_logits = 16,
   captioning_logits = 32,
   teacher_logits = 64,
+  everything = 127,
 };
 
 /// Every member covers only the samples and positions that its losses use; unneeded members are undefined.

@@ -41,23 +41,20 @@ class AdamW {
   /// One update. A trained parameter without a gradient counts as gradient 0. Gradients are released.
   /// Returns the global gradient norm before clipping; where that is not finite, nothing is updated.
   double step(double learning_rate) {
-    double square = 0;
+    const auto square = Tensor<double, B>::zeros({1});
     for (const Entry& e : entries_)
-      if (e.parameter->slot.grad.defined()) square += B::squared_norm(e.parameter->slot.grad.size(), e.parameter->slot.grad.data());
-    const double norm = std::sqrt(square);
-    if (!std::isfinite(norm)) {
-      discard();
-      return norm;
-    }
+      if (e.parameter->slot.grad.defined()) B::squared_norm(e.parameter->slot.grad.size(), e.parameter->slot.grad.data(), square.data());
     ++steps_;
     AdamWArgs a{learning_rate, options_.beta1, options_.beta2, options_.eps, 0, 1 - std::pow(options_.beta1, static_cast<double>(steps_)),
-                1 - std::pow(options_.beta2, static_cast<double>(steps_)), options_.clip > 0 ? std::min(1.0, options_.clip / (norm + 1e-6)) : 1.0};
+                1 - std::pow(options_.beta2, static_cast<double>(steps_)), options_.clip, square.data()};
     for (Entry& e : entries_) {
       a.decay = e.decay ? options_.weight_decay : 0;
       auto& slot = e.parameter->slot;
       B::adamw(e.m.size(), a, slot.grad.defined() ? slot.grad.data() : nullptr, e.m.data(), e.v.data(), e.parameter->value.data());
       slot.grad = {};
     }
+    const double norm = std::sqrt(square.item());  // the only wait of a device: everything is issued by now
+    if (!std::isfinite(norm)) --steps_;
     return norm;
   }
   /// Drops gradients without using them.

@@ -30,6 +30,18 @@ void put_rows(const Tensor<T, B>& from, xt::xtensor<double, 2>& to, const std::v
 }
 }  // namespace detail
 
+/// Images (n, 3, S, S) alone: unit vectors and image tokens; no texts.
+template <class T, class B, class M>
+Embeddings<T, B> embed_images(const M& model, const Tensor<T, B>& images) {
+  const auto n = static_cast<std::size_t>(images.shape()[0]);
+  const auto features = model.image.template operator()<Tensor<T, B>>(images, nn::Mode::evaluation(), model::Levels::all);
+  Embeddings<T, B> out{xt::xtensor<double, 2>::from_shape({n, static_cast<std::size_t>(model.config.d_e)}), {}, {model.aggregator(features.levels)}};
+  std::vector<std::size_t> rows(n);
+  for (std::size_t i = 0; i < n; ++i) rows[i] = i;
+  detail::put_rows(normalize_rows(model.proj.image_global(features.global)), out.image, rows);
+  return out;
+}
+
 /// `progress(done, total)` is called after every batch.
 template <class T, class B, class M, class F>
 Embeddings<T, B> embed_dataset(const M& model, const data::Dataset& dataset, std::size_t batch, int workers, F&& progress) {
@@ -41,9 +53,10 @@ Embeddings<T, B> embed_dataset(const M& model, const data::Dataset& dataset, std
   std::size_t done = 0;
   while (auto host = loader.next()) {
     const auto b = data::upload<T, B>(*host, model);
-    const auto im = model.image.template operator()<X>(b.image, nn::Mode::evaluation(), model::Levels::all);
-    detail::put_rows(normalize_rows(model.proj.image_global(im.global)), out.image, host->studies);
-    out.regions.push_back(model.aggregator(im.levels));
+    const auto images = embed_images<T, B>(model, b.image);
+    for (std::size_t i = 0; i < host->studies.size(); ++i)
+      for (std::size_t c = 0; c < d_e; ++c) out.image(host->studies[i], c) = images.image(i, c);
+    out.regions.push_back(images.regions[0]);
     if (b.text.present.size()) {
       std::vector<std::size_t> rows;
       for (std::int32_t i : b.text.present.to_host()) rows.push_back(host->studies[static_cast<std::size_t>(i)]);

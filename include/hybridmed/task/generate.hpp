@@ -98,6 +98,7 @@ Generated greedy(const M& model, const nn::Linear<T, B>& head, Branch&& branch, 
 template <class M, class T, class B>
 Generated caption(const M& model, const Tensor<T, B>& image, const GenerateOptions& options = {}) {
   using X = Tensor<T, B>;
+  if (!model.decoder.has.cap) fail("task", "caption", "the model was built without the captioning branch");
   if (image.shape()[0] == 0) return {};
   const X memory = model.memory(model.image.template operator()<X>(image, nn::Mode::evaluation(), model::Levels::last).levels[3]);
   const Index batch = image.shape()[0], places = memory.rows() / batch;
@@ -110,6 +111,7 @@ Generated caption(const M& model, const Tensor<T, B>& image, const GenerateOptio
 template <class T, class B, class M>
 Generated summarize(const M& model, const model::SectionView& findings, const GenerateOptions& options = {}) {
   using X = Tensor<T, B>;
+  if (!model.decoder.has.sum) fail("task", "summarize", "the model was built without the summarization branch");
   const std::vector<std::int32_t> none(findings.offsets.size(), 0);
   const model::TextPlan<B> plan = model.plan(findings, {{}, none}, {}, model::TextPlan<B>::Cls::none);
   const X encoded = model.text.template operator()<X>(plan);

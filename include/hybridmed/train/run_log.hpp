@@ -29,7 +29,9 @@ class RunLog {
     }
     append(csv_, line + "\n");
   }
+  /// What a checkpoint says of the logs must be on the disk before the checkpoint is.
   void record_lengths(Progress& p) const {
+    io::sync_path(jsonl_), io::sync_path(csv_);
     p.log_bytes = std::filesystem::file_size(jsonl_), p.csv_bytes = std::filesystem::file_size(csv_);
   }
 
@@ -37,7 +39,7 @@ class RunLog {
   static void cut(const std::filesystem::path& path, std::uint64_t bytes) {
     std::error_code ec;
     if (!std::filesystem::exists(path)) io::write_text_atomically(path, "");
-    if (std::filesystem::file_size(path) < bytes) fail("train", "log", path.string() + ": shorter than its checkpoint says");
+    if (std::filesystem::file_size(path) < bytes) fail("train", "log", path.string() + ": shorter than its checkpoint says", "an older checkpoint may fit: remove the newest folder under checkpoints");
     std::filesystem::resize_file(path, bytes, ec);
     if (ec) fail("train", "log", path.string() + ": " + ec.message());
   }

@@ -14,6 +14,13 @@ struct StepReport {
   bool finite = true;        ///< false: the loss or a gradient was not a number and no parameter was changed
 };
 
+namespace detail {
+template <class O>
+inline constexpr bool is_weighted_sum = false;
+template <class... O>
+inline constexpr bool is_weighted_sum<objective::WeightedSum<O...>> = true;
+}  // namespace detail
+
 /// Forward, backward, clipped AdamW update, clamp of the temperature. `teacher` may be null where no term needs it.
 template <class M, class O, class T, class B>
 StepReport<T, B, O::size> train_step(M& model, const O& objective, const model::Batch<T, B>& batch, const model::Teacher<T, B>* teacher, optim::AdamW<T, B>& optimizer,

@@ -48,26 +48,23 @@ class Trainer {
     if (!config_.overfit_batch && valid_.size() == 0) fail("train", "data", config_.data + ": no study for validation in split '" + config_.split_valid + "'");
   }
 
-  /// Parameters, memory, steps, and what each loss will see.
+  /// Parameters, memory, steps, and what each loss will see. Runs one forward and backward pass to measure the memory.
   std::string describe() {
     const Index parameters = nn::count_parameters(model_);
-    Index teacher = 0, both = 0, findings = 0, impression = 0;
-    nn::for_each_parameter(model_, [&](const std::string& n, auto& p) {
-      if (Model::in_stage1(n)) teacher += p.value.size();
-    });
+    Index both = 0, findings = 0, impression = 0;
     for (std::size_t i = 0; i < train_.size(); ++i) {
       const bool f = train_.findings(i).size() > 2, w = !train_.impression(i).empty();
       findings += f, impression += w, both += !train_.findings(i).empty() && w;
     }
-    const double mb = sizeof(T) / 1048576.0;
+    const std::size_t bytes = config_.epochs_stage2 > 0 ? step_bytes(model::stage2_objective(config_.model), 2) : step_bytes(model::stage1_objective(config_.model), 1);
     char text[1200];
     std::snprintf(text, sizeof text,
                   "model       %s encoder, %.2f M parameters, vocabulary %lld\n"
-                  "memory      about %.0f MB for weights, gradients, moments and teacher, and %.1f MB a sample for activations\n"
+                  "memory      %.0f MB of tensors expected at the longest batch, %.0f MB of images kept\n"
                   "data        %zu training and %zu validation studies from %s\n"
                   "losses see  cg %lld (impression), cl %lld (findings), sum %lld (both), cap %lld (impression), dis %lld (both)\n"
                   "steps       stage 1: %lld epochs x %lld, stage 2: %lld epochs x %lld, batch %lld\n",
-                  config_.model.encoder.c_str(), static_cast<double>(parameters) / 1e6, static_cast<long long>(config_.model.vocab), static_cast<double>(4 * parameters + teacher) * mb, activation_mb(),
+                  config_.model.encoder.c_str(), static_cast<double>(parameters) / 1e6, static_cast<long long>(config_.model.vocab), static_cast<double>(bytes) / 1048576.0, image_bytes() / 1048576.0,
                   train_.size(), valid_.size(), config_.data.c_str(), static_cast<long long>(impression), static_cast<long long>(findings), static_cast<long long>(both),
                   static_cast<long long>(impression), static_cast<long long>(both), static_cast<long long>(config_.epochs_stage1), static_cast<long long>(batches()),
                   static_cast<long long>(config_.epochs_stage2), static_cast<long long>(batches()), static_cast<long long>(config_.batch));
@@ -116,25 +113,40 @@ class Trainer {
   std::int64_t batches() const { return config_.overfit_batch ? 1 : static_cast<std::int64_t>(train_.size()) / config_.batch; }
   std::int64_t epochs(int stage) const { return stage == 1 ? config_.epochs_stage1 : config_.epochs_stage2; }
 
-  /// A rough count of what one sample's forward pass keeps, in MB.
-  double activation_mb() const {
-    const auto& c = config_.model;
-    const auto block = [](double tokens, double width, double depth, double ratio) { return tokens * width * depth * (8 + ratio); };
-    double n = 0;
-    if (c.encoder == "vit") n = block(static_cast<double>(c.level_side(0) * c.level_side(0) + 1), static_cast<double>(c.image_width), static_cast<double>(c.image_depth), static_cast<double>(c.image_mlp_ratio));
-    for (int l = 0; l < 4 && c.encoder != "vit"; ++l) {
-      const double tokens = static_cast<double>(c.level_side(l) * c.level_side(l)), width = static_cast<double>(c.level_width(l));
-      n += c.encoder == "swin" ? block(tokens, width, static_cast<double>(c.swin_depths[static_cast<std::size_t>(l)]), static_cast<double>(c.image_mlp_ratio) + 2)
-                               : tokens * width * (6 * static_cast<double>(c.resnet_depths[static_cast<std::size_t>(l)]) + 3);
+  /// Bytes of resized images that the data sets keep.
+  double image_bytes() const {
+    const auto o = config_.dataset();
+    const auto kept = [&](const data::Dataset& d) {
+      double n = 0;
+      for (const auto& s : d.studies()) n += static_cast<double>(s.images.size() * o.transform.resize * o.transform.resize);
+      return std::min(n, static_cast<double>(o.cache_bytes));
+    };
+    return kept(train_) + kept(valid_);
+  }
+
+  /// Bytes of tensors at the worst moment of a step: a forward and backward pass over the longest texts, measured, plus moments.
+  template <class O>
+  std::size_t step_bytes(const O& objective, int stage) {
+    auto& arena = HostArena::instance();
+    std::vector<std::size_t> longest(train_.size());
+    for (std::size_t i = 0; i < longest.size(); ++i) longest[i] = i;
+    const auto tokens = [&](std::size_t i) { return train_.findings(i).size() + train_.impression(i).size(); };
+    std::stable_sort(longest.begin(), longest.end(), [&](std::size_t a, std::size_t b) { return tokens(a) > tokens(b); });
+    longest.resize(static_cast<std::size_t>(config_.batch), longest.back());
+    std::size_t moments = 0;
+    nn::for_each_parameter(model_, [&](const std::string& n, auto& p) {
+      p.trainable = stage == 2 || Model::in_stage1(n);
+      if (p.trainable) moments += 2 * static_cast<std::size_t>(p.value.size()) * sizeof(T);
+    });
+    arena.reset_peak();
+    {
+      std::optional<model::Teacher<T, B>> teacher;
+      if (stage == 2) teacher.emplace(model_.snapshot());
+      RecordOn recording(tape_);
+      backward(objective(model_.template represent<O::needs, Variable<T, B>>(data::upload<T, B>(train_.batch(longest, nullptr, stage == 2), model_), teacher ? &*teacher : nullptr, nn::Mode::inspection())));
     }
-    double tokens = 0, targets = 0;
-    for (std::size_t i = 0; i < train_.size(); ++i) tokens += static_cast<double>(train_.findings(i).size() + train_.impression(i).size()), targets += static_cast<double>(train_.impression(i).size());
-    tokens /= static_cast<double>(train_.size()), targets /= static_cast<double>(train_.size());
-    const double d = static_cast<double>(c.d), memory = tokens + static_cast<double>(c.level_side(3) * c.level_side(3));
-    n += block(tokens, d, static_cast<double>(c.uni_blocks), static_cast<double>(c.mlp_ratio));
-    n += static_cast<double>(c.dec_blocks) * d * (2 * targets * (12 + static_cast<double>(c.mlp_ratio)) + 3 * memory) + 5 * targets * static_cast<double>(c.vocab);
-    n += static_cast<double>(c.grid * c.grid * (8 * c.d_a + 3 * c.d_e));
-    return n * sizeof(T) / 1048576.0;
+    nn::for_each_parameter(model_, [&](const std::string&, auto& p) { p.slot.grad = {}; });
+    return arena.statistics().peak + moments;
   }
 
   void prepare_run_folder() {
@@ -144,11 +156,13 @@ class Trainer {
     if (ec) fail("train", "run", options_.run.string() + ": the run folder cannot be made: " + ec.message());
     if (!options_.resume && !list_checkpoints(options_.run).empty())
       fail("train", "run", options_.run.string() + ": already holds checkpoints", "--resume goes on with it; another --run starts anew");
-    if (options_.resume && list_checkpoints(options_.run).empty()) fail("train", "run", options_.run.string() + ": no checkpoint to resume from");
+    if (options_.resume && list_checkpoints(options_.run).empty()) fail("train", "run", options_.run.string() + ": no checkpoint to resume from", "the run ended before its first: start it again without --resume");
+    remove_leftovers();
+    prune_checkpoints();
+    io::write_text_atomically(options_.run / "config.json", io::to_json(config_).dump(1) + "\n");
     if (options_.resume) return;
     for (const char* f : {"log.jsonl", "log.csv"}) fs::remove(options_.run / f, ec);
     vocabulary_.write(options_.run / "vocab.txt");
-    io::write_text_atomically(options_.run / "config.json", io::to_json(config_).dump(1) + "\n");
     std::map<std::string, std::size_t> counts;
     std::string seen;
     for (const auto& s : train_studies_)
@@ -194,9 +208,19 @@ class Trainer {
       save_optimizer(dir / "optimizer.safetensors", *optimizer_);
       io::write_text(dir / "state.json", io::to_json(progress_).dump(1) + "\n");
     });
-    auto all = list_checkpoints(options_.run);
+    prune_checkpoints();
+  }
+  void prune_checkpoints() const {
+    const auto all = list_checkpoints(options_.run);
     std::error_code ec;
     for (std::size_t i = 0; i + static_cast<std::size_t>(config_.keep_checkpoints) < all.size(); ++i) std::filesystem::remove_all(all[i], ec);
+  }
+  /// What a killed process was writing.
+  void remove_leftovers() const {
+    std::error_code ec;
+    for (const auto& folder : {options_.run, options_.run / "checkpoints"})
+      for (const auto& e : std::filesystem::directory_iterator(folder, ec))
+        if (const auto n = e.path().filename().string(); n.starts_with(".writing-") || n.ends_with(".tmp")) std::filesystem::remove_all(e.path(), ec);
   }
   void restore() {
     const auto dir = list_checkpoints(options_.run).back();

@@ -23,6 +23,8 @@ struct Cpu : cpu::Elementwise<Executor>,
              cpu::Convolution<Gemm, Executor>,
              cpu::Losses<Executor>,
              cpu::LocalAlignment<Gemm, Executor> {
+  static_assert(cpu::GemmProvider<Gemm, float> && cpu::GemmProvider<Gemm, double>, "hybridmed: the matrix-product policy of Cpu<> lacks serial or parallel; see docs/policies/gemm.md");
+  static_assert(executor::Executor<Executor>, "hybridmed: the executor policy of Cpu<> lacks threads, set_threads or for_each; see docs/policies/executor.md");
   static constexpr const char* name = "cpu";
   using gemm_policy = Gemm;
   using executor_policy = Executor;

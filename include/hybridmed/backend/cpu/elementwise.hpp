@@ -104,7 +104,7 @@ struct Elementwise : reference::Elementwise {
 
   /// Partial sums of fixed tiles, added in order: the same bits for any thread count.
   template <class T>
-  static double squared_norm(Index n, const T* x) {
+  static void squared_norm(Index n, const T* x, double* sum) {
     const Index tiles = (n + tile - 1) / tile;
     ArenaVector<double> part(static_cast<std::size_t>(tiles));
     Executor::for_each(tiles, [&](Index t) {
@@ -118,14 +118,15 @@ struct Elementwise : reference::Elementwise {
     });
     double s = 0;
     for (double p : part) s += p;
-    return s;
+    *sum += s;
   }
 
   template <class T>
   static void adamw(Index n, const AdamWArgs& a, const T* g, T* m, T* v, T* p) {
-    const double root = std::sqrt(a.correction2);
-    const T b1 = static_cast<T>(a.beta1), b2 = static_cast<T>(a.beta2), c1 = static_cast<T>((1 - a.beta1) * a.gradient_scale),
-            c2 = static_cast<T>((1 - a.beta2) * a.gradient_scale * a.gradient_scale), keep = static_cast<T>(1 - a.learning_rate * a.decay),
+    if (a.squared_norm && !std::isfinite(*a.squared_norm)) return;
+    const double root = std::sqrt(a.correction2), factor = a.squared_norm ? AdamWArgs::gradient_scale(a.clip, *a.squared_norm) : 1.0;
+    const T b1 = static_cast<T>(a.beta1), b2 = static_cast<T>(a.beta2), c1 = static_cast<T>((1 - a.beta1) * factor),
+            c2 = static_cast<T>((1 - a.beta2) * factor * factor), keep = static_cast<T>(1 - a.learning_rate * a.decay),
             step = static_cast<T>(a.learning_rate / a.correction1 * root), eps = static_cast<T>(a.eps * root);
     executor::for_tiles<Executor>(n, tile, [=](Index from, Index to) {
       if (g) {

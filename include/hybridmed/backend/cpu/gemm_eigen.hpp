@@ -12,6 +12,12 @@ namespace hybridmed::cpu {
 
 /// A GEMM provider has `serial` (inside one thread) and `parallel` (over an executor), both
 /// c (m, n) = alpha op(a) op(b) + beta c, row-major. See docs/policies/gemm.md.
+template <class G, class T>
+concept GemmProvider = requires(bool t, Index n, T s, const T* x, T* y) {
+  G::serial(t, t, n, n, n, s, x, n, x, n, s, y, n);
+  G::template parallel<executor::Serial>(t, t, n, n, n, s, x, n, x, n, s, y, n);
+};
+
 struct EigenGemm {
   static constexpr const char* name = "eigen";
   static constexpr Index tile_rows = 192, tile_cols = 512;

@@ -95,18 +95,20 @@ struct Elementwise {
     for (Index i = 0; i < n; ++i) y[i] = random.uniform(static_cast<std::uint64_t>(i)) < p ? T(0) : static_cast<T>(1 / (1 - p));
   }
 
-  /// Sum of squares, in double.
+  /// *sum += sum of squares, in double.
   template <class T>
-  static double squared_norm(Index n, const T* x) {
+  static void squared_norm(Index n, const T* x, double* sum) {
     double s = 0;
     for (Index i = 0; i < n; ++i) s += static_cast<double>(x[i]) * static_cast<double>(x[i]);
-    return s;
+    *sum += s;
   }
   /// g may be null: a gradient of zero.
   template <class T>
   static void adamw(Index n, const AdamWArgs& a, const T* g, T* m, T* v, T* p) {
+    if (a.squared_norm && !std::isfinite(*a.squared_norm)) return;
+    const double factor = a.squared_norm ? AdamWArgs::gradient_scale(a.clip, *a.squared_norm) : 1.0;
     for (Index i = 0; i < n; ++i) {
-      const double gi = g ? static_cast<double>(g[i]) * a.gradient_scale : 0.0;
+      const double gi = g ? static_cast<double>(g[i]) * factor : 0.0;
       const double mi = a.beta1 * static_cast<double>(m[i]) + (1 - a.beta1) * gi;
       const double vi = a.beta2 * static_cast<double>(v[i]) + (1 - a.beta2) * gi * gi;
       m[i] = static_cast<T>(mi), v[i] = static_cast<T>(vi);

@@ -71,16 +71,6 @@ struct Rows {
         dx[r * cols + c] = static_cast<T>((static_cast<double>(dy[r * cols + c]) - static_cast<double>(y[r * cols + c]) * s) / static_cast<double>(norm[r]));
     }
   }
-  /// index_r = first column of the largest element of row r.
-  template <class T>
-  static void argmax_rows(Index rows, Index cols, const T* x, std::int32_t* index) {
-    for (Index r = 0; r < rows; ++r) {
-      Index best = 0;
-      for (Index c = 1; c < cols; ++c)
-        if (x[r * cols + c] > x[r * cols + best]) best = c;
-      index[r] = static_cast<std::int32_t>(best);
-    }
-  }
   /// Per batch item: (rows, cols) -> (cols, rows).
   template <class T>
   static void transpose(Index batch, Index rows, Index cols, const T* x, T* y) {

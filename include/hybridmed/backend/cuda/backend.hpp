@@ -1,0 +1,18 @@
+#pragma once
+// The CUDA backend, a first slice: what layers without attention need (BackendFeedForward). Declarations only, so any C++20
+// compiler may include it; link hybridmed::cuda for the kernels.
+// Everything runs on one stream, in the order of the calls, and nothing waits but copy_to_host: a value is read where the
+// host asks for it. Use it from one host thread at a time.
+#include "hybridmed/backend/concept.hpp"
+#include "hybridmed/backend/cuda/elementwise.hpp"
+#include "hybridmed/backend/cuda/memory.hpp"
+#include "hybridmed/backend/cuda/products.hpp"
+#include "hybridmed/backend/cuda/rows.hpp"
+
+namespace hybridmed {
+
+struct Cuda : cuda::Memory, cuda::Elementwise, cuda::Rows, cuda::Products {
+  static constexpr const char* name = "cuda";
+};
+
+}  // namespace hybridmed

@@ -1,0 +1,167 @@
+#include "hybridmed/backend/cuda/device.cuh"
+#include "hybridmed/backend/cuda/rows.hpp"
+
+namespace hybridmed::cuda {
+
+namespace {
+
+constexpr int warps = block_size / warp_size;
+constexpr Index rows_per_chunk = 256;  // of column sums: a fixed split, so that the order of a sum is fixed
+
+/// Sums over a chunk of rows, one thread a column: part[(chunk * values + k) * cols + c] = sum of term(r, c)[k].
+template <int values, class F>
+__global__ void __launch_bounds__(block_size) column_partial_kernel(Index rows, Index cols, F term, double* part) {
+  const Index c = blockIdx.x * Index{block_size} + threadIdx.x, first = blockIdx.y * rows_per_chunk, last = min(rows, first + rows_per_chunk);
+  if (c >= cols) return;
+  double s[values] = {};
+  for (Index r = first; r < last; ++r) term(r, c, s);
+  for (int k = 0; k < values; ++k) part[(blockIdx.y * Index{values} + k) * cols + c] = s[k];
+}
+
+/// Column sums of `values` quantities at once: term(r, c, s) adds to s[k]; done(c, s) takes the sums.
+template <int values, class F, class G>
+void column_sums(Index rows, Index cols, const char* operation, F term, G done) {
+  Context& context = Context::get();
+  if (rows <= 0 || cols <= 0) return;
+  const Index chunks = (rows + rows_per_chunk - 1) / rows_per_chunk;
+  if (chunks > 65535) fail("cuda", operation, "more than " + std::to_string(65535 * rows_per_chunk) + " rows");
+  Scratch<double> part(chunks * values * cols);
+  double* p = part.data();
+  column_partial_kernel<values><<<dim3(blocks_for(cols, block_size, cols), static_cast<unsigned>(chunks)), block_size, 0, context.stream>>>(rows, cols, term, p);
+  check(cudaGetLastError(), operation);
+  for_each(cols, operation, [=] __device__(Index c) {
+    double s[values] = {};
+    for (Index chunk = 0; chunk < chunks; ++chunk)
+      for (int k = 0; k < values; ++k) s[k] += p[(chunk * values + k) * cols + c];
+    done(c, s);
+  });
+}
+
+/// One warp a row, two passes: the mean, then the squared distances from it.
+template <class T>
+__global__ void __launch_bounds__(block_size) layer_norm_kernel(Index rows, Index cols, const T* x, const T* gain, const T* bias, T eps, T* y, T* mean, T* rstd) {
+  const int lane = static_cast<int>(threadIdx.x) % warp_size;
+  for (Index r = blockIdx.x * Index{warps} + threadIdx.x / warp_size; r < rows; r += gridDim.x * Index{warps}) {
+    const T* xr = x + r * cols;
+    T s = 0, q = 0;
+    for (Index c = lane; c < cols; c += warp_size) s += xr[c];
+    const T m = warp_sum(s) / static_cast<T>(cols);
+    for (Index c = lane; c < cols; c += warp_size) q += (xr[c] - m) * (xr[c] - m);
+    const T k = T(1) / sqrt(warp_sum(q) / static_cast<T>(cols) + eps);
+    if (lane == 0) mean[r] = m, rstd[r] = k;
+    for (Index c = lane; c < cols; c += warp_size) y[r * cols + c] = (xr[c] - m) * k * gain[c] + bias[c];
+  }
+}
+
+template <class T>
+__global__ void __launch_bounds__(block_size) layer_norm_backward_kernel(Index rows, Index cols, const T* x, const T* gain, const T* mean, const T* rstd, const T* dy, T* dx) {
+  const int lane = static_cast<int>(threadIdx.x) % warp_size;
+  for (Index r = blockIdx.x * Index{warps} + threadIdx.x / warp_size; r < rows; r += gridDim.x * Index{warps}) {
+    const T m = mean[r], k = rstd[r], *xr = x + r * cols, *dr = dy + r * cols;
+    T a = 0, b = 0;
+    for (Index c = lane; c < cols; c += warp_size) {
+      const T d = dr[c] * gain[c];
+      a += d, b += d * (xr[c] - m) * k;
+    }
+    a = warp_sum(a) / static_cast<T>(cols), b = warp_sum(b) / static_cast<T>(cols);
+    for (Index c = lane; c < cols; c += warp_size) dx[r * cols + c] = (dr[c] * gain[c] - a - (xr[c] - m) * k * b) * k;
+  }
+}
+
+/// One block a row: the maximum, then the sum of exponentials; each row's loss goes to `row_loss`.
+template <class T>
+__global__ void __launch_bounds__(block_size) cross_entropy_kernel(Index classes, const T* z, const std::int32_t* target, double smoothing, double* row_loss, T* lse) {
+  __shared__ T shared[warps];
+  const Index r = blockIdx.x;
+  const T* zr = z + r * classes;
+  T top = -INFINITY, s = 0, plain = 0;
+  for (Index v = threadIdx.x; v < classes; v += block_size) top = max(top, zr[v]);
+  top = block_max(top, shared);
+  for (Index v = threadIdx.x; v < classes; v += block_size) s += exp(zr[v] - top), plain += zr[v];
+  s = block_sum(s, shared), plain = block_sum(plain, shared);
+  if (threadIdx.x != 0) return;
+  const double l = static_cast<double>(top) + log(static_cast<double>(s));
+  lse[r] = static_cast<T>(l);
+  row_loss[r] = l - (1 - smoothing) * static_cast<double>(zr[target[r]]) - smoothing / static_cast<double>(classes) * static_cast<double>(plain);
+}
+
+template <class T>
+__global__ void __launch_bounds__(block_size) mean_kernel(Index n, const double* x, T* y) {
+  __shared__ double shared[warps];
+  double s = 0;
+  for (Index i = threadIdx.x; i < n; i += block_size) s += x[i];
+  s = block_sum(s, shared);
+  if (threadIdx.x == 0) *y = static_cast<T>(s / static_cast<double>(n));
+}
+
+}  // namespace
+
+template <class T>
+void Rows::add_vector(Index rows, Index cols, const T* x, const T* v, T* y) {
+  for_each(rows * cols, "add_vector", [=] __device__(Index i) { y[i] = x[i] + v[i % cols]; });
+}
+template <class T>
+void Rows::column_sum(Index rows, Index cols, const T* x, T* y) {
+  column_sums<1>(rows, cols, "column_sum", [=] __device__(Index r, Index c, double* s) { s[0] += static_cast<double>(x[r * cols + c]); }, [=] __device__(Index c, const double* s) { y[c] += static_cast<T>(s[0]); });
+}
+
+template <class T>
+void Rows::layer_norm(Index rows, Index cols, const T* x, const T* gain, const T* bias, double eps, T* y, T* mean, T* rstd) {
+  Context& c = Context::get();
+  if (rows <= 0) return;
+  layer_norm_kernel<<<blocks_for(rows, warps), block_size, 0, c.stream>>>(rows, cols, x, gain, bias, static_cast<T>(eps), y, mean, rstd);
+  check(cudaGetLastError(), "layer_norm");
+}
+template <class T>
+void Rows::layer_norm_backward(Index rows, Index cols, const T* x, const T* gain, const T* mean, const T* rstd, const T* dy, T* dx, T* dgain, T* dbias) {
+  Context& c = Context::get();
+  if (rows <= 0) return;
+  if (dgain || dbias)
+    column_sums<2>(rows, cols, "layer_norm_backward",
+                   [=] __device__(Index r, Index k, double* s) {
+                     const auto d = static_cast<double>(dy[r * cols + k]);
+                     s[0] += d * static_cast<double>(x[r * cols + k] - mean[r]) * static_cast<double>(rstd[r]), s[1] += d;
+                   },
+                   [=] __device__(Index k, const double* s) {
+                     if (dgain) dgain[k] += static_cast<T>(s[0]);
+                     if (dbias) dbias[k] += static_cast<T>(s[1]);
+                   });
+  if (!dx) return;
+  layer_norm_backward_kernel<<<blocks_for(rows, warps), block_size, 0, c.stream>>>(rows, cols, x, gain, mean, rstd, dy, dx);
+  check(cudaGetLastError(), "layer_norm_backward");
+}
+
+template <class T>
+void Rows::cross_entropy(Index rows, Index classes, const T* z, const std::int32_t* target, double smoothing, T* loss, T* lse) {
+  Context& c = Context::get();
+  if (rows <= 0) return for_each(1, "cross_entropy", [=] __device__(Index) { *loss = T(0); });
+  Scratch<double> row_loss(rows);
+  cross_entropy_kernel<<<static_cast<unsigned>(rows), block_size, 0, c.stream>>>(classes, z, target, smoothing, row_loss.data(), lse);
+  check(cudaGetLastError(), "cross_entropy");
+  mean_kernel<<<1, block_size, 0, c.stream>>>(rows, row_loss.data(), loss);
+  check(cudaGetLastError(), "cross_entropy");
+}
+template <class T>
+void Rows::cross_entropy_backward(Index rows, Index classes, const T* z, const std::int32_t* target, double smoothing, const T* lse, const T* upstream, bool accumulate, T* dz) {
+  const T flat = static_cast<T>(smoothing / static_cast<double>(classes)), hot = static_cast<T>(1 - smoothing), share = static_cast<T>(1 / static_cast<double>(rows));
+  for_each(rows * classes, "cross_entropy_backward", [=] __device__(Index i) {
+    const Index r = i / classes;
+    T g = exp(z[i] - lse[r]) - flat;
+    if (i - r * classes == target[r]) g -= hot;
+    g *= *upstream * share;
+    dz[i] = accumulate ? dz[i] + g : g;
+  });
+}
+
+#define HYBRIDMED_INSTANTIATE(T)                                                                                                        \
+  template void Rows::add_vector(Index, Index, const T*, const T*, T*);                                                                 \
+  template void Rows::column_sum(Index, Index, const T*, T*);                                                                           \
+  template void Rows::layer_norm(Index, Index, const T*, const T*, const T*, double, T*, T*, T*);                                       \
+  template void Rows::layer_norm_backward(Index, Index, const T*, const T*, const T*, const T*, const T*, T*, T*, T*);                  \
+  template void Rows::cross_entropy(Index, Index, const T*, const std::int32_t*, double, T*, T*);                                       \
+  template void Rows::cross_entropy_backward(Index, Index, const T*, const std::int32_t*, double, const T*, const T*, bool, T*);
+HYBRIDMED_INSTANTIATE(float)
+HYBRIDMED_INSTANTIATE(double)
+#undef HYBRIDMED_INSTANTIATE
+
+}  // namespace hybridmed::cuda

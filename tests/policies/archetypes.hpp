@@ -1,0 +1,99 @@
+#pragma once
+// One archetype per policy slot: the members that its page under docs/policies/ requires, and nothing else. What compiles with these
+// asks for no more than the pages say.
+#include "hybridmed/autograd/rows.hpp"
+#include "hybridmed/model/image_encoder.hpp"
+#include "hybridmed/objective/composition.hpp"
+
+namespace hybridmed::archetype {
+
+struct Gemm {
+  template <class T>
+  static void serial(bool ta, bool tb, Index m, Index n, Index k, T alpha, const T* a, Index lda, const T* b, Index ldb, T beta, T* c, Index ldc) {
+    Reference::gemm(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+  }
+  template <class Executor, class T>
+  static void parallel(bool ta, bool tb, Index m, Index n, Index k, T alpha, const T* a, Index lda, const T* b, Index ldb, T beta, T* c, Index ldc) {
+    serial(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+  }
+};
+
+/// Runs the tiles backwards: nothing may depend on their order.
+struct Executor {
+  static int threads() { return 1; }
+  static void set_threads(int) {}
+  template <class F>
+  static void for_each(Index count, F&& f) {
+    for (Index i = count; i-- > 0;) f(i);
+  }
+};
+
+/// No default constructor, no parameters.
+struct Attention {
+  explicit Attention(int) {}
+  template <class F>
+  void visit(F&&) {}
+  template <Value V>
+  V operator()(const V& x) const {
+    return scale(x, 2);
+  }
+};
+struct Ffn {
+  Ffn(Index, Index) {}
+  template <class F>
+  void visit(F&&) {}
+  template <Value V>
+  V operator()(const V& x) const {
+    return scale(x, 3);
+  }
+};
+struct Norm {
+  Norm(Index, double) {}
+  template <class F>
+  void visit(F&&) {}
+  template <Value V>
+  V operator()(const V& x) const {
+    return scale(x, 5);
+  }
+};
+struct Order {
+  template <class V, class N, class F>
+  static V residual(const V& x, const N& norm, F&& f) {
+    return norm(f(x));
+  }
+};
+
+/// Every level is a constant multiple of one parameter.
+template <class T, class B>
+struct Encoder {
+  Parameter<T, B> only;
+  const model::Config* config;
+
+  explicit Encoder(const model::Config& c) : only({1, c.level_width(3)}), config(&c) { B::fill(only.value.size(), T(0.5), only.value.data()); }
+  template <class F>
+  void visit(F&& f) {
+    f("only", only);
+  }
+  template <Value V>
+  model::ImageFeatures<V> operator()(const tensor_of<V>& image, const nn::Mode&, model::Levels) const {
+    const Index batch = image.shape()[0];
+    const auto repeat = [&](Index rows) { return gather_rows(use<V>(only), IndexTensor<B>::from_host(std::vector<std::int32_t>(static_cast<std::size_t>(rows), 0), {rows})); };
+    model::ImageFeatures<V> out;
+    for (int l = 0; l < 4; ++l) out.levels[static_cast<std::size_t>(l)] = repeat(batch * config->level_side(l) * config->level_side(l));
+    out.global = repeat(batch);
+    return out;
+  }
+};
+
+struct Objective {
+  static constexpr std::string_view name = "archetype";
+  static constexpr unsigned needs = objective::image_global;
+  template <Value V>
+  V operator()(const objective::Representations<V>& r) const {
+    const Index n = value(r.image).rows() * value(r.image).cols();
+    const V flat = reshape(r.image, {1, n});
+    return reshape(linear(flat, flat), Shape{});
+  }
+};
+
+}  // namespace hybridmed::archetype
