@@ -1,9 +1,8 @@
 #include <cstdio>
-#include <hybridmed/backend/cpu/backend.hpp>
-#include <hybridmed/model/initialise.hpp>
-#include <hybridmed/train/step.hpp>
+#include <hybridmed/hybridmed.hpp>
 using namespace hybridmed;
-using T = float; using B = CpuBackend;
+using T = float;
+using B = CpuBackend;
 
 int main() {
   auto model = model::make_hybridmed<T, B>(model::Config::preset("tiny"));
