@@ -202,6 +202,21 @@ TEST_CASE("the interval of an AUROC is deterministic, holds the value, and narro
   CHECK((std::isnan(single.low) && std::isnan(single.high)));
 }
 
+TEST_CASE("the interval of a mean AUROC: one label gives its own interval, a copy changes nothing, independent labels narrow it") {
+  const auto sample = [](std::uint64_t seed) {
+    std::vector<double> s;
+    std::vector<int> l;
+    for (std::uint64_t i = 0; i < 200; ++i) l.push_back(Philox(seed, 1).uniform(i) < 0.4), s.push_back(l.back() + 1.5 * Philox(seed, 2).normal(i));
+    return std::pair(s, l);
+  };
+  const auto a = sample(1), b = sample(2);
+  const Interval own = auroc_interval(a.first, a.second, Philox(5)), one = mean_auroc_interval({a}, Philox(5)), twice = mean_auroc_interval({a, a}, Philox(5)), both = mean_auroc_interval({a, b}, Philox(5));
+  CHECK((one.low == own.low && one.high == own.high));
+  CHECK((twice.low == Approx(own.low) && twice.high == Approx(own.high)));
+  CHECK((both.high - both.low) / (own.high - own.low) == Approx(std::sqrt(0.5)).epsilon(0.2));
+  CHECK(std::isnan(mean_auroc_interval({}, Philox(5)).low));
+}
+
 // ---------------------------------------------------------------- recall
 
 TEST_CASE("hit_chance is 1 - C(n - m, k) / C(n, k)") {

@@ -67,7 +67,7 @@ class Run {
   static constexpr bool is_double = std::is_same_v<T, double>;
 
  public:
-  explicit Run(const std::filesystem::path& dir) : dir_(dir), own_(dir / (is_double ? "f64" : "f32")), batch_(io::Safetensors::read(dir / "batch.safetensors")) {
+  explicit Run(const std::filesystem::path& dir) : dir_(dir), own_(dir / "f64"), batch_(io::Safetensors::read(dir / "batch.safetensors")) {
     json_ = io::read_json(dir / "config.json");
     io::from_json(json_, config_, (dir / "config.json").string(), true);
     config_.validate();

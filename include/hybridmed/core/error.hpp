@@ -11,9 +11,12 @@ namespace hybridmed {
 class Error : public std::runtime_error {
  public:
   Error(std::string_view area, std::string_view operation, std::string_view message, std::string_view hint = {})
-      : std::runtime_error(compose(area, operation, message, hint)), area_(area) {}
+      : std::runtime_error(compose(area, operation, message, hint)), area_(area), reason_(message), hint_(hint) {}
 
   const std::string& area() const noexcept { return area_; }
+  /// What went wrong, without area, operation and hint: for an error that says where it happened.
+  const std::string& reason() const noexcept { return reason_; }
+  const std::string& hint() const noexcept { return hint_; }
 
  private:
   static std::string compose(std::string_view area, std::string_view operation, std::string_view message,
@@ -23,7 +26,7 @@ class Error : public std::runtime_error {
     if (!hint.empty()) s.append("; hint: ").append(hint);
     return s;
   }
-  std::string area_;
+  std::string area_, reason_, hint_;
 };
 
 [[noreturn]] inline void fail(std::string_view area, std::string_view operation, std::string_view message,

@@ -75,7 +75,13 @@ class Dataset {
       std::lock_guard lock(mutex_);
       if (image < squares_[i].size() && squares_[i][image]) return squares_[i][image];
     }
-    auto square = std::make_shared<const Square>(make_square(read_image(folder_->image_path(studies_[i].images[image])), options_.transform.resize));
+    const Study& study = studies_[i];
+    std::shared_ptr<const Square> square;
+    try {
+      square = std::make_shared<const Square>(make_square(read_image(folder_->image_path(study.images[image])), options_.transform.resize));
+    } catch (const Error& e) {
+      fail("data", "batch", e.reason() + "; it belongs to study " + study.id + " (" + folder_->table().source + ", line " + std::to_string(study.line) + ")", e.hint());
+    }
     std::lock_guard lock(mutex_);
     if (cached_ + square->memory() <= options_.cache_bytes) {
       squares_[i].resize(studies_[i].images.size());

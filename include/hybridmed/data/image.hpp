@@ -41,6 +41,7 @@ inline std::uint16_t luma(std::uint32_t r, std::uint32_t g, std::uint32_t b) {
 
 struct JpegErrors {
   jpeg_error_mgr base;
+  std::size_t size = 0, at = 0;  // of the file; where decoding stopped
   std::jmp_buf jump;
   char message[JMSG_LENGTH_MAX] = {};
 };
@@ -53,6 +54,7 @@ inline bool decode_jpeg(const unsigned char* bytes, std::size_t n, unsigned char
   errors->base.error_exit = [](j_common_ptr info) {
     auto* e = reinterpret_cast<JpegErrors*>(info->err);
     e->base.format_message(info, e->message);
+    if (info->is_decompressor && reinterpret_cast<j_decompress_ptr>(info)->src) e->at = e->size - std::min(e->size, reinterpret_cast<j_decompress_ptr>(info)->src->bytes_in_buffer);
     std::longjmp(e->jump, 1);
   };
   errors->base.emit_message = [](j_common_ptr info, int level) {
@@ -64,6 +66,7 @@ inline bool decode_jpeg(const unsigned char* bytes, std::size_t n, unsigned char
     jpeg_destroy_decompress(&c);
     return false;
   }
+  errors->size = n;
   jpeg_create_decompress(&c);
   jpeg_mem_src(&c, bytes, static_cast<unsigned long>(n));
   jpeg_read_header(&c, TRUE);
@@ -167,11 +170,11 @@ inline Image decode_image(std::span<const std::byte> bytes, const std::string& s
   std::string problem;
   if (starts({0x89, 'P', 'N', 'G'})) {
     detail::PngState state{bytes.data(), bytes.size(), 0, {}};
-    if (!detail::decode_png(&state, &raw, &width, &height, &depth, &channels)) problem = std::string("damaged PNG: ") + (state.message[0] ? state.message : "not enough memory");
+    if (!detail::decode_png(&state, &raw, &width, &height, &depth, &channels)) problem = std::string("damaged PNG: ") + (state.message[0] ? state.message : "not enough memory") + " (at byte " + std::to_string(state.at) + " of " + std::to_string(bytes.size()) + ")";
   } else if (starts({0xFF, 0xD8, 0xFF})) {
     detail::JpegErrors errors{};
     if (!detail::decode_jpeg(reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(), &raw, &width, &height, &channels, &errors))
-      problem = std::string("damaged JPEG: ") + (errors.message[0] ? errors.message : "not enough memory");
+      problem = std::string("damaged JPEG: ") + (errors.message[0] ? errors.message : "not enough memory") + " (at byte " + std::to_string(errors.at) + " of " + std::to_string(bytes.size()) + ")";
   } else {
     detail::bad_image(source, bytes.empty() ? "an empty file" : "neither PNG nor JPEG by its first bytes");
   }

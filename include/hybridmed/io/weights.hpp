@@ -12,8 +12,9 @@ struct LoadReport {
 };
 
 /// Copies every tensor of the file whose name and shape fit a parameter or buffer of `model`; any float type is converted.
+/// With `only_compare` nothing is copied: the report says what would be.
 template <class M>
-LoadReport load_weights(M& model, const Safetensors& file, const std::string& prefix = {}) {
+LoadReport load_weights(M& model, const Safetensors& file, const std::string& prefix = {}, bool only_compare = false) {
   LoadReport report;
   std::map<std::string, bool> used;
   const auto load = [&]<class T, class B>(const std::string& name, Tensor<T, B>& target) {
@@ -27,10 +28,11 @@ LoadReport load_weights(M& model, const Safetensors& file, const std::string& pr
     std::string got = "(";
     for (std::size_t i = 0; i < t->shape.size(); ++i) got += (i ? ", " : "") + std::to_string(t->shape[i]);
     if (!fits || !(shape == target.shape())) return report.mismatched.push_back(name + ": expected " + target.shape().str() + ", got " + got + ")");
+    report.loaded.push_back(name);
+    if (only_compare) return;
     std::vector<T> values(static_cast<std::size_t>(t->size()));
     for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<T>(t->at(static_cast<Index>(i)));
     target = Tensor<T, B>::from_host(values, shape);
-    report.loaded.push_back(name);
   };
   nn::for_each_state(
       model, [&](const std::string& n, auto& p) { load(n, p.value); }, [&](const std::string& n, auto& b) { load(n, b.value); });

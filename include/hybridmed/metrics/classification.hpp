@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "hybridmed/core/philox.hpp"
@@ -61,6 +62,25 @@ inline Interval auroc_interval(const std::vector<double>& score, const std::vect
         std::vector<int> l;
         for (std::size_t i : index) s.push_back(score[i]), l.push_back(label[i]);
         return auroc(s, l);
+      },
+      random);
+}
+
+/// Interval of the mean AUROC of several labels of the same studies: a draw resamples studies, for all labels at once.
+inline Interval mean_auroc_interval(const std::vector<std::pair<std::vector<double>, std::vector<int>>>& labels, Philox random) {
+  return bootstrap(
+      labels.empty() ? 0 : labels[0].first.size(),
+      [&](const std::vector<std::size_t>& index) -> std::optional<double> {
+        double sum = 0;
+        std::vector<double> s(index.size());
+        std::vector<int> l(index.size());
+        for (const auto& [score, label] : labels) {
+          for (std::size_t i = 0; i < index.size(); ++i) s[i] = score[index[i]], l[i] = label[index[i]];
+          const auto a = auroc(s, l);
+          if (!a) return std::nullopt;
+          sum += *a;
+        }
+        return sum / static_cast<double>(labels.size());
       },
       random);
 }

@@ -41,12 +41,12 @@ inline std::string to_table(const std::vector<Figure>& figures) {
   return out;
 }
 
-/// AUROC of each label; fewer than 5 positives: no value. The mean is over labels with at least 10.
+/// AUROC of each label; fewer than 5 positives: no value. The mean is over labels with at least 10; its interval resamples studies.
 inline void zero_shot_figures(const std::vector<LabelPrompts>& prompts, const ZeroShotScores& scores, const std::vector<data::Study>& studies, const data::DataFolder::Labels& labels, std::vector<Figure>& out) {
   const std::pair<const char*, const xt::xtensor<double, 2>*> kinds[] = {{"global", &scores.global}, {"local", &scores.local}, {"both", &scores.both}};
   for (const auto& [kind, score] : kinds) {
     double sum = 0;
-    std::size_t counted = 0;
+    std::vector<std::pair<std::vector<double>, std::vector<int>>> counted;  // scores and truth of the labels in the mean
     for (std::size_t k = 0; k < prompts.size(); ++k) {
       const auto column = std::find(labels.names.begin(), labels.names.end(), prompts[k].label);
       if (column == labels.names.end()) fail("task", "zero_shot", "labels.csv has no column '" + prompts[k].label + "', which the prompts name");
@@ -63,10 +63,16 @@ inline void zero_shot_figures(const std::vector<LabelPrompts>& prompts, const Ze
           f.low = interval.low, f.high = interval.high;
         }
       }
-      if (positives >= 10 && f.value) sum += *f.value, ++counted;
+      if (positives >= 10 && f.value) sum += *f.value, counted.emplace_back(std::move(s), std::move(y));
       out.push_back(f);
     }
-    out.push_back({std::string("auroc/") + kind + "/mean of labels with n >= 10", counted ? std::optional(sum / static_cast<double>(counted)) : std::nullopt, {}, {}, counted, 0.5});
+    Figure mean{std::string("auroc/") + kind + "/mean of labels with n >= 10", {}, {}, {}, counted.size(), 0.5};
+    if (!counted.empty()) {
+      mean.value = sum / static_cast<double>(counted.size());
+      const auto interval = metrics::mean_auroc_interval(counted, Philox(17).fork(prompts.size()));
+      mean.low = interval.low, mean.high = interval.high;
+    }
+    out.push_back(mean);
   }
 }
 

@@ -72,8 +72,12 @@ void save_model(const std::filesystem::path& file, M& m) {
 /// Loads weights that must fit completely.
 template <class M>
 void load_model(const std::filesystem::path& file, M& m) {
-  const io::LoadReport r = io::load_weights(m, io::Safetensors::read(file));
-  if (r.complete()) return;
+  const io::Safetensors stored = io::Safetensors::read(file);
+  const io::LoadReport r = io::load_weights(m, stored, {}, true);
+  if (r.complete()) {
+    io::load_weights(m, stored);
+    return;
+  }
   const auto list = [](const char* what, const std::vector<std::string>& names) {
     std::string s;
     for (std::size_t i = 0; i < names.size() && i < 5; ++i) s += (i ? ", " : std::string("; ") + std::to_string(names.size()) + " " + what + ": ") + names[i];
@@ -93,16 +97,27 @@ template <class T, class B>
 void load_optimizer(const std::filesystem::path& file, optim::AdamW<T, B>& o) {
   const io::Safetensors f = io::Safetensors::read(file);
   for (auto& e : o.entries())
-    for (auto [prefix, t] : {std::pair{"m.", &e.m}, std::pair{"v.", &e.v}}) {
+    for (const char* prefix : {"m.", "v."}) {
       const auto& s = f.at(prefix + e.name);
-      if (s.size() != t->size()) fail("train", "load", file.string() + ": '" + prefix + e.name + "' has another size");
-      std::vector<T> values(static_cast<std::size_t>(s.size()));
-      for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<T>(s.at(static_cast<Index>(i)));
-      *t = Tensor<T, B>::from_host(values, t->shape());
+      const Shape& want = e.m.shape();
+      bool same = static_cast<int>(s.shape.size()) == want.rank();
+      std::string got;
+      for (std::size_t i = 0; i < s.shape.size(); ++i) {
+        same = same && s.shape[i] == want[static_cast<int>(i)];
+        got += (i ? ", " : "") + std::to_string(s.shape[i]);
+      }
+      if (!same) fail("train", "load", file.string() + ": '" + prefix + e.name + "': expected " + want.str() + ", got (" + got + ")");
     }
   const auto it = f.metadata().find("steps");
   if (it == f.metadata().end() || it->second.find_first_not_of("0123456789") != it->second.npos || it->second.empty() || it->second.size() > 18)
     fail("train", "load", file.string() + ": no step count in its metadata");
+  for (auto& e : o.entries())
+    for (auto [prefix, t] : {std::pair{"m.", &e.m}, std::pair{"v.", &e.v}}) {
+      const auto& s = f.at(prefix + e.name);
+      std::vector<T> values(static_cast<std::size_t>(s.size()));
+      for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<T>(s.at(static_cast<Index>(i)));
+      *t = Tensor<T, B>::from_host(values, t->shape());
+    }
   o.set_steps(std::stoll(it->second));
 }
 

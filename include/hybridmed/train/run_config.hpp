@@ -75,7 +75,11 @@ struct RunConfig {
     RunConfig c;
     io::Json j = io::read_json(path);
     if (j.is_object() && j.contains("preset")) {
-      c.model = model::Config::preset(io::get<std::string>(j, "preset", path.string()));
+      try {
+        c.model = model::Config::preset(io::get<std::string>(j, "preset", path.string()));
+      } catch (const Error& e) {
+        fail("train", "config", path.string() + ": " + e.reason(), e.hint());
+      }
       j.erase("preset");
     }
     io::from_json(j, c, path.string());

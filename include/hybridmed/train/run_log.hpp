@@ -47,7 +47,7 @@ class RunLog {
     std::ofstream out(path, std::ios::app | std::ios::binary);
     out << text;
     out.flush();
-    if (!out) fail("train", "log", path.string() + ": cannot be written");
+    if (!out) fail("train", "log", path.string() + ": " + std::strerror(errno));
   }
   std::filesystem::path jsonl_, csv_;
 };

@@ -26,6 +26,14 @@ struct TrainerOptions {
   std::int64_t stop_after = -1;     ///< save and stop after this many steps of the run; -1: never
 };
 
+/// A text as a shell reads it back: quoted where it holds more than plain characters.
+inline std::string shell_word(const std::string& s) {
+  if (!s.empty() && s.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-+=:,@%") == s.npos) return s;
+  std::string quoted = "'";
+  for (char c : s) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return quoted + "'";
+}
+
 /// Hash of a cleaned text: an evaluation tells texts of the training split from novel ones without keeping them.
 inline std::uint64_t text_hash(std::string_view s) {
   std::uint64_t h = 14695981039346656037ull;  // FNV-1a
@@ -41,8 +49,8 @@ class Trainer {
  public:
   /// Prepares data, vocabulary and model; `config` is completed (vocabulary size, token ids) and written to the run folder.
   Trainer(RunConfig config, TrainerOptions options)
-      : config_(std::move(config)), options_(std::move(options)), folder_((config_.validate(), config_.data), config_.columns(), config_.table), train_studies_(folder_.select(config_.selection(config_.split_train))), vocabulary_(vocabulary()), train_(folder_, train_studies_, vocabulary_, config_.dataset()),
-        valid_(folder_, config_.overfit_batch ? std::vector<data::Study>() : folder_.select(config_.selection(config_.split_valid)), vocabulary_, config_.dataset()), model_(make_model()), seed_(static_cast<std::uint64_t>(config_.seed)) {
+      : config_(std::move(config)), options_(std::move(options)), folder_((config_.validate(), config_.data), config_.columns(), config_.table), train_studies_(selected(config_.split_train)), vocabulary_(vocabulary()), train_(folder_, train_studies_, vocabulary_, config_.dataset()),
+        valid_(folder_, config_.overfit_batch ? std::vector<data::Study>() : selected(config_.split_valid), vocabulary_, config_.dataset()), model_(make_model()), seed_(static_cast<std::uint64_t>(config_.seed)) {
     if (train_.size() == 0) fail("train", "data", config_.data + ": no study for training is left in split '" + config_.split_train + "'");
     if (batches() == 0) fail("train", "data", "a batch of " + std::to_string(config_.batch) + " is larger than the " + std::to_string(train_.size()) + " training studies", "--set batch=" + std::to_string(train_.size()));
     if (!config_.overfit_batch && valid_.size() == 0) fail("train", "data", config_.data + ": no study for validation in split '" + config_.split_valid + "'");
@@ -68,14 +76,28 @@ class Trainer {
                   train_.size(), valid_.size(), config_.data.c_str(), static_cast<long long>(impression), static_cast<long long>(findings), static_cast<long long>(both),
                   static_cast<long long>(impression), static_cast<long long>(both), static_cast<long long>(config_.epochs_stage1), static_cast<long long>(batches()),
                   static_cast<long long>(config_.epochs_stage2), static_cast<long long>(batches()), static_cast<long long>(config_.batch));
-    return text;
+    std::string all = text;
+    if (!left_out_.empty()) {
+      std::map<std::string, std::pair<std::size_t, const data::Rejected*>> reasons;
+      for (const auto& r : left_out_)
+        if (auto& [n, first] = reasons[r.reason]; n++ == 0) first = &r;
+      for (const auto& [reason, found] : reasons)
+        all += "left out    " + std::to_string(found.first) + " rows: " + reason + " (first: " + where(*found.second) + ")\n";
+    }
+    return all;
   }
 
   /// Trains to the end, or until interrupted. Returns true when the run is finished.
   bool run() {
     prepare_run_folder();
-    if (options_.resume) restore();
-    else start();
+    if (options_.resume) {
+      restore();
+      remove_leftovers();
+      prune_checkpoints();
+      io::write_text_atomically(options_.run / "config.json", io::to_json(config_).dump(1) + "\n");
+    } else {
+      start();
+    }
     RunLog log(options_.run, progress_);
     while (!progress_.finished) {
       const bool stopped = progress_.stage == 1 ? epoch(model::stage1_objective(config_.model), log) : epoch(model::stage2_objective(config_.model), log);
@@ -89,6 +111,18 @@ class Trainer {
 
  private:
   // ---- set-up
+  /// The studies of a split. Training needs to know its splits: studies may not be in both.
+  std::vector<data::Study> selected(const std::string& split) {
+    const data::Table& table = folder_.table();
+    if (table.find(config_.column_split) == data::Table::npos && !std::filesystem::exists(folder_.root() / "splits"))
+      fail("train", "data", table.source + ": the column '" + config_.column_split + "' is missing and there is no folder splits/", "training and validation need splits: add one of the two, or name the column with --set column_split=NAME");
+    std::vector<data::Rejected> rejected;
+    auto studies = folder_.select(config_.selection(split), &rejected);
+    if (studies.empty()) fail("train", "data", config_.data + ": no study is left in split '" + split + "'" + (rejected.empty() ? "" : "; " + where(rejected[0]) + ": " + rejected[0].reason));
+    left_out_.insert(left_out_.end(), rejected.begin(), rejected.end());
+    return studies;
+  }
+  std::string where(const data::Rejected& r) const { return folder_.table().source + ", line " + std::to_string(r.line) + ", study '" + r.study + "'"; }
   data::WordPiece vocabulary() {
     data::WordPiece v;
     const auto kept = options_.run / "vocab.txt";
@@ -152,15 +186,14 @@ class Trainer {
   void prepare_run_folder() {
     namespace fs = std::filesystem;
     std::error_code ec;
+    if (options_.resume && list_checkpoints(options_.run).empty()) fail("train", "run", options_.run.string() + ": no checkpoint to resume from", "the run ended before its first: start it again without --resume");
     fs::create_directories(options_.run / "checkpoints", ec);
     if (ec) fail("train", "run", options_.run.string() + ": the run folder cannot be made: " + ec.message());
     if (!options_.resume && !list_checkpoints(options_.run).empty())
       fail("train", "run", options_.run.string() + ": already holds checkpoints", "--resume goes on with it; another --run starts anew");
-    if (options_.resume && list_checkpoints(options_.run).empty()) fail("train", "run", options_.run.string() + ": no checkpoint to resume from", "the run ended before its first: start it again without --resume");
-    remove_leftovers();
-    prune_checkpoints();
-    io::write_text_atomically(options_.run / "config.json", io::to_json(config_).dump(1) + "\n");
     if (options_.resume) return;
+    remove_leftovers();
+    io::write_text_atomically(options_.run / "config.json", io::to_json(config_).dump(1) + "\n");
     for (const char* f : {"log.jsonl", "log.csv"}) fs::remove(options_.run / f, ec);
     vocabulary_.write(options_.run / "vocab.txt");
     std::map<std::string, std::size_t> counts;
@@ -225,7 +258,12 @@ class Trainer {
   void restore() {
     const auto dir = list_checkpoints(options_.run).back();
     Progress p;
-    io::from_json(io::read_json(dir / "state.json"), p, (dir / "state.json").string());
+    const io::Json j = io::read_json(dir / "state.json");
+    io::from_json(j, p, (dir / "state.json").string());
+    p.visit([&](std::string_view key, auto&) {
+      if (!j.contains(std::string(key))) fail("train", "load", (dir / "state.json").string() + ": the key '" + std::string(key) + "' is missing");
+    });
+    if (p.stage != 1 && p.stage != 2) fail("train", "load", (dir / "state.json").string() + ": expected stage 1 or 2, got " + std::to_string(p.stage));
     begin_stage(p.stage);
     load_model(dir / "model.safetensors", model_);
     if (p.stage == 2) load_model(dir / "teacher.safetensors", *teacher_);
@@ -271,7 +309,7 @@ class Trainer {
         detail += text;
       }
       progress_.sums[O::size] += r.total;
-      if (!r.finite) stop_on_nan(*host, log);
+      if (!r.finite) stop_on_nan(*host, train_);
       log.write(row);
       line_.update("stage " + std::to_string(stage) + " epoch " + std::to_string(progress_.epoch + 1) + "/" + std::to_string(epochs(stage)), static_cast<double>(progress_.stage_step * config_.batch),
                   static_cast<double>(total * config_.batch), "samples", detail, progress_.stage_step == total);
@@ -284,7 +322,7 @@ class Trainer {
       if (stop || progress_.finished || (config_.checkpoint_every ? progress_.step % config_.checkpoint_every == 0 : last && !config_.overfit_batch)) save(log);
       if (stop && !progress_.finished) {
         line_.finish();
-        std::fprintf(stderr, "stopped after step %lld, saved in %s; go on with: pretrain --run %s --resume\n", static_cast<long long>(progress_.step), options_.run.c_str(), options_.run.c_str());
+        std::fprintf(stderr, "stopped after step %lld, saved in %s; go on with: pretrain --run %s --resume\n", static_cast<long long>(progress_.step), options_.run.c_str(), shell_word(options_.run.string()).c_str());
         return true;
       }
       if (last) break;
@@ -292,10 +330,11 @@ class Trainer {
     return false;
   }
 
-  [[noreturn]] void stop_on_nan(const data::HostBatch& b, RunLog&) {
+  [[noreturn]] void stop_on_nan(const data::HostBatch& b, const data::Dataset& from) {
     std::string ids;
-    for (std::size_t i : b.studies) ids += (ids.empty() ? "" : ", ") + train_.study(i).id;
-    fail("train", "step", "the loss of step " + std::to_string(progress_.step) + " is not a number; its studies: " + ids, "the last checkpoint is intact; lower the learning rate or look at these studies");
+    for (std::size_t i : b.studies) ids += (ids.empty() ? "" : ", ") + from.study(i).id;
+    fail("train", "step", std::string("the ") + (&from == &valid_ ? "validation " : "") + "loss of step " + std::to_string(progress_.step) + " is not a number; its studies: " + ids,
+         std::string(list_checkpoints(options_.run).empty() ? "" : "the last checkpoint is intact; ") + "lower the learning rate or look at these studies");
   }
 
   template <class O>
@@ -342,6 +381,7 @@ class Trainer {
     double total = 0;
     while (auto host = loader.next()) {
       const auto r = evaluate_step(model_, objective, data::upload<T, B>(*host, model_), teacher_ ? &*teacher_ : nullptr, nn::Mode::evaluation());
+      if (!r.finite) stop_on_nan(*host, valid_);
       const double share = static_cast<double>(host->studies.size()) / static_cast<double>(valid_.size());
       total += share * r.total;
       for (std::size_t i = 0; i < O::size; ++i) mean[i] += share * static_cast<double>(r.losses[i].value.item()), names_[i] = r.losses[i].name;
@@ -352,6 +392,7 @@ class Trainer {
   RunConfig config_;
   TrainerOptions options_;
   data::DataFolder folder_;
+  std::vector<data::Rejected> left_out_;  // rows of both splits that cannot be used
   std::vector<data::Study> train_studies_;
   data::WordPiece vocabulary_;
   data::Dataset train_, valid_;

@@ -1,0 +1,720 @@
+// Bad input to a training run: damaged checkpoints and data, a run folder that cannot be made, no space left, NaN, Ctrl-C.
+// Each time the error says what and where, and what was saved before goes on to the result of the undisturbed run.
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/statvfs.h>
+#include <sys/wait.h>
+
+#include <csignal>
+#include <thread>
+
+#include "bad_input.hpp"
+#include "hybridmed/backend/cpu/backend.hpp"
+#include "hybridmed/data/phantom.hpp"
+#include "hybridmed/train/trained_run.hpp"
+#include "hybridmed/train/trainer.hpp"
+
+using namespace hybridmed;
+using namespace hybridmed::test;
+namespace fs = std::filesystem;
+using B = Cpu<cpu::EigenGemm>;
+using Trainer = train::Trainer<float, B>;
+
+namespace {
+
+constexpr std::int64_t epoch_steps = 3, stage1_steps = 2 * epoch_steps, all_steps = 2 * stage1_steps;
+
+train::RunConfig tiny_config(const fs::path& data) {
+  train::RunConfig c;
+  c.model = model::Config::preset("tiny-resnet");
+  c.model.image_size = 32, c.model.d = 16, c.model.heads = 2, c.model.uni_blocks = 1, c.model.dec_blocks = 1, c.model.d_a = 12,
+  c.model.d_e = 12, c.model.grid = 4;
+  c.model.image_width = 4, c.model.t_findings = 32, c.model.t_impression = 16;
+  c.data = data.string();
+  c.vocab_size = 120, c.batch = 8, c.epochs_stage1 = 2, c.epochs_stage2 = 2, c.patience = 0, c.checkpoint_every = 1;
+  return c;
+}
+
+/// What standard error says meanwhile.
+class Listening {
+ public:
+  explicit Listening(const fs::path& file) : file_(file) {
+    std::fflush(stderr);
+    kept_ = ::dup(2);
+    const int fd = ::open(file.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    ::dup2(fd, 2);
+    ::close(fd);
+  }
+  Listening(const Listening&) = delete;
+  Listening& operator=(const Listening&) = delete;
+  ~Listening() { stop(); }
+  std::string text() {
+    stop();
+    return io::read_text(file_);
+  }
+
+ private:
+  void stop() {
+    if (kept_ < 0) return;
+    std::fflush(stderr);
+    ::dup2(kept_, 2);
+    ::close(std::exchange(kept_, -1));
+  }
+  fs::path file_;
+  int kept_ = -1;
+};
+
+/// A small corpus and its undisturbed run.
+struct Corpus {
+  ScratchFolder scratch;
+  fs::path data = scratch.path / "data", whole = scratch.path / "whole";
+  Corpus() {
+    data::PhantomOptions o;
+    o.count = 40, o.side = 40, o.valid = 0.2, o.test = 0.1, o.missing = 0.3;
+    data::write_phantoms(data, o);
+    const Listening quiet(scratch.path / "whole.txt");
+    if (!Trainer(tiny_config(data), {whole, false, {}, -1}).run()) throw std::logic_error("the undisturbed run did not end");
+  }
+};
+const Corpus& corpus() {
+  static const Corpus c;
+  return c;
+}
+
+/// A run of its own: what it printed, and the error that ended it.
+struct Run {
+  ScratchFolder scratch;
+  fs::path folder = scratch.path / "run";
+  train::RunConfig config = tiny_config(corpus().data);
+  std::string printed;
+
+  /// The error's text, or "".
+  std::string go(bool resume, std::int64_t stop_after, const fs::path& init = {}) {
+    Listening ear(scratch.path / "printed.txt");
+    std::string e;
+    CHECK_NOTHROW(e = error_of([&] { Trainer(config, {folder, resume, init, stop_after}).run(); }));
+    printed = ear.text();
+    return e;
+  }
+  void start(std::int64_t stop_after) { REQUIRE(go(false, stop_after) == ""); }
+  fs::path checkpoint(std::int64_t step) const { return folder / "checkpoints" / train::checkpoint_name(step); }
+  Snapshot saved() const { return snapshot(folder / "checkpoints"); }
+
+  /// Goes on from its newest checkpoint and ends as the undisturbed run did, byte for byte.
+  void goes_on() {
+    config = tiny_config(corpus().data);
+    const std::string e = go(true, -1);
+    CHECK_MESSAGE(e == "", e);
+    const fs::path last = fs::path("checkpoints") / train::checkpoint_name(all_steps);
+    for (const fs::path& f : {fs::path("log.jsonl"), fs::path("log.csv"), last / "model.safetensors", last / "optimizer.safetensors",
+                              last / "teacher.safetensors", last / "state.json", fs::path("best-stage2.json")}) {
+      REQUIRE_MESSAGE(fs::exists(folder / f), f.string());
+      CHECK_MESSAGE(io::read_file(folder / f) == io::read_file(corpus().whole / f), f.string());
+    }
+  }
+};
+
+void nothing_changed(const Snapshot& before, const Snapshot& after) { CHECK_MESSAGE(changes(before, after) == "", changes(before, after)); }
+
+}  // namespace
+
+// ---------------------------------------------------------------- checkpoints
+
+TEST_CASE("a damaged checkpoint is refused and changes nothing; the one before it goes on") {
+  struct Row {
+    std::string name, file;
+    std::function<void(const fs::path&)> damage;
+    std::vector<std::string> patterns;
+  };
+  const auto half = [](const fs::path& p) { fs::resize_file(p, fs::file_size(p) / 2); };
+  const auto to = [](std::uintmax_t n) { return [=](const fs::path& p) { fs::resize_file(p, n); }; };
+  const auto as = [](const std::string& text) { return [=](const fs::path& p) { write_bytes(p, text); }; };
+  const auto edited = [](const char* key, const io::Json& value) {
+    return [=](const fs::path& p) {
+      io::Json j = io::read_json(p);
+      if (value.is_null())
+        j.erase(key);
+      else
+        j[key] = value;
+      write_bytes(p, j.dump(1));
+    };
+  };
+  const auto gone = [](const fs::path& p) { fs::remove(p); };
+  const std::string tensor = "tensor '[a-z_0-9.]+'";
+  for (const Row& row : {
+           Row{"weights cut in half", "model.safetensors", half, {tensor, "cut short"}},
+           {"weights cut inside the header", "model.safetensors", to(100), {"only 92 follow", "cut short"}},
+           {"weights cut to nothing", "model.safetensors", to(0), {"offset 0", "ends"}},
+           {"no weights", "model.safetensors", gone, {"No such file"}},
+           {"teacher cut in half", "teacher.safetensors", half, {tensor, "cut short"}},
+           {"no teacher", "teacher.safetensors", gone, {"No such file"}},
+           {"moments cut in half", "optimizer.safetensors", half, {tensor, "cut short"}},
+           {"moments cut inside the header", "optimizer.safetensors", to(100), {"only 92 follow", "cut short"}},
+           {"no moments", "optimizer.safetensors", gone, {"No such file"}},
+           {"state cut in half", "state.json", half, {"line [0-9]+, column [0-9]+", "unexpected|missing"}},
+           {"state cut to nothing", "state.json", to(0), {"line 1, column 1", "unexpected end of input"}},
+           {"no state", "state.json", gone, {"No such file"}},
+           {"a state that says nothing", "state.json", as("{}"), {"missing", "'[a-z_]+'"}},
+           {"a state without its step", "state.json", edited("step", nullptr), {"missing", "'step'"}},
+           {"a state of stage 3", "state.json", edited("stage", 3), {"'?stage'?", "\\b3\\b"}},
+           {"a state with a step that is a text", "state.json", edited("step", "eight"), {"'step'", "whole number", "eight"}},
+           {"a state with an unknown key", "state.json", edited("stepp", 8), {"'stepp'", "unknown key"}},
+       }) {
+    INFO(row.name);
+    Run r;
+    r.start(8);
+    REQUIRE(fs::exists(r.checkpoint(7)));
+    row.damage(r.checkpoint(8) / row.file);
+    const Snapshot before = snapshot(r.folder);
+    check_error(r.go(true, 9), r.checkpoint(8) / row.file, row.patterns);
+    nothing_changed(before, snapshot(r.folder));
+    fs::remove_all(r.checkpoint(8));
+    r.goes_on();
+  }
+}
+
+TEST_CASE("a damaged checkpoint is found before older ones are given up") {
+  Run r;
+  r.start(8);
+  fs::resize_file(r.checkpoint(8) / "model.safetensors", 1000);
+  const Snapshot before = snapshot(r.folder);
+  r.config.keep_checkpoints = 1;
+  check_error(r.go(true, 9), r.checkpoint(8) / "model.safetensors", {"cut short"});
+  nothing_changed(before, snapshot(r.folder));
+  fs::remove_all(r.checkpoint(8));
+  REQUIRE(fs::exists(r.checkpoint(7)));
+  r.goes_on();
+}
+
+TEST_CASE("a checkpoint of another model is refused with the names that do not fit") {
+  struct Row {
+    std::string name, file;
+    std::function<void(train::RunConfig&)> change;
+    std::vector<std::string> patterns;
+  };
+  for (const Row& row : {Row{"wider embeddings",
+                             "model.safetensors",
+                             [](train::RunConfig& c) { c.model.d_e = 20; },
+                             {"[0-9]+ mismatched: [a-z_0-9.]+: expected \\([0-9, ]+\\), got \\([0-9, ]+\\)"}},
+                         {"one decoder block more",
+                          "model.safetensors",
+                          [](train::RunConfig& c) { c.model.dec_blocks = 2; },
+                          {"[0-9]+ missing: decoder\\.blocks\\.1\\."}},
+                         {"another image encoder",
+                          "model.safetensors",
+                          [](train::RunConfig& c) {
+                            c.model.resnet_depths = {1, 1, 1, 1};
+                          },
+                          {"[0-9]+ unexpected: image\\."}}}) {
+    INFO(row.name);
+    Run r;
+    r.start(2);
+    const Snapshot before = snapshot(r.folder);
+    row.change(r.config);
+    check_error(r.go(true, 9), r.checkpoint(2) / row.file, row.patterns);
+    nothing_changed(before, snapshot(r.folder));
+    r.goes_on();
+  }
+}
+
+TEST_CASE("weights to start from: all three lists are printed; weights that fit nowhere and damaged ones are errors") {
+  Run r;
+  const fs::path good = corpus().whole / "checkpoints" / train::checkpoint_name(all_steps) / "model.safetensors",
+                 init = r.scratch.path / "init.safetensors";
+  r.config.model.d_e = 20, r.config.model.resnet_depths = {1, 1, 1, 1}, r.config.model.dec_blocks = 2;
+  REQUIRE(r.go(false, 1, good) == "");
+  CHECK_MESSAGE(holds(r.printed, good.string()), r.printed);
+  for (const std::string p : {"[1-9][0-9]* loaded", "[1-9][0-9]* missing\n +decoder\\.blocks\\.1\\.", "[1-9][0-9]* unexpected\n +image\\.",
+                              "[1-9][0-9]* mismatched\n +[a-z_0-9.]+: expected \\([0-9, ]+\\), got"})
+    CHECK_MESSAGE(says(r.printed, p), p, " is not said: ", r.printed);
+
+  struct Row {
+    std::string name, bytes;
+    std::vector<std::string> patterns;
+  };
+  const std::string header = R"({"nobody":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", whole = io::read_text(good);
+  for (const Row& row : {Row{"no tensor fits",
+                             std::string{static_cast<char>(header.size())} + std::string(7, '\0') + header + std::string(4, '\0'),
+                             {"no tensor fits"}},
+                         {"cut in half", whole.substr(0, whole.size() / 2), {"tensor '[a-z_0-9.]+'", "cut short"}}}) {
+    INFO(row.name);
+    Run other;
+    write_bytes(init, row.bytes);
+    check_error(other.go(false, 1, init), init, row.patterns);
+    CHECK(train::list_checkpoints(other.folder).empty());
+    CHECK(other.go(false, 1, good) == "");  // the run folder is still free
+  }
+  Run other;
+  check_error(other.go(false, 1, r.scratch.path / "missing.safetensors"), r.scratch.path / "missing.safetensors", {"No such file"});
+}
+
+// ---------------------------------------------------------------- run folders
+
+TEST_CASE("a run folder that cannot be made is named with the reason, and what is in the way stays") {
+  struct Row {
+    std::string name;
+    std::function<fs::path(const fs::path&)> make;
+    std::vector<std::string> patterns;
+  };
+  std::vector<Row> table{
+      {"a file of that name",
+       [](const fs::path& f) { return write_bytes(f / "run", "notes"), f / "run"; },
+       {"cannot be made", "Not a directory|File exists"}},
+      {"a file above it",
+       [](const fs::path& f) { return write_bytes(f / "file", "notes"), f / "file" / "run"; },
+       {"cannot be made", "Not a directory"}},
+      {"a file in place of its checkpoints",
+       [](const fs::path& f) { return write_bytes(f / "run" / "checkpoints", "notes"), f / "run"; },
+       {"cannot be made", "Not a directory|File exists"}},
+      {"a link that leads nowhere",
+       [](const fs::path& f) { return fs::create_symlink(f / "nowhere" / "x", f / "run"), f / "run"; },
+       {"cannot be made", "[A-Z][a-z]+ "}},
+      {"a name that is too long", [](const fs::path& f) { return f / std::string(300, 'r'); }, {"cannot be made", "name too long"}},
+      {"where no folder can be",
+       [](const fs::path&) { return fs::path("/proc/hybridmed-run"); },
+       {"cannot be made", "No such file|not permitted|denied"}},
+  };
+  if (::geteuid() != 0)  // root may write anywhere
+    table.push_back({"no permission",
+                     [](const fs::path& f) { return fs::permissions(f, fs::perms::owner_read | fs::perms::owner_exec), f / "run"; },
+                     {"cannot be made", "Permission denied"}});
+  for (const Row& row : table) {
+    INFO(row.name);
+    const ScratchFolder f;
+    Run r;
+    r.folder = row.make(f.path);
+    const Snapshot before = snapshot(f.path);
+    check_error(r.go(false, 1), r.folder, row.patterns);
+    nothing_changed(before, snapshot(f.path));
+    fs::permissions(f.path, fs::perms::owner_all);
+  }
+  Run nothing;
+  check_error(nothing.go(true, 1), nothing.folder, {"no checkpoint to resume from"});
+  CHECK(!fs::exists(nothing.folder));
+  Run taken;
+  taken.start(2);
+  const Snapshot before = snapshot(taken.folder);
+  check_error(taken.go(false, 1), taken.folder, {"already holds checkpoints", "--resume"});
+  nothing_changed(before, snapshot(taken.folder));
+  taken.goes_on();
+}
+
+// ---------------------------------------------------------------- no space left
+
+namespace {
+
+/// No file may grow beyond `bytes` meanwhile: the portable stand-in for a full disk.
+struct FileLimit {
+  rlimit before{};
+  explicit FileLimit(std::uintmax_t bytes) {
+    std::signal(SIGXFSZ, SIG_IGN);  // write() then fails instead
+    ::getrlimit(RLIMIT_FSIZE, &before);
+    const rlimit now{static_cast<rlim_t>(bytes), before.rlim_max};
+    REQUIRE(::setrlimit(RLIMIT_FSIZE, &now) == 0);
+  }
+  FileLimit(const FileLimit&) = delete;
+  FileLimit& operator=(const FileLimit&) = delete;
+  ~FileLimit() {
+    ::setrlimit(RLIMIT_FSIZE, &before);
+    std::signal(SIGXFSZ, SIG_DFL);
+  }
+};
+
+/// What a failed save must leave: every checkpoint and best weight of before, nothing half-written.
+void only_logs_differ(Snapshot before, Snapshot after) {
+  for (const char* log : {"log.jsonl", "log.csv"}) before.erase(log), after.erase(log);
+  nothing_changed(before, after);
+}
+
+}  // namespace
+
+TEST_CASE("no room for a file: the error names it, the previous checkpoint survives and goes on") {
+  const std::uintmax_t weights = fs::file_size(corpus().whole / "checkpoints" / train::checkpoint_name(all_steps) / "model.safetensors");
+  struct Row {
+    std::string name;
+    std::int64_t saved;                              // steps saved before the disk is full
+    std::function<std::uintmax_t(const Run&)> room;  // bytes a file may have
+    std::string file;
+  };
+  for (const Row& row :
+       {Row{"weights of a checkpoint, stage 1", 1, [&](const Run&) { return weights / 2; }, "step-00000002/model.safetensors"},
+        {"weights of a checkpoint, stage 2", 7, [&](const Run&) { return weights - 1; }, "step-00000008/model.safetensors"},
+        {"moments of a checkpoint, stage 2", 7, [&](const Run&) { return weights + weights / 2; }, "step-00000008/optimizer.safetensors"},
+        {"best weights at the end of an epoch", 8, [&](const Run&) { return weights / 2; }, "best-stage2-step-00000009/model.safetensors"},
+        {"the log", 10, [&](const Run& r) { return fs::file_size(r.folder / "log.jsonl") + 10; }, "log.jsonl"}}) {
+    INFO(row.name);
+    Run r;
+    r.start(row.saved);
+    REQUIRE(row.room(r) > fs::file_size(r.folder / "config.json"));
+    const Snapshot before = snapshot(r.folder);
+    std::string e;
+    {
+      const FileLimit limit(row.room(r));
+      e = r.go(true, -1);
+    }
+    check_error(e, fs::path(row.file).filename(), {"File too large|No space left"});
+    CHECK_MESSAGE(holds(e, r.folder.string()), e);
+    CHECK_MESSAGE(holds(e, fs::path(row.file).parent_path().string()), e);
+    only_logs_differ(before, snapshot(r.folder));
+    r.goes_on();
+  }
+}
+
+TEST_CASE("no room at the start of a run: the error names the file, and the same folder can be used once there is room") {
+  Run r;
+  {
+    const FileLimit limit(50);
+    const std::string e = error_of([&] { Trainer(r.config, {r.folder, false, {}, 1}).run(); });
+    check_error(e, r.folder, {"run/[a-z_]+\\.(txt|json)", "File too large|No space left"});
+  }
+  CHECK(train::list_checkpoints(r.folder).empty());
+  for (const auto& [name, bytes] : snapshot(r.folder)) CHECK_MESSAGE(!name.ends_with(".tmp"), name);
+  r.start(1);
+  r.goes_on();
+}
+
+TEST_CASE("a full device: the reason is the system's, the hint says what to do") {
+  if (!fs::exists("/dev/full")) {
+    MESSAGE("skipped: no /dev/full here");
+    return;
+  }
+  Trainer t(tiny_config(corpus().data), {"unused", false, {}, 1});
+  const std::string e = error_of([&] { train::save_model("/dev/full", t.model()); });
+  check_error(e, "/dev/full", {"No space left on device", "hint: .*space"});
+}
+
+TEST_CASE("a full file system: the previous checkpoint survives and goes on") {
+  Run r;
+  fs::create_directories(r.folder);
+  if (::geteuid() != 0) {
+    MESSAGE("skipped: only root mounts a small file system");
+    return;
+  }
+  if (::mount("none", r.folder.c_str(), "tmpfs", 0, "size=64m") != 0) {
+    MESSAGE("skipped: no file system can be mounted here: ", std::strerror(errno));
+    return;
+  }
+  struct Unmount {
+    fs::path at;
+    ~Unmount() { ::umount2(at.c_str(), MNT_DETACH); }
+  } const unmount{r.folder};
+  r.start(7);
+  const Snapshot before = snapshot(r.folder);
+  const std::uintmax_t weights = fs::file_size(r.checkpoint(7) / "model.safetensors");
+  const fs::path ballast = r.scratch.path / "run" / "ballast";
+  {  // fill it, but for half of the weights
+    struct statvfs s {};
+    REQUIRE(::statvfs(r.folder.c_str(), &s) == 0);
+    write_bytes(ballast, std::string(static_cast<std::size_t>(s.f_bavail * s.f_bsize - weights / 2), 'x'));
+  }
+  const std::string e = r.go(true, -1);
+  check_error(e, r.folder / "checkpoints", {"step-00000008/model\\.safetensors", "No space left on device", "hint: .*space"});
+  fs::remove(ballast);
+  only_logs_differ(before, snapshot(r.folder));
+  r.goes_on();
+}
+
+// ---------------------------------------------------------------- NaN
+
+namespace {
+
+/// Weights of an untrained model in which every parameter or buffer of a matching name holds x.
+void poisoned_weights(const fs::path& file, const train::RunConfig& c, const std::string& pattern, float x) {
+  Trainer t(c, {"unused", false, {}, -1});
+  std::size_t n = 0;
+  const auto poison = [&](const std::string& name, auto& p) {
+    if (says(name, pattern)) p.value = Tensor<float, B>::full(p.value.shape(), x), ++n;
+  };
+  nn::for_each_state(t.model(), poison, poison);
+  REQUIRE(n > 0);
+  train::save_model(file, t.model());
+}
+std::set<std::string> ids_of(const std::string& split) {
+  std::set<std::string> ids;
+  for (const auto& s : data::DataFolder(corpus().data).select({.split = split})) ids.insert(s.id);
+  return ids;
+}
+/// The ids that an error lists after "studies:".
+std::vector<std::string> listed(const std::string& e) {
+  const auto at = e.find("studies: ");
+  if (at == e.npos) return {};
+  const std::string list = e.substr(at + 9, e.find(';', at) - at - 9);
+  std::vector<std::string> ids;
+  for (std::string id : data::split_names(list, ',')) ids.push_back(id.starts_with(' ') ? id.substr(1) : id);
+  return ids;
+}
+std::int64_t logged_steps(const fs::path& run) {
+  std::int64_t n = 0;
+  std::ifstream log(run / "log.jsonl");
+  for (std::string line; std::getline(log, line);) n += io::parse_json(line, "log")["kind"] == "step";
+  return n;
+}
+
+}  // namespace
+
+TEST_CASE("NaN in the loss stops the run with the step and its studies; what was saved stays") {
+  struct Row {
+    std::string name, poisoned;  // parameters or buffers to start from; empty: the learning rate is absurd from step 2 on
+    float value;
+    Index stage1_epochs, batch;
+    std::string split;
+    std::int64_t step;  // 0: the one after the last that was logged
+  };
+  const float nan = std::nanf(""), inf = HUGE_VALF;
+  for (const Row& row : {
+           Row{"weights with NaN, stage 1", "^text\\.", nan, 2, 8, "train", 1},
+           {"infinite weights, stage 1", "^decoder\\.fc_sum\\.weight$", inf, 2, 8, "train", 1},
+           {"weights with NaN, stage 2", "^proj\\.", nan, 0, 8, "train", 1},
+           {"all training studies in one batch", "^text\\.", nan, 2, static_cast<Index>(ids_of("train").size()), "train", 1},
+           {"an absurd learning rate", "", 0, 2, 8, "train", 0},
+           {"only the validation loss: running statistics with NaN", "running_(mean|var)$", nan, 0, 8, "valid", epoch_steps},
+           {"only the validation loss: infinite running statistics", "running_mean$", -inf, 0, 8, "valid", epoch_steps},
+       }) {
+    INFO(row.name);
+    Run r;
+    const fs::path init = r.scratch.path / "init.safetensors";
+    std::string e;
+    Snapshot before;
+    if (row.poisoned.empty()) {
+      r.start(1);
+      before = r.saved();
+      r.config.lr_stage1 = 1e38, r.config.checkpoint_every = 100;
+      e = r.go(true, -1);
+    } else {
+      r.config.epochs_stage1 = row.stage1_epochs, r.config.batch = row.batch;
+      poisoned_weights(init, r.config, row.poisoned, row.value);
+      if (row.step > 1) {
+        REQUIRE(r.go(false, row.step - 1, init) == "");
+        before = r.saved();
+      }
+      e = row.step > 1 ? r.go(true, -1) : r.go(false, -1, init);
+    }
+    const std::int64_t step = row.step ? row.step : logged_steps(r.folder) + 1;
+    // What was saved can be read: no number in it was lost on the way through JSON.
+    for (const auto& c : train::list_checkpoints(r.folder)) {
+      train::Progress p;
+      CHECK_NOTHROW(io::from_json(io::read_json(c / "state.json"), p, (c / "state.json").string()));
+    }
+    check_error(e, "", {"step " + std::to_string(step) + "\\b", "not a number|NaN|not finite", "studies: "});
+    if (e.empty()) continue;
+    const auto ids = listed(e);
+    const auto all = ids_of(row.split);
+    const std::set<std::string> distinct(ids.begin(), ids.end());
+    CHECK(distinct.size() == ids.size());
+    CHECK_MESSAGE(std::includes(all.begin(), all.end(), distinct.begin(), distinct.end()), e);
+    CHECK_MESSAGE(distinct.size() == std::min(static_cast<std::size_t>(row.batch), all.size()), e);
+    nothing_changed(before, r.saved());
+    // Without a checkpoint the error must not promise one.
+    CHECK_MESSAGE(holds(e, "last checkpoint") == !before.empty(), e);
+    if (row.poisoned.empty()) r.goes_on();
+  }
+}
+
+// ---------------------------------------------------------------- Ctrl-C
+
+TEST_CASE("Ctrl-C: the step is finished and saved, the message says how to go on, and it does") {
+  struct Row {
+    std::string name;
+    std::int64_t saved;  // steps before; the interrupt comes in the next one
+  };
+  for (const Row& row : {Row{"in the first step", 0},
+                         {"in stage 1", 1},
+                         {"in the last step of an epoch", 2},
+                         {"in the last step of stage 1", stage1_steps - 1},
+                         {"in stage 2", 7}}) {
+    INFO(row.name);
+    Run r;
+    r.config.checkpoint_every = 0;  // nothing is saved but for the interrupt
+    if (row.saved) r.start(row.saved);
+    const auto old = std::signal(SIGINT, [](int) { train::interrupted() = true; });
+    ::raise(SIGINT);
+    const std::string e = r.go(row.saved > 0, -1);
+    std::signal(SIGINT, old);
+    train::interrupted() = false;
+    CHECK_MESSAGE(e == "", e);
+    CHECK_MESSAGE(says(r.printed, "stopped after step " + std::to_string(row.saved + 1) + "\\b"), r.printed);
+    CHECK_MESSAGE(holds(r.printed, "saved in " + r.folder.string()), r.printed);
+    CHECK_MESSAGE(holds(r.printed, "pretrain --run " + r.folder.string() + " --resume"), r.printed);
+    REQUIRE(!train::list_checkpoints(r.folder).empty());
+    CHECK(train::list_checkpoints(r.folder).back() == r.checkpoint(row.saved + 1));
+    CHECK(logged_steps(r.folder) == row.saved + 1);
+    CHECK_NOTHROW(train::TrainedRun<float, B>(r.folder));  // and it can be used as it is
+    r.goes_on();
+  }
+}
+
+#ifdef HYBRIDMED_PROGRAM
+namespace {
+
+/// The program as a process, its standard error in a file.
+struct Process {
+  pid_t id = -1;
+  fs::path errors;
+  Process(const std::string& command, fs::path errors_to) : errors(std::move(errors_to)) {
+    const std::string line = "exec " + command + " >/dev/null 2>'" + errors.string() + "'";
+    id = ::fork();
+    if (id != 0) return;
+    ::execl("/bin/sh", "sh", "-c", line.c_str(), nullptr);
+    ::_exit(127);
+  }
+  int exit_code() {
+    int status = 0;
+    ::waitpid(std::exchange(id, -1), &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  }
+  bool running() const {
+    siginfo_t info{};
+    return ::waitid(P_PID, static_cast<id_t>(id), &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == 0;
+  }
+  std::string said() const { return fs::exists(errors) ? io::read_text(errors) : ""; }
+  Process(const Process&) = delete;
+  Process& operator=(const Process&) = delete;
+  ~Process() {
+    if (id > 0) ::kill(id, SIGKILL), exit_code();
+  }
+};
+std::string in_quotes(const fs::path& p) { return "'" + p.string() + "'"; }
+int finish(const std::string& command, const fs::path& errors) { return Process(command, errors).exit_code(); }
+
+}  // namespace
+
+TEST_CASE("Ctrl-C in the program: it ends with 130 and a command that goes on to the undisturbed result") {
+  const std::string program = HYBRIDMED_PROGRAM;
+  if (!fs::exists(program)) {
+    MESSAGE("skipped: ", program, " is not built");
+    return;
+  }
+  for (const std::string name : {"run", "a run"}) {  // the command that is printed also works for a name with a space
+    INFO(name);
+    Run r;
+    auto c = r.config;
+    c.epochs_stage1 = 1000000, c.checkpoint_every = 0;
+    write_bytes(r.scratch.path / "config.json", io::to_json(c).dump());
+    const fs::path run = r.scratch.path / name, whole = r.scratch.path / "whole", errors = r.scratch.path / "errors.txt";
+    const auto train = [&](const fs::path& to) {
+      return in_quotes(program) + " --threads 1 pretrain --config " + in_quotes(r.scratch.path / "config.json") + " --run " + in_quotes(to);
+    };
+    {
+      Process p(train(run), errors);
+      for (int i = 0; i < 6000 && p.running() && logged_steps(run) < 2; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      REQUIRE_MESSAGE(p.running(), p.said());
+      ::kill(p.id, SIGINT);
+      CHECK(p.exit_code() == 130);
+    }
+    const std::string said = io::read_text(errors);
+    std::smatch command;
+    REQUIRE_MESSAGE(
+        std::regex_search(said, command, std::regex("stopped after step ([0-9]+), saved in .*(pretrain --run [^\n]+ --resume)")), said);
+    const std::int64_t step = std::stoll(command[1]);
+    CHECK(train::list_checkpoints(run).back().filename() == train::checkpoint_name(step));
+    const std::string limit = " --stop-after " + std::to_string(step + 2);
+    const int code = finish(in_quotes(program) + " --threads 1 " + command[2].str() + limit, errors);
+    CHECK_MESSAGE(code == 130, "the command '", command[2].str(), "' ended with ", code, ": ", io::read_text(errors));
+    if (code != 130) continue;
+    CHECK(finish(train(whole) + limit, errors) == 130);
+    const fs::path last = fs::path("checkpoints") / train::checkpoint_name(step + 2);
+    CHECK(fs::exists(whole / last));
+    nothing_changed(snapshot(whole / last), snapshot(run / last));
+    CHECK(io::read_text(whole / "log.jsonl") == io::read_text(run / "log.jsonl"));
+  }
+}
+
+TEST_CASE("the program reports an error on standard error and ends with 1") {
+  const std::string program = HYBRIDMED_PROGRAM;
+  if (!fs::exists(program)) {
+    MESSAGE("skipped: ", program, " is not built");
+    return;
+  }
+  const ScratchFolder f;
+  write_bytes(f.path / "config.json", R"({"batsh": 8})");
+  CHECK(finish(in_quotes(program) + " pretrain --config " + in_quotes(f.path / "config.json") + " --run " + in_quotes(f.path / "run"),
+               f.path / "errors.txt") == 1);
+  const std::string said = io::read_text(f.path / "errors.txt");
+  CHECK_MESSAGE(said.starts_with("error: "), said);
+  check_error(said.substr(said.find('[')), f.path / "config.json", {"'batsh'", "unknown key", "'batch'"});
+  CHECK(!fs::exists(f.path / "run"));
+}
+#endif
+
+// ---------------------------------------------------------------- data
+
+TEST_CASE("a picture that is missing or damaged in the middle of a run: named, nothing lost, and on it goes once it is back") {
+  struct Row {
+    std::string name;
+    std::function<void(const fs::path&)> damage;
+    std::vector<std::string> patterns;
+  };
+  const auto valid = *ids_of("valid").begin();
+  for (const Row& row : {Row{"missing", [](const fs::path& p) { fs::remove(p); }, {"No such file"}},
+                         {"cut", [](const fs::path& p) { fs::resize_file(p, 200); }, {"ends|[Pp]remature"}},
+                         {"no picture", [](const fs::path& p) { write_bytes(p, "notes"); }, {"neither PNG nor JPEG"}}}) {
+    INFO(row.name);
+    Run r;
+    fs::copy(corpus().data, r.scratch.path / "data", fs::copy_options::recursive);
+    r.start(8);  // the next step ends the epoch: every validation picture is read
+    r.config.data = (r.scratch.path / "data").string();
+    row.damage(r.scratch.path / "data" / "images" / (valid + ".png"));
+    const Snapshot before = r.saved();
+    auto patterns = row.patterns;
+    patterns.push_back("\\b" + valid + "\\b(?!\\.png)"), patterns.push_back("line [0-9]+");
+    check_error(r.go(true, -1), r.scratch.path / "data" / "images" / (valid + ".png"), patterns);
+    nothing_changed(before, r.saved());
+    r.goes_on();
+  }
+}
+
+TEST_CASE("a table that training cannot use") {
+  struct Row {
+    std::string name, table;
+    std::vector<std::string> patterns;
+  };
+  const std::string header = "study_id,split,frontal_images,findings,impression\n";
+  std::string empty = header, unsplit = "study_id,frontal_images,findings,impression\n", no_valid = header;
+  for (int i = 0; i < 20; ++i) {
+    const std::string n = std::to_string(i);
+    empty += "s" + n + (i % 2 ? ",train," : ",valid,") + n + ".png,,\n";
+    unsplit += "s" + n + "," + n + ".png,Clear.,Normal.\n";
+    no_valid += "s" + n + ",train," + n + ".png,Clear.,Normal.\n";
+  }
+  for (const Row& row : {Row{"every report is empty", empty, {"'train'", "no study", "neither findings nor impression|empty"}},
+                         {"no split column and no splits/: training and validation would be the same studies",
+                          unsplit,
+                          {"studies\\.csv", "'split'", "missing"}},
+                         {"no validation studies", no_valid, {"studies\\.csv", "'valid'", "no row"}}}) {
+    INFO(row.name);
+    Run r;
+    const fs::path data = r.scratch.path / "data";
+    write_bytes(data / "studies.csv", row.table);
+    for (int i = 0; i < 20; ++i)
+      fs::create_directories(data / "images"),
+          fs::copy_file(corpus().data / "images" / "phantom0.png", data / "images" / (std::to_string(i) + ".png"));
+    r.config.data = data.string();
+    check_error(r.go(false, 1), data, row.patterns);
+    CHECK(!fs::exists(r.folder));
+  }
+}
+
+TEST_CASE("an empty report: training leaves it out and says which, where and why") {
+  Run r;
+  const fs::path data = r.scratch.path / "data";
+  fs::copy(corpus().data, data, fs::copy_options::recursive);
+  std::string table = io::read_text(data / "studies.csv");
+  const auto row = table.find("phantom3,train,phantom3.png");
+  REQUIRE(row != table.npos);
+  const auto line = 1 + std::count(table.begin(), table.begin() + static_cast<std::ptrdiff_t>(row), '\n');
+  table.replace(row, table.find('\n', row) - row, "phantom3,train,phantom3.png,,0,0,,");
+  write_bytes(data / "studies.csv", table);
+  r.config.data = data.string();
+  std::string said;
+  {
+    Listening ear(r.scratch.path / "printed.txt");
+    Trainer t(r.config, {r.folder, false, {}, 1});
+    said = t.describe();
+    CHECK_FALSE(t.run());
+    said += ear.text();
+  }
+  CHECK(says(said, "\\b" + std::to_string(ids_of("train").size() - 1) + " training"));
+  for (const std::string& p : {std::string("studies\\.csv"), "line " + std::to_string(line) + "\\b", std::string("phantom3\\b"),
+                               std::string("neither findings nor impression")})
+    CHECK_MESSAGE(says(said, p), p, " is not said: ", said);
+}
