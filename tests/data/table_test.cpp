@@ -76,42 +76,6 @@ TEST_CASE("CSV: quotes, commas, line breaks, CRLF, BOM, no final newline") {
   CHECK(parse_csv("a,b\n 1 , 2\n", "t.csv").rows[0] == Row{" 1 ", " 2"});  // spaces belong to the field
 }
 
-TEST_CASE("CSV: errors name file and line") {
-  const auto parse = [](const char* s) { return error_of([&] { parse_csv(s, "folder/t.csv"); }); };
-  std::string e = parse("a,b\n1,2\n1,2,3\n");
-  CHECK_MESSAGE(holds(e, "folder/t.csv, line 3"), e);
-  CHECK_MESSAGE(holds(e, "2"), e);
-  CHECK_MESSAGE(holds(e, "3"), e);
-  e = parse("a,b\n\"1\n\n\",2\n1\n");
-  CHECK_MESSAGE(holds(e, "folder/t.csv, line 5"), e);  // line breaks inside quotes count
-  e = parse("a,b\n1,2\n\"open,3\n4,5\n");
-  CHECK_MESSAGE(holds(e, "folder/t.csv, line 3"), e);
-  e = parse("a,b\n1,x\"y\n");
-  CHECK_MESSAGE(holds(e, "folder/t.csv, line 2"), e);
-  e = parse("a,b\n1,2\n\"x\"y,2\n");
-  CHECK_MESSAGE(holds(e, "folder/t.csv, line 3"), e);
-  e = parse("a,b,a\n1,2,3\n");
-  CHECK_MESSAGE(holds(e, "folder/t.csv, line 1"), e);
-  CHECK_MESSAGE(holds(e, "'a'"), e);
-  e = parse("");
-  CHECK_MESSAGE(holds(e, "folder/t.csv"), e);
-  e = parse("\n\n");
-  CHECK_MESSAGE(holds(e, "folder/t.csv"), e);
-}
-
-TEST_CASE("CSV: a missing column names the nearest one") {
-  const Table t = parse_csv("study_id,findings,impression\n", "folder/t.csv");
-  const std::string e = error_of([&] { t.column("impresion"); });
-  CHECK_MESSAGE(holds(e, "folder/t.csv"), e);
-  CHECK_MESSAGE(holds(e, "'impresion'"), e);
-  CHECK_MESSAGE(holds(e, "'impression'"), e);
-  CHECK(!holds(e, "study_id"));
-  CHECK(t.find("impresion") == Table::npos);
-  const Folder f;
-  const std::string missing = error_of([&] { read_csv(f.path / "none.csv"); });
-  CHECK_MESSAGE(holds(missing, (f.path / "none.csv").string()), missing);
-}
-
 TEST_CASE("CSV: a written field reads back") {
   for (const std::string& s : {std::string(""), std::string("plain"), std::string("a,b"), std::string("say \"no\""), std::string("two\nlines"), std::string("cr\rlf"),
       std::string("\""), std::string(" spaces ")}) {

@@ -77,28 +77,6 @@ TEST_CASE("results do not depend on the number of loader workers") {
   same_files(s.dir / "whole", s.dir / "three");
 }
 
-TEST_CASE("a run folder with checkpoints is not overwritten, and a damaged checkpoint is reported") {
-  const Scratch s;
-  REQUIRE_FALSE(s.run("run", false, 2));
-  CHECK_THROWS_WITH_AS(s.run("run", false, -1), doctest::Contains("already holds checkpoints"), Error);
-  const auto weights = train::list_checkpoints(s.dir / "run").back() / "model.safetensors";
-  fs::resize_file(weights, fs::file_size(weights) / 2);
-  CHECK_THROWS_WITH_AS(s.run("run", true, -1), doctest::Contains("cut short"), Error);
-  CHECK_THROWS_WITH_AS(s.run("nothing", true, -1), doctest::Contains("no checkpoint to resume"), Error);
-}
-
-TEST_CASE("weights to start from: what fits is loaded, the rest is listed") {
-  const Scratch s;
-  REQUIRE_FALSE(s.run("first", false, 2));
-  const auto weights = train::list_checkpoints(s.dir / "first").back() / "model.safetensors";
-  train::Trainer<float, B> second(s.config(), {s.dir / "second", false, weights, 1});
-  CHECK_FALSE(second.run());
-  auto c = s.config();
-  c.model.d_e = 20;  // the projections no longer fit
-  train::Trainer<float, B> third(c, {s.dir / "third", false, weights, 1});
-  CHECK_FALSE(third.run());
-}
-
 TEST_CASE("overfitting one batch drives its losses down") {
   const Scratch s;
   auto c = s.config();
