@@ -18,6 +18,7 @@ endmacro()
 # Finds the packages behind the components. Sets HYBRIDMED_HAS_<COMPONENT> and HYBRIDMED_MISSING_<COMPONENT>.
 macro(hybridmed_find_packages)
   find_package(Eigen3 3.4 QUIET NO_MODULE)
+  find_package(Threads QUIET)
   # Debian's own package file of oneDNN asks for OpenCL, which the CPU library does not need: look for the library itself.
   find_path(HYBRIDMED_DNNL_INCLUDE_DIR dnnl.h)
   find_library(HYBRIDMED_DNNL_LIBRARY dnnl)
@@ -44,6 +45,9 @@ function(hybridmed_find_dependencies)
     message(FATAL_ERROR "hybridmed needs Eigen 3.4 (Debian: libeigen3-dev)")
   endif()
   target_link_libraries(hybridmed INTERFACE Eigen3::Eigen)
+  if(TARGET Threads::Threads)  # of the std::thread executor and the data loader
+    target_link_libraries(hybridmed INTERFACE Threads::Threads)
+  endif()
   if(HYBRIDMED_ONEDNN AND TARGET hybridmed_dnnl::dnnl)
     hybridmed_component(hybridmed_onednn)
     target_link_libraries(hybridmed_onednn INTERFACE hybridmed_dnnl::dnnl)

@@ -35,9 +35,8 @@ int main() {
   Tensor<T, B> image({2, 3, 64, 64});
   B::fill_normal(image.size(), Philox(3), 0.5, image.data());
   const model::Batch<T, B> batch{image, model.plan({{}, none}, {impression, offsets}, {})};
-  const model::Teacher<T, B>* no_teacher = nullptr;
   for (int step = 0; step < 5; ++step) {
-    const auto report = train::train_step(model, objective, batch, no_teacher, optimizer, 2e-3, tape, nn::Mode::training());
+    const auto report = train::train_step(model, objective, batch, /*teacher=*/nullptr, optimizer, 2e-3, tape, nn::Mode::training());
     std::printf("step %d", step);
     for (const auto& loss : report.losses) std::printf("  %s %.3f", std::string(loss.name).c_str(), loss.value.item());
     std::printf("\n");

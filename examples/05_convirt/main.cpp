@@ -24,7 +24,6 @@ int main() {
   Tensor<T, B> image({3, 3, 64, 64});
   B::fill_normal(image.size(), Philox(3), 0.5, image.data());
   const model::Batch<T, B> batch{image, convirt.plan({{}, none}, {text, offsets}, {})};
-  const model::Teacher<T, B>* no_teacher = nullptr;
   for (int step = 0; step < 4; ++step)
-    std::printf("step %d  loss %.3f\n", step, train::train_step(convirt, objective, batch, no_teacher, optimizer, 1e-3, tape, nn::Mode::training()).total);
+    std::printf("step %d  loss %.3f\n", step, train::train_step(convirt, objective, batch, /*teacher=*/nullptr, optimizer, 1e-3, tape, nn::Mode::training()).total);
 }

@@ -6,6 +6,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "hybridmed/backend/arguments.hpp"
 #include "hybridmed/core/philox.hpp"
@@ -95,12 +96,15 @@ concept BackendFusedActivation = requires(Activation act, Index n, const T* x, T
 /// Names the groups of kernels that a class lacks for layers without attention; instantiate it to check.
 template <class B, class T>
 struct RequireFeedForwardBackend {
+  static_assert(std::is_same_v<T, float> || std::is_same_v<T, double>, "hybridmed: models compute in float or double");
   static_assert(BackendMemory<B>, "hybridmed: the backend lacks allocate, deallocate, copy_from_host or copy_to_host; see hybridmed/backend/concept.hpp");
   static_assert(BackendElementwise<B, T>, "hybridmed: the backend lacks an element-wise kernel for this scalar; see BackendElementwise in hybridmed/backend/concept.hpp");
   static_assert(BackendProducts<B, T>, "hybridmed: the backend lacks gemm, add_vector or column_sum for this scalar; see BackendProducts in hybridmed/backend/concept.hpp");
   static_assert(BackendLayerNorm<B, T>, "hybridmed: the backend lacks layer_norm or layer_norm_backward for this scalar; see BackendLayerNorm in hybridmed/backend/concept.hpp");
   static_assert(BackendCrossEntropy<B, T>, "hybridmed: the backend lacks cross_entropy or cross_entropy_backward for this scalar; see BackendCrossEntropy in hybridmed/backend/concept.hpp");
   static_assert(BackendAdamW<B, T>, "hybridmed: the backend lacks adamw for this scalar; see BackendAdamW in hybridmed/backend/concept.hpp");
+  static_assert(BackendFusedBias<B, T> || !requires(Index n, const T* x, T* y) { B::linear(n, n, n, x, x, x, y); }, "hybridmed: linear of a backend must return bool, false where it does not serve a shape; see BackendFusedBias in hybridmed/backend/concept.hpp");
+  static_assert(BackendFusedActivation<B, T> || !requires(Activation act, Index n, const T* x, T* y) { B::linear_activation(act, n, n, n, x, x, x, y, y); }, "hybridmed: linear_activation of a backend must return bool, false where it does not serve a shape; see BackendFusedActivation in hybridmed/backend/concept.hpp");
 };
 
 /// The same for whole models.

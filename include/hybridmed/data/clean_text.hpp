@@ -53,8 +53,9 @@ inline std::string fold(std::string_view s) {
 inline std::string clean_standard(std::string_view text) {
   const std::string t = fold(text);
   std::string s;
+  std::size_t none_before = 0;  // no list number starts before this: blank lines are looked through once
   for (std::size_t i = 0; i < t.size();) {
-    if (i == 0 || t[i - 1] == '\n') {  // line start: spaces, digits, a full stop, a space
+    if (i >= none_before && (i == 0 || t[i - 1] == '\n')) {  // line start: spaces, digits, a full stop, a space
       std::size_t j = i;
       while (j < t.size() && (t[j] == ' ' || t[j] == '\n')) ++j;
       const std::size_t number = j;
@@ -64,6 +65,7 @@ inline std::string clean_standard(std::string_view text) {
         i = j + 2;
         continue;
       }
+      none_before = number + 1;
     }
     const char c = t[i++];
     s += word(c) || c == '.' || c == ',' || c == '/' || c == '%' || c == '-' ? c : ' ';

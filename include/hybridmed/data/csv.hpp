@@ -1,5 +1,6 @@
 #pragma once
 // Comma-separated tables (RFC 4180): quoted fields may hold commas, line breaks and doubled quotes.
+#include <set>
 #include <string>
 #include <vector>
 
@@ -72,9 +73,9 @@ inline Table parse_csv(std::string_view text, const std::string& source) {
     if (row.size() == 1 && row[0].empty()) continue;  // an empty line
     if (t.columns.empty()) {
       t.columns = std::move(row);
-      for (std::size_t i = 0; i < t.columns.size(); ++i)
-        for (std::size_t j = 0; j < i; ++j)
-          if (t.columns[i] == t.columns[j]) bad(first, "the column '" + t.columns[i] + "' stands twice");
+      std::set<std::string> seen;
+      for (const auto& column : t.columns)
+        if (!seen.insert(column).second) bad(first, "the column '" + column + "' stands twice");
     } else {
       if (row.size() != t.columns.size()) bad(first, "expected " + std::to_string(t.columns.size()) + " fields, got " + std::to_string(row.size()));
       t.rows.push_back(std::move(row)), t.lines.push_back(first);

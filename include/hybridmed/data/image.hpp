@@ -26,13 +26,13 @@ struct Image {
 
 namespace detail {
 
-inline constexpr std::uint64_t max_pixels = std::uint64_t{1} << 28;
+inline constexpr std::uint64_t max_pixels = std::uint64_t{1} << 26, max_side = 65500;  // no radiograph is larger
 
 [[noreturn]] inline void bad_image(const std::string& source, const std::string& why) { fail("data", "image", source + ": " + why); }
 
 inline void check_size(std::uint64_t width, std::uint64_t height, const std::string& source) {
-  if (width == 0 || height == 0 || width * height > max_pixels)
-    bad_image(source, "an image of " + std::to_string(width) + " x " + std::to_string(height) + " pixels (limit " + std::to_string(max_pixels) + " in all)");
+  if (width == 0 || height == 0 || width > max_side || height > max_side || width * height > max_pixels)
+    bad_image(source, "an image of " + std::to_string(width) + " x " + std::to_string(height) + " pixels (limit " + std::to_string(max_pixels) + " in all, " + std::to_string(max_side) + " a side)");
 }
 /// ITU-R 601 luma as Pillow computes it.
 inline std::uint16_t luma(std::uint32_t r, std::uint32_t g, std::uint32_t b) {
@@ -54,7 +54,7 @@ inline bool decode_jpeg(const unsigned char* bytes, std::size_t n, unsigned char
   errors->base.error_exit = [](j_common_ptr info) {
     auto* e = reinterpret_cast<JpegErrors*>(info->err);
     e->base.format_message(info, e->message);
-    if (info->is_decompressor && reinterpret_cast<j_decompress_ptr>(info)->src) e->at = e->size - std::min(e->size, reinterpret_cast<j_decompress_ptr>(info)->src->bytes_in_buffer);
+    if (info->is_decompressor && reinterpret_cast<j_decompress_ptr>(info)->src) e->at = e->size - (std::min)(e->size, reinterpret_cast<j_decompress_ptr>(info)->src->bytes_in_buffer);
     std::longjmp(e->jump, 1);
   };
   errors->base.emit_message = [](j_common_ptr info, int level) {
@@ -71,7 +71,7 @@ inline bool decode_jpeg(const unsigned char* bytes, std::size_t n, unsigned char
   jpeg_mem_src(&c, bytes, static_cast<unsigned long>(n));
   jpeg_read_header(&c, TRUE);
   *width = c.image_width, *height = c.image_height;
-  if (std::uint64_t{c.image_width} * c.image_height > max_pixels) {
+  if (c.image_width > max_side || c.image_height > max_side || std::uint64_t{c.image_width} * c.image_height > max_pixels) {
     jpeg_destroy_decompress(&c);
     return true;  // the caller reports the size
   }
@@ -132,7 +132,7 @@ inline bool decode_png(PngState* state, unsigned char** out, unsigned* width, un
   });
   png_read_info(png, info);
   *width = png_get_image_width(png, info), *height = png_get_image_height(png, info);
-  if (*width == 0 || *height == 0 || std::uint64_t{*width} * *height > max_pixels) {
+  if (*width == 0 || *height == 0 || *width > max_side || *height > max_side || std::uint64_t{*width} * *height > max_pixels) {
     png_destroy_read_struct(&png, &info, nullptr);
     return true;  // the caller reports the size
   }

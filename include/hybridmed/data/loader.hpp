@@ -74,7 +74,7 @@ class Loader {
     return order;
   }
   HostBatch make(std::size_t k) const {
-    const std::size_t from = k * options_.batch, to = std::min(order_.size(), from + options_.batch);
+    const std::size_t from = k * options_.batch, to = (std::min)(order_.size(), from + options_.batch);
     return dataset_->batch({order_.begin() + static_cast<std::ptrdiff_t>(from), order_.begin() + static_cast<std::ptrdiff_t>(to)}, options_.shuffle ? &random_ : nullptr, options_.images);
   }
   void work() {

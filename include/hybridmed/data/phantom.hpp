@@ -96,7 +96,7 @@ inline Phantom make_phantom(std::size_t side, Philox random) {
       v += 0.035 * std::sin(40 * (y + 0.35 * (x - 0.5) * (x - 0.5))) * soft(v - 0.2, 0.05);             // ribs
       for (const Blob& b : blobs) {
         const double d = inside(b.x, b.y, b.rx, b.ry);
-        v += std::max(0.0, b.tone - v) * (b.sharp ? soft(d, 0.12) : std::exp(-1.6 * std::max(0.0, 1 - d)));
+        v += (std::max)(0.0, b.tone - v) * (b.sharp ? soft(d, 0.12) : std::exp(-1.6 * (std::max)(0.0, 1 - d)));
       }
       const double noise = 0.02 * random.fork(7).normal(i * side + j);
       p.pixels[i * side + j] = static_cast<std::uint8_t>(std::clamp(255 * (v + brightness + noise), 0.0, 255.0));

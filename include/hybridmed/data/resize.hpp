@@ -17,11 +17,11 @@ struct Filter {
   std::vector<std::vector<double>> weights;
 
   Filter(std::size_t in, std::size_t out) {
-    const double scale = static_cast<double>(in) / static_cast<double>(out), support = std::max(scale, 1.0);
+    const double scale = static_cast<double>(in) / static_cast<double>(out), support = (std::max)(scale, 1.0);
     for (std::size_t o = 0; o < out; ++o) {
       const double centre = (static_cast<double>(o) + 0.5) * scale;
-      const auto low = static_cast<std::size_t>(std::max(0.0, std::floor(std::max(0.0, centre - support + 0.5))));
-      const auto high = std::min(in, static_cast<std::size_t>(centre + support + 0.5));
+      const auto low = static_cast<std::size_t>((std::max)(0.0, std::floor((std::max)(0.0, centre - support + 0.5))));
+      const auto high = (std::min)(in, static_cast<std::size_t>(centre + support + 0.5));
       std::vector<double> w;
       double sum = 0;
       for (std::size_t i = low; i < high; ++i) {

@@ -40,7 +40,7 @@ struct Rejected {
 inline std::vector<std::string> split_names(const std::string& s, char separator) {
   std::vector<std::string> out;
   for (std::size_t at = 0; at <= s.size();) {
-    const auto end = std::min(s.find(separator, at), s.size());
+    const auto end = (std::min)(s.find(separator, at), s.size());
     if (end > at) out.push_back(s.substr(at, end - at));
     at = end + 1;
   }

@@ -30,7 +30,7 @@ struct Placement {
   std::size_t x = 0, y = 0, width = 0, height = 0;
 };
 inline Placement place(std::size_t width, std::size_t height, std::size_t side) {
-  const std::size_t longest = std::max(width, height);
+  const std::size_t longest = (std::max)(width, height);
   const auto scaled = [&](std::size_t n) { return std::clamp<std::size_t>((2 * n * side + longest) / (2 * longest), 1, side); };
   Placement p{0, 0, scaled(width), scaled(height)};
   p.x = (side - p.width) / 2, p.y = (side - p.height) / 2;
@@ -45,9 +45,9 @@ inline Square make_square(const Image& image, std::size_t side) {
   const auto fill = [&](auto& target, auto zero) {
     using T = decltype(zero);
     std::vector<T> x(image.pixels.begin(), image.pixels.end());
-    const auto small = resize_bilinear(x, image.height(), image.width(), p.height, p.width);
+    const auto resized = resize_bilinear(x, image.height(), image.width(), p.height, p.width);
     target.assign(side * side, zero);
-    for (std::size_t y = 0; y < p.height; ++y) std::copy_n(small.begin() + static_cast<std::ptrdiff_t>(y * p.width), p.width, target.begin() + static_cast<std::ptrdiff_t>((p.y + y) * side + p.x));
+    for (std::size_t y = 0; y < p.height; ++y) std::copy_n(resized.begin() + static_cast<std::ptrdiff_t>(y * p.width), p.width, target.begin() + static_cast<std::ptrdiff_t>((p.y + y) * side + p.x));
   };
   if (image.bits == 8) fill(square.bytes, std::uint8_t{0});
   else fill(square.floats, 0.0f);

@@ -16,7 +16,7 @@ inline std::size_t edit_distance(std::string_view a, std::string_view b) {
     std::size_t diagonal = row[0]++;
     for (std::size_t j = 1; j <= b.size(); ++j) {
       const std::size_t up = row[j];
-      row[j] = std::min({up + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1])});
+      row[j] = (std::min)({up + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1])});
       diagonal = up;
     }
   }
@@ -89,6 +89,11 @@ void override_key(C& config, const std::string& assignment) {
   const auto eq = assignment.find('=');
   if (eq == assignment.npos || eq == 0) fail("io", "config", "--set " + assignment + ": expected key=value");
   const std::string text = assignment.substr(eq + 1);
+  try {
+    (void)Json(assignment).dump();
+  } catch (const Json::exception&) {
+    fail("io", "config", "--set: the key or the value is not UTF-8");
+  }
   Json v = json_depth(text) > 200 ? Json(text) : Json::parse(text, nullptr, false);
   if (v.is_discarded()) v = text;
   config.visit([&](std::string_view key, auto& field) {

@@ -12,6 +12,9 @@ namespace hybridmed::io {
 
 using Json = nlohmann::ordered_json;
 
+/// Keys of one object; an ordered object is searched from its front, so this bounds the work.
+inline constexpr std::size_t most_keys = 20000;
+
 /// How deep a text nests, brackets inside strings aside: the parser recurses, so this is bounded before it starts.
 inline std::size_t json_depth(std::string_view text) {
   std::size_t depth = 0, deepest = 0;
@@ -24,7 +27,7 @@ inline std::size_t json_depth(std::string_view text) {
     } else if (c == '"') {
       in_string = true;
     } else if (c == '[' || c == '{') {
-      deepest = std::max(deepest, ++depth);
+      deepest = (std::max)(deepest, ++depth);
     } else if ((c == ']' || c == '}') && depth > 0) {
       --depth;
     }
@@ -39,7 +42,10 @@ inline Json parse_json(std::string_view text, const std::string& source) {
   const auto watch = [&](int, Json::parse_event_t event, Json& value) {
     if (event == Json::parse_event_t::object_start) keys.emplace_back();
     if (event == Json::parse_event_t::object_end) keys.pop_back();
-    if (event == Json::parse_event_t::key && !keys.back().insert(value.get<std::string>()).second) duplicate = value.get<std::string>();
+    if (event == Json::parse_event_t::key) {
+      if (!keys.back().insert(value.get<std::string>()).second) duplicate = value.get<std::string>();
+      if (keys.back().size() > most_keys) fail("io", "json", source + ": an object of more than " + std::to_string(most_keys) + " keys");
+    }
     return true;
   };
   if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);

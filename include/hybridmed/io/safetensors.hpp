@@ -28,7 +28,13 @@ constexpr DType dtype_of() {
   else if constexpr (std::is_same_v<T, bfloat16>) return DType::bf16;
   else if constexpr (std::is_same_v<T, std::int64_t>) return DType::i64;
   else if constexpr (std::is_same_v<T, std::int32_t>) return DType::i32;
-  else return DType::u8;
+  else if constexpr (std::is_same_v<T, std::int16_t>) return DType::i16;
+  else if constexpr (std::is_same_v<T, std::int8_t>) return DType::i8;
+  else if constexpr (std::is_same_v<T, bool>) return DType::boolean;
+  else {
+    static_assert(std::is_same_v<T, std::uint8_t>, "hybridmed: a safetensors file holds float, double, bfloat16, signed integers, bytes and bool, and not this scalar");
+    return DType::u8;
+  }
 }
 
 /// One tensor of a file: a view of its bytes, valid while the file lives.

@@ -48,7 +48,7 @@ Interval bootstrap(std::size_t n, F&& f, Philox random, int draws = 1000) {
   const auto at = [&](double q) {
     const double x = q * static_cast<double>(values.size() - 1);
     const auto i = static_cast<std::size_t>(x);
-    const double next = values[std::min(i + 1, values.size() - 1)];
+    const double next = values[(std::min)(i + 1, values.size() - 1)];
     return values[i] + (x - static_cast<double>(i)) * (next - values[i]);
   };
   return {at(0.025), at(0.975)};

@@ -40,7 +40,7 @@ inline Recall recall_at(const xt::xtensor<double, 2>& similarity, const std::vec
     std::size_t relevant = 0;
     for (std::size_t c = 0; c < n; ++c) sorted.push_back(score(q, c)), relevant += candidate_key[c] == query_key[q];
     std::sort(sorted.rbegin(), sorted.rend());
-    const std::size_t top = std::min(k, n);
+    const std::size_t top = (std::min)(k, n);
     if (top == 0) continue;
     // everything above the k-th score is in; among those equal to it, a random choice fills the rest
     const double edge = sorted[top - 1];

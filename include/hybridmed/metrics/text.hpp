@@ -44,7 +44,7 @@ inline std::array<double, 4> bleu(const std::vector<Words>& candidates, const st
       const auto r = grams(references[i]);
       for (const auto& [g, count] : grams(candidates[i])) {
         total[n - 1] += count;
-        if (const auto it = r.find(g); it != r.end()) match[n - 1] += std::min(count, it->second);
+        if (const auto it = r.find(g); it != r.end()) match[n - 1] += (std::min)(count, it->second);
       }
     }
   }
@@ -67,7 +67,7 @@ inline double rouge_l(const Words& candidate, const Words& reference) {
     std::size_t diagonal = 0;
     for (std::size_t j = 1; j <= reference.size(); ++j) {
       const std::size_t up = row[j];
-      row[j] = w == reference[j - 1] ? diagonal + 1 : std::max(up, row[j - 1]);
+      row[j] = w == reference[j - 1] ? diagonal + 1 : (std::max)(up, row[j - 1]);
       diagonal = up;
     }
   }

@@ -21,8 +21,8 @@ RowMixing<T, B> resample_to_grid(Index side, Index grid) {
       const Index begin = o * side / grid, end = ((o + 1) * side + grid - 1) / grid;
       for (Index i = begin; i < end; ++i) at(o, i) = 1.0 / static_cast<double>(end - begin);
     } else {
-      const double x = std::max(0.0, (static_cast<double>(o) + 0.5) * static_cast<double>(side) / static_cast<double>(grid) - 0.5);
-      const Index i = std::min(static_cast<Index>(x), side - 1), next = std::min(i + 1, side - 1);
+      const double x = (std::max)(0.0, (static_cast<double>(o) + 0.5) * static_cast<double>(side) / static_cast<double>(grid) - 0.5);
+      const Index i = (std::min)(static_cast<Index>(x), side - 1), next = (std::min)(i + 1, side - 1);
       at(o, i) += 1 - (x - static_cast<double>(i));
       at(o, next) += x - static_cast<double>(i);
     }

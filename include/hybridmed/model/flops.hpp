@@ -38,14 +38,14 @@ inline Flops count_flops(const Config& c, Index batch) {
     }
   } else {
     for (int l = 0; l < 4; ++l) {
-      const double n = real(c.level_side(l) * c.level_side(l)), side = real(std::min(c.window, c.level_side(l))), area = side * side, width = real(c.level_width(l));
+      const double n = real(c.level_side(l) * c.level_side(l)), side = real((std::min)(c.window, c.level_side(l))), area = side * side, width = real(c.level_width(l));
       const double depth = real(c.swin_depths[static_cast<std::size_t>(l)]);
       f.image += stack(b * n, width, depth, real(c.image_mlp_ratio)) + depth * b * (n / area) * attend(area, area, width);
       if (l) f.image += 2 * b * n * 4 * real(c.level_width(l - 1)) * width;
     }
   }
   for (int l = 0; l < 4; ++l) {
-    const double s = real(std::min(c.level_side(l), c.grid));
+    const double s = real((std::min)(c.level_side(l), c.grid));
     f.aggregator += 2 * b * s * s * real(c.level_width(l)) * d_a;
   }
   f.aggregator += 2 * b * regions * d_a * (d_a + d_e);

@@ -81,6 +81,7 @@ struct HybridMed : private RequireBackend<B, T> {
   template <unsigned needs, Value V>
   objective::Representations<V> represent(const Batch<T, B>& batch, const Teacher<T, B>* teacher, const nn::Mode& mode) const {
     using namespace objective;
+    static_assert((needs & ~unsigned{everything}) == 0, "hybridmed: an objective needs what HybridMed does not compute: its needs are bits of objective::Needs; see docs/policies/objective.md");
     constexpr bool needs_image = needs & (image_global | image_tokens | captioning_logits);
     constexpr bool needs_text = needs & (text_global | findings_tokens | summarization_logits | captioning_logits);
     if (needs & ~parts_) fail("model", "HybridMed", "an objective needs a part that this model was built without", "build the model with the needs of all its objectives");

@@ -37,6 +37,7 @@ struct AnyImageEncoder {
   }
   template <Value V>
   ImageFeatures<V> operator()(const tensor_of<V>& image, const nn::Mode& mode, Levels levels) const {
+    static_assert((... && ImageEncoder<Encoders, scalar_of<V>, backend_of<V>>), "hybridmed: each encoder of AnyImageEncoder must be an image encoder; see docs/policies/image_encoder.md");
     return std::visit([&](const auto& e) { return e.template operator()<V>(image, mode, levels); }, encoder);
   }
 };

@@ -47,6 +47,7 @@ concept Module = requires(M& m) { m.visit([](std::string_view, auto&) {}); };
 /// Calls f(full name, Parameter&) and g(full name, Buffer&) for everything below `module`, in declaration order.
 template <class M, class F, class G>
 void for_each_state(M& module, F&& f, G&& g, const std::string& prefix = {}) {
+  static_assert(Module<M>, "hybridmed: a module calls f(name, child) for each child in its visit(f), and a child is a Parameter, a Buffer, a module or a vector of these; see hybridmed/nn/module.hpp");
   module.visit([&](std::string_view name, auto& child) {
     const std::string full = detail::join(prefix, name);
     constexpr int kind = detail::Kind<std::remove_cvref_t<decltype(child)>>::value;

@@ -76,6 +76,12 @@ template <Objective O>
 WeightedSum<O> operator*(double weight, O objective) {
   return {{Weighted<O>{weight, std::move(objective)}}};
 }
+/// Never chosen for an objective: says what an almost-objective lacks.
+template <class O>
+  requires(!Objective<O> && std::is_invocable_v<const O&, const Representations<Tensor<float, Reference>>&>)
+void operator*(double, O) {
+  static_assert(Objective<O>, "hybridmed: an objective needs static constexpr members name (a string view) and needs (bits of objective::Needs); see docs/policies/objective.md");
+}
 template <Objective... A>
 WeightedSum<A...> operator*(double weight, WeightedSum<A...> sum) {
   std::apply([&](auto&... term) { ((term.weight *= weight), ...); }, sum.terms);

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "hybridmed/backend/arguments.hpp"
 #include "hybridmed/nn/module.hpp"
 
 namespace hybridmed::optim {

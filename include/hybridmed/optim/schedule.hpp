@@ -15,9 +15,9 @@ struct WarmupCosine {
   /// Rate of step t, counted from 0.
   double operator()(std::int64_t t) const {
     const double n = static_cast<double>(steps), x = static_cast<double>(t);
-    const double rise = warmup * n >= 1 ? std::min(1.0, (x + 1) / (warmup * n)) : 1.0;
-    const double fall = 0.5 + 0.5 * std::cos(std::numbers::pi * std::min(1.0, x / n));
-    return std::max(floor, peak * rise * fall);
+    const double rise = warmup * n >= 1 ? (std::min)(1.0, (x + 1) / (warmup * n)) : 1.0;
+    const double fall = 0.5 + 0.5 * std::cos(std::numbers::pi * (std::min)(1.0, x / n));
+    return (std::max)(floor, peak * rise * fall);
   }
 };
 

@@ -19,7 +19,7 @@ struct Panel {
 
 /// Round numbers that divide [low, high] into about n parts.
 inline std::vector<double> ticks(double low, double high, int n) {
-  const double raw = std::max((high - low) / n, 1e-12), power = std::pow(10, std::floor(std::log10(raw)));
+  const double raw = (std::max)((high - low) / n, 1e-12), power = std::pow(10, std::floor(std::log10(raw)));
   const double step = raw / power < 1.5 ? power : raw / power < 3.5 ? 2 * power : raw / power < 7.5 ? 5 * power : 10 * power;
   std::vector<double> out;
   for (double t = std::ceil(low / step) * step; t <= high + 1e-9 * step; t += step) out.push_back(t);
@@ -35,7 +35,7 @@ inline void draw_curves(const std::string& path, const std::vector<Panel>& panel
     double x_low = 1e300, x_high = -1e300, y_low = 0, y_high = -1e300;
     for (const Curve& curve : panels[k].curves)
       for (std::size_t i = 0; i < curve.x.size(); ++i)
-        if (std::isfinite(curve.y[i])) x_low = std::min(x_low, curve.x[i]), x_high = std::max(x_high, curve.x[i]), y_high = std::max(y_high, curve.y[i]), y_low = std::min(y_low, curve.y[i]);
+        if (std::isfinite(curve.y[i])) x_low = (std::min)(x_low, curve.x[i]), x_high = (std::max)(x_high, curve.x[i]), y_high = (std::max)(y_high, curve.y[i]), y_low = (std::min)(y_low, curve.y[i]);
     c.text(x0, top - 16, panels[k].title, 15);
     if (x_high < x_low) {
       c.text(x0 + pw / 2, y0 + ph / 2, "no data", 13, {0.5, 0.5, 0.5}, 0.5);

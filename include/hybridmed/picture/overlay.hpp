@@ -27,7 +27,7 @@ inline std::vector<std::uint32_t> blend(const Tile& t) {
       if (!t.map.empty()) {
         const auto axis = [&](int p) { return std::clamp((p + 0.5) * t.grid / t.side - 0.5, 0.0, t.grid - 1.0); };
         const double u = axis(x), v = axis(y);
-        const int i = static_cast<int>(v), j = static_cast<int>(u), i1 = std::min(i + 1, t.grid - 1), j1 = std::min(j + 1, t.grid - 1);
+        const int i = static_cast<int>(v), j = static_cast<int>(u), i1 = (std::min)(i + 1, t.grid - 1), j1 = (std::min)(j + 1, t.grid - 1);
         const auto at = [&](int a, int c) { return t.map[static_cast<std::size_t>(a * t.grid + c)]; };
         const double m = (at(i, j) * (1 - (u - j)) + at(i, j1) * (u - j)) * (1 - (v - i)) + (at(i1, j) * (1 - (u - j)) + at(i1, j1) * (u - j)) * (v - i);
         const double heat = high > low ? (m - low) / (high - low) : 0, a = 0.65 * heat;

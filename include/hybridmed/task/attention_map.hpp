@@ -24,7 +24,7 @@ AttentionMaps attention_maps(const Tensor<T, B>& regions, const Tensor<T, B>& wo
     for (std::size_t t = 0; t < m; ++t) {
       double x = 0;
       for (std::size_t c = 0; c < d; ++c) x += static_cast<double>(p[r * d + c]) * static_cast<double>(w[t * d + c]);
-      s[r * m + t] = x, top = std::max(top, x);
+      s[r * m + t] = x, top = (std::max)(top, x);
     }
     for (std::size_t t = 0; t < m; ++t) sum += s[r * m + t] = std::exp(s[r * m + t] - top);
     for (std::size_t t = 0; t < m; ++t) s[r * m + t] /= sum;
@@ -40,7 +40,7 @@ AttentionMaps attention_maps(const Tensor<T, B>& regions, const Tensor<T, B>& wo
       const double x = static_cast<double>(w[t * d + c]);
       dot += pooled * x, cc += pooled * pooled, ww += x * x;
     }
-    out.rho.push_back(dot / std::max(std::sqrt(cc * ww), 1e-8));
+    out.rho.push_back(dot / (std::max)(std::sqrt(cc * ww), 1e-8));
     total += std::exp(gamma2 * out.rho.back());
   }
   for (std::size_t t = 0; t < m; ++t)

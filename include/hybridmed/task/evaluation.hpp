@@ -165,7 +165,7 @@ void pointing_figures(const std::vector<PlantedBox>& boxes, const std::vector<Te
     const PlantedBox& box = boxes[k];
     const auto inside = [&](Index cell) {  // the cell's centre lies in the box, or the box is smaller than a cell and inside it
       const double size = 1 / static_cast<double>(grid), x = (static_cast<double>(cell % grid) + 0.5) * size, y = (static_cast<double>(cell / grid) + 0.5) * size;
-      const double w = std::max(box.width, size), h = std::max(box.height, size), cx = box.x + box.width / 2, cy = box.y + box.height / 2;
+      const double w = (std::max)(box.width, size), h = (std::max)(box.height, size), cx = box.x + box.width / 2, cy = box.y + box.height / 2;
       return std::abs(x - cx) <= w / 2 && std::abs(y - cy) <= h / 2;
     };
     double share = 0;

@@ -47,7 +47,7 @@ ZeroShotScores zero_shot(const M& model, const data::WordPiece& vocabulary, data
       double best[2][2] = {{-1e300, -1e300}, {-1e300, -1e300}};  // [positive, negative][global, local]
       for (int side = 0; side < 2; ++side)
         for (std::size_t p = 0; p < (side ? prompts[k].negative : prompts[k].positive).size(); ++p, ++at)
-          best[side][0] = std::max(best[side][0], g(i, at)), best[side][1] = std::max(best[side][1], l(i, at));
+          best[side][0] = (std::max)(best[side][0], g(i, at)), best[side][1] = (std::max)(best[side][1], l(i, at));
       s.global(i, k) = best[0][0] - best[1][0];
       s.local(i, k) = best[0][1] - best[1][1];
       s.both(i, k) = 0.5 * (s.global(i, k) + s.local(i, k));

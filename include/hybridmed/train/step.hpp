@@ -16,15 +16,28 @@ struct StepReport {
 
 namespace detail {
 template <class O>
-inline constexpr bool is_weighted_sum = false;
+struct TermsOf {  // in the signature, so that its sentence comes before "no matching function"
+  static_assert(sizeof(O) == 0, "hybridmed: a training step takes a weighted sum of objectives: write 1.0 * objective");
+  static constexpr std::size_t count = 0;
+};
 template <class... O>
-inline constexpr bool is_weighted_sum<objective::WeightedSum<O...>> = true;
+struct TermsOf<objective::WeightedSum<O...>> {
+  static constexpr std::size_t count = sizeof...(O);
+};
+/// What a step asks of a model.
+template <class M, class O, class T, class B>
+concept TrainableModel = requires(M& m, const model::Batch<T, B>& batch, const model::Teacher<T, B>* teacher, const nn::Mode& mode) {
+  { m.template represent<O::needs, Variable<T, B>>(batch, teacher, mode) } -> std::same_as<objective::Representations<Variable<T, B>>>;
+  { m.log_scale.value } -> std::convertible_to<Tensor<T, B>>;
+  { m.config.log_scale_max } -> std::convertible_to<double>;
+};
 }  // namespace detail
 
 /// Forward, backward, clipped AdamW update, clamp of the temperature. `teacher` may be null where no term needs it.
 template <class M, class O, class T, class B>
-StepReport<T, B, O::size> train_step(M& model, const O& objective, const model::Batch<T, B>& batch, const model::Teacher<T, B>* teacher, optim::AdamW<T, B>& optimizer,
+StepReport<T, B, detail::TermsOf<O>::count> train_step(M& model, const O& objective, const model::Batch<T, B>& batch, const std::type_identity_t<model::Teacher<T, B>>* teacher, optim::AdamW<T, B>& optimizer,
                                      double learning_rate, Tape& tape, const nn::Mode& mode) {
+  static_assert(detail::TrainableModel<M, O, T, B>, "hybridmed: a model that train_step trains has represent<needs, V>(batch, teacher, mode), a parameter log_scale, and config.log_scale_max; see hybridmed/model/hybridmed.hpp");
   StepReport<T, B, O::size> report;
   RecordOn recording(tape);
   const Variable<T, B> total = [&] {  // the representations die here: the backward pass frees each as it is done with it
@@ -46,7 +59,7 @@ StepReport<T, B, O::size> train_step(M& model, const O& objective, const model::
 
 /// The losses without gradient, tape or update.
 template <class M, class O, class T, class B>
-StepReport<T, B, O::size> evaluate_step(const M& model, const O& objective, const model::Batch<T, B>& batch, const model::Teacher<T, B>* teacher, const nn::Mode& mode) {
+StepReport<T, B, detail::TermsOf<O>::count> evaluate_step(const M& model, const O& objective, const model::Batch<T, B>& batch, const std::type_identity_t<model::Teacher<T, B>>* teacher, const nn::Mode& mode) {
   StepReport<T, B, O::size> report;
   report.total = static_cast<double>(objective(model.template represent<O::needs, Tensor<T, B>>(batch, teacher, mode), report.losses).item());
   report.finite = std::isfinite(report.total);

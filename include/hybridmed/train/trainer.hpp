@@ -153,7 +153,7 @@ class Trainer {
     const auto kept = [&](const data::Dataset& d) {
       double n = 0;
       for (const auto& s : d.studies()) n += static_cast<double>(s.images.size() * o.transform.resize * o.transform.resize);
-      return std::min(n, static_cast<double>(o.cache_bytes));
+      return (std::min)(n, static_cast<double>(o.cache_bytes));
     };
     return kept(train_) + kept(valid_);
   }

@@ -28,14 +28,14 @@ struct Attention {
         }
         return;
       }
-      const Workspace<T> scores(std::min(block, t.queries) * t.keys);
+      const Workspace<T> scores((std::min)(block, t.queries) * t.keys);
       for (Index i = 0; i < t.queries; i += block) {
-        const Index rows = std::min(block, t.queries - i), keys = a.causal ? std::min(t.keys, i + rows) : t.keys;
+        const Index rows = (std::min)(block, t.queries - i), keys = a.causal ? (std::min)(t.keys, i + rows) : t.keys;
         T* s = scores.data();
         score_block(a, t, q, k, i, rows, keys, s);
         for (Index r = 0; r < rows; ++r) {
           T* row = s + r * keys;
-          const Index seen = a.causal ? std::min(keys, i + r + 1) : keys;
+          const Index seen = a.causal ? (std::min)(keys, i + r + 1) : keys;
           const T top = lane_max(seen, row);
           const bool any = std::isfinite(top);  // false: every key is masked out
           for (Index j = 0; j < seen; ++j) row[j] = any ? fast_exp(row[j] - top) : T(0);
@@ -75,10 +75,10 @@ struct Attention {
         const Workspace<T> centred_k(t.keys * d), centred_v(t.keys * d), mean_v(d);
         centre(k, a.ldk, t.keys, d, centred_k.data(), static_cast<T*>(nullptr));
         centre(v, a.ldv, t.keys, d, centred_v.data(), mean_v.data());
-        const Workspace<T> probabilities(std::min(block, t.queries) * t.keys), gradients(std::min(block, t.queries) * t.keys);
+        const Workspace<T> probabilities((std::min)(block, t.queries) * t.keys), gradients((std::min)(block, t.queries) * t.keys);
         // The last block sees every key, so it comes first and may overwrite dk and dv.
         for (Index i = (t.queries - 1) / block * block, first = 1; i >= 0; i -= block, first = 0) {
-          const Index rows = std::min(block, t.queries - i), keys = a.causal ? std::min(t.keys, i + rows) : t.keys;
+          const Index rows = (std::min)(block, t.queries - i), keys = a.causal ? (std::min)(t.keys, i + rows) : t.keys;
           if (first && keys < t.keys)
             for (Index j = keys; j < t.keys; ++j) std::fill_n(dk + j * a.ldk, d, T(0)), std::fill_n(dv + j * a.ldv, d, T(0));
           T *p = probabilities.data(), *ds = gradients.data();
@@ -87,7 +87,7 @@ struct Attention {
           Gemm::template serial<T>(false, true, rows, keys, d, T(1), dout + i * a.ldo, a.ldo, centred_v.data(), d, T(0), ds, keys);
           for (Index r = 0; r < rows; ++r) {
             T *pr = p + r * keys, *dr = ds + r * keys;
-            const Index seen = a.causal ? std::min(keys, i + r + 1) : keys;
+            const Index seen = a.causal ? (std::min)(keys, i + r + 1) : keys;
             const T lse = a.lse[(t.q0 + i + r) * a.heads + head];
             T delta = 0;
             for (Index c = 0; c < d; ++c) delta += dout[(i + r) * a.ldo + c] * (out[(i + r) * a.ldo + c] - mean_v[c]);

@@ -89,7 +89,7 @@ struct Convolution : reference::Convolution {
   struct Band {
     Index image, row, rows;
     Band(const ConvShape& s, Index task)
-        : image(task / bands(s)), row(task % bands(s) * band_rows(s)), rows(std::min(band_rows(s), s.out_height() - row)) {}
+        : image(task / bands(s)), row(task % bands(s) * band_rows(s)), rows((std::min)(band_rows(s), s.out_height() - row)) {}
   };
 
   /// f(patch offset, pixel offset, length) for every contiguous run inside the image; g(patch offset, length) for padding.

@@ -108,7 +108,7 @@ struct Elementwise : reference::Elementwise {
     const Index tiles = (n + tile - 1) / tile;
     ArenaVector<double> part(static_cast<std::size_t>(tiles));
     Executor::for_each(tiles, [&](Index t) {
-      const Index end = std::min(n, (t + 1) * tile);
+      const Index end = (std::min)(n, (t + 1) * tile);
       double lane[8] = {};
       Index i = t * tile;
       for (; i + 8 <= end; i += 8)

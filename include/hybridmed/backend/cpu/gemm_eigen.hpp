@@ -43,7 +43,7 @@ struct EigenGemm {
     const Index down = (m + tile_rows - 1) / tile_rows, across = (n + tile_cols - 1) / tile_cols;
     Executor::for_each(down * across, [&](Index t) {
       const Index i = t / across * tile_rows, j = t % across * tile_cols;
-      serial(ta, tb, std::min(tile_rows, m - i), std::min(tile_cols, n - j), k, alpha, ta ? a + i : a + i * lda, lda, tb ? b + j * ldb : b + j, ldb, beta, c + i * ldc + j, ldc);
+      serial(ta, tb, (std::min)(tile_rows, m - i), (std::min)(tile_cols, n - j), k, alpha, ta ? a + i : a + i * lda, lda, tb ? b + j * ldb : b + j, ldb, beta, c + i * ldc + j, ldc);
     });
   }
 

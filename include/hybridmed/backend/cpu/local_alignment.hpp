@@ -132,8 +132,8 @@ struct LocalAlignment {
       for (Index t = 0; t < words; ++t) {
         const T* w = a.w + (w0 + t) * a.dim;
         word_norm[t] = std::sqrt(lane_sum(a.dim, [=](Index c) { return static_cast<double>(w[c]) * static_cast<double>(w[c]); }));
-        square[t] = std::max(square[t], 0.0);
-        rho[t] = static_cast<double>(a.gamma2) * dot[t] / std::max(std::sqrt(square[t]) * word_norm[t], 1e-8);
+        square[t] = (std::max)(square[t], 0.0);
+        rho[t] = static_cast<double>(a.gamma2) * dot[t] / (std::max)(std::sqrt(square[t]) * word_norm[t], 1e-8);
       }
     }
 
@@ -159,7 +159,7 @@ struct LocalAlignment {
         const Index from = a.offsets[i] - w0;
         score(a, i, share.data() + from);
         for (Index t = from; t < a.offsets[i + 1] - w0; ++t) {
-          const double c = std::sqrt(square[t]), product = c * word_norm[t], den = std::max(product, 1e-8);
+          const double c = std::sqrt(square[t]), product = c * word_norm[t], den = (std::max)(product, 1e-8);
           const double g = static_cast<double>(a.gamma2) * static_cast<double>(dz[i]) * share[t] / den;
           const double dden = product > 1e-8 ? -g * dot[t] / den : 0;
           ddot[t] = static_cast<T>(g);

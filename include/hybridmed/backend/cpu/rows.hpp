@@ -70,7 +70,7 @@ struct Rows : reference::Rows {
   static void transpose(Index batch, Index rows, Index cols, const T* x, T* y) {
     const Index block = 32, down = (rows + block - 1) / block;
     Executor::for_each(batch * down, [=](Index t) {
-      const Index b = t / down, r0 = t % down * block, r1 = std::min(rows, r0 + block);
+      const Index b = t / down, r0 = t % down * block, r1 = (std::min)(rows, r0 + block);
       for (Index c = 0; c < cols; ++c)
         for (Index r = r0; r < r1; ++r) y[(b * cols + c) * rows + r] = x[(b * rows + r) * cols + c];
     });
@@ -96,13 +96,13 @@ struct Rows : reference::Rows {
     const Index across = (cols + width - 1) / width, down = std::max<Index>(1, (rows + height - 1) / height);
     const Workspace<double> part(across * down * 2 * width);
     Executor::for_each(across * down, [&](Index t) {
-      const Index a = t % across * width, b = std::min(cols, a + width);
+      const Index a = t % across * width, b = (std::min)(cols, a + width);
       double *s = part.data() + t * 2 * width, *s2 = s + width;
       std::fill_n(s, 2 * width, 0.0);
-      for (Index r = t / across * height, end = std::min(rows, r + height); r < end; ++r) add(r, a, b, s, s2);
+      for (Index r = t / across * height, end = (std::min)(rows, r + height); r < end; ++r) add(r, a, b, s, s2);
     });
     for (Index t = 0; t < across; ++t)
-      for (Index c = t * width; c < std::min(cols, (t + 1) * width); ++c) {
+      for (Index c = t * width; c < (std::min)(cols, (t + 1) * width); ++c) {
         double s = 0, s2 = 0;
         for (Index k = 0; k < down; ++k) s += part[(k * across + t) * 2 * width + c - t * width], s2 += part[(k * across + t) * 2 * width + width + c - t * width];
         if (y) y[c] += static_cast<T>(s);

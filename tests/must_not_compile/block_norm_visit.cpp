@@ -1,0 +1,13 @@
+// expects: hybridmed: the norm policy of TransformerBlock lacks visit(f); see docs/policies/transformer_block.md
+#include <hybridmed/backend/reference/backend.hpp>
+#include <hybridmed/nn/transformer.hpp>
+
+using namespace hybridmed;
+
+struct Norm {
+#ifdef HYBRIDMED_CONTROL
+  template <class F>
+  void visit(F&&) {}
+#endif
+};
+constexpr auto bytes = sizeof(nn::TransformerBlock<float, Reference, nn::SelfAttention<float, Reference>, nn::FeedForward<float, Reference>, Norm>);
