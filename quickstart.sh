@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything from a fresh machine to a trained and evaluated model: installs what is missing, builds, makes phantoms, trains
-# both stages on them (at most 5 minutes on 2 cores), evaluates on held-out phantoms.
+# both stages on them (under 4 minutes on two free cores), evaluates on held-out phantoms.
 set -euo pipefail
 cd "$(dirname "$0")"
 echo "== installing what is missing, building the trainer (a few minutes the first time)"

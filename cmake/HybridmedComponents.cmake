@@ -15,7 +15,7 @@ macro(hybridmed_component name)
   endif()
 endmacro()
 
-# Finds the packages behind the components. Sets HYBRIDMED_HAS_<COMPONENT> and HYBRIDMED_MISSING_<COMPONENT>.
+# Finds the packages behind the components.
 macro(hybridmed_find_packages)
   find_package(Eigen3 3.4 QUIET NO_MODULE)
   find_package(Threads QUIET)
@@ -91,6 +91,9 @@ macro(hybridmed_add_cuda include)
   endif()
   enable_language(CUDA)
   find_package(CUDAToolkit REQUIRED)
+  if(NOT TARGET CUDA::cublas OR NOT TARGET CUDA::cublasLt)
+    message(FATAL_ERROR "hybridmed: the CUDA backend needs cuBLAS and cuBLASLt, which were not found beside nvcc (${CUDAToolkit_LIBRARY_DIR}): install that part of the CUDA Toolkit, or configure with HYBRIDMED_CUDA=OFF")
+  endif()
   add_library(hybridmed_cuda STATIC
     "${include}/hybridmed/backend/cuda/memory.cu" "${include}/hybridmed/backend/cuda/elementwise.cu"
     "${include}/hybridmed/backend/cuda/rows.cu" "${include}/hybridmed/backend/cuda/products.cu")

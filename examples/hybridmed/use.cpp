@@ -1,6 +1,7 @@
 // Everything but the training itself.
 #include <fstream>
 #include <iostream>
+#include <numeric>
 
 #include "commands.hpp"
 #include "hybridmed/backend/cpu/backend.hpp"
@@ -79,6 +80,11 @@ int run_pretrain(const Common& common, const PretrainOptions& o) {
   }
   if (o.resume && common.seed >= 0) fail("app", "pretrain", "--seed: a resumed run keeps its seed");
   if (common.seed >= 0) config.seed = common.seed;
+  try {
+    config.validate();
+  } catch (const Error& e) {
+    fail("app", "pretrain", (o.resume ? o.run + "/config.json" : o.config) + (o.overrides.empty() ? "" : " with --set") + ": " + e.reason(), e.hint());
+  }
   set_threads(common);
   const train::TrainerOptions options{o.run, o.resume, o.init, o.stop_after};
   return config.precision == "double" ? pretrain_double(config, options) : pretrain_float(config, options);
@@ -106,19 +112,29 @@ static void draw_attention(const Run& run, const data::Dataset& dataset, const s
   picture::draw_sheet(path, "Where each finding's sentence looks (green: the planted finding)", tiles, 4);
 }
 
+/// splits/ wins over the column; with neither there is no split.
+static bool has_test_split(const data::DataFolder& folder, const std::string& column) {
+  if (fs::exists(folder.root() / "splits")) return fs::exists(folder.root() / "splits" / "test.txt");
+  const std::size_t at = folder.table().find(column);
+  return at != data::Table::npos && std::any_of(folder.table().rows.begin(), folder.table().rows.end(), [&](const auto& row) { return row[at] == "test"; });
+}
+
 int run_evaluate(const EvaluateOptions& o) {
   const Run run(o.run);
   const auto& c = run.config;
   const data::DataFolder folder(o.data, c.columns(), c.table);
   std::string split = o.split;
-  if (split.empty() && fs::exists(fs::path(o.data) / "splits" / "test.txt")) split = "test";
-  data::Dataset dataset(folder, folder.select(c.selection(split)), run.vocabulary, c.dataset());
-  if (dataset.size() == 0) fail("app", "evaluate", o.data + ": no study to evaluate" + (split.empty() ? "" : " in split '" + split + "'"));
+  if (split.empty() && has_test_split(folder, c.column_split)) split = "test";
+  std::vector<data::Rejected> rejected;
+  data::Dataset dataset(folder, folder.select(c.selection(split), &rejected), run.vocabulary, c.dataset());
+  if (dataset.size() == 0) fail("app", "evaluate", o.data + ": no study to evaluate" + (split.empty() ? "" : " in split '" + split + "'") + (rejected.empty() ? "" : "; " + folder.table().source + ", line " + std::to_string(rejected[0].line) + ": " + rejected[0].reason));
   const fs::path out = o.out.empty() ? fs::path(o.run) : fs::path(o.out);
   std::error_code ec;
   fs::create_directories(out, ec);
   if (ec) fail("app", "evaluate", out.string() + ": the folder cannot be made: " + ec.message());
-  std::cout << "run       " << o.run << " (" << run.weights.string() << ")\ndata      " << o.data << (split.empty() ? "" : ", split " + split) << ", " << dataset.size() << " studies\n" << std::flush;
+  std::cout << "run       " << o.run << " (" << run.weights.string() << ")\ndata      " << o.data << (split.empty() ? "" : ", split " + split) << ", " << dataset.size() << " studies\n";
+  if (!rejected.empty()) std::cout << "left out  " << rejected.size() << " rows (first: line " << rejected[0].line << ", study '" << rejected[0].study << "': " << rejected[0].reason << ")\n";
+  std::cout << std::flush;
 
   std::vector<task::Figure> figures;
   train::ProgressLine line;
@@ -265,6 +281,7 @@ int run_check(const CheckOptions& o) {
   std::size_t findings = 0, impression = 0, both = 0, images = 0, several = 0;
   std::map<std::string, std::size_t> f_texts, i_texts;
   std::vector<std::size_t> f_words, i_words;
+  std::map<std::uint64_t, std::size_t> pictures;  // by the hash of their bytes
   train::ProgressLine line;
   std::size_t done = 0;
   for (const auto& s : studies) {
@@ -273,7 +290,9 @@ int run_check(const CheckOptions& o) {
     if (!s.findings.empty()) ++f_texts[s.findings], f_words.push_back(metrics::split_words(s.findings).size());
     if (!s.impression.empty()) ++i_texts[s.impression], i_words.push_back(metrics::split_words(s.impression).size());
     for (const auto& name : s.images) try {
-        data::read_image(folder.image_path(name));
+        const std::string bytes = io::read_text(folder.image_path(name));
+        data::decode_image(std::as_bytes(std::span(bytes)), folder.image_path(name).string());
+        ++pictures[train::text_hash(bytes)];
       } catch (const Error& e) {
         rejected.push_back({s.id, s.line, e.what()});
       }
@@ -283,6 +302,7 @@ int run_check(const CheckOptions& o) {
   line.finish();
   std::cout << "studies             " << studies.size() << " of " << folder.table().rows.size() << " rows\n"
             << "images              " << images << " (" << several << " studies have several)\n"
+            << "duplicate images    " << std::accumulate(pictures.begin(), pictures.end(), std::size_t{0}, [](std::size_t n, const auto& p) { return n + p.second - 1; }) << "\n"
             << "findings            " << findings << ", missing in " << studies.size() - findings << "\n"
             << "impression          " << impression << ", missing in " << studies.size() - impression << "\n"
             << "both sections       " << both << "\n"

@@ -1,5 +1,6 @@
 // Bad input to a training run: damaged checkpoints and data, a run folder that cannot be made, no space left, NaN, Ctrl-C.
 // Each time the error says what and where, and what was saved before goes on to the result of the undisturbed run.
+#include <sys/prctl.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/statvfs.h>
@@ -554,6 +555,7 @@ struct Process {
     const std::string line = "exec " + command + " >/dev/null 2>'" + errors.string() + "'";
     id = ::fork();
     if (id != 0) return;
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // a test that is killed leaves no trainer behind
     ::execl("/bin/sh", "sh", "-c", line.c_str(), nullptr);
     ::_exit(127);
   }

@@ -5,6 +5,7 @@
 #include <span>
 
 #include "hybridmed/autograd/elementwise.hpp"
+#include "hybridmed/backend/concept.hpp"
 
 namespace hybridmed {
 
@@ -62,6 +63,7 @@ AttentionArgs<scalar_of<V>> attention_args(const tensor_of<V>& q, Index q_col, c
 /// Attention of packed rows to themselves. qkv (rows, 3 width): all q, all k, all v -> (rows, width).
 template <Value V>
 V self_attention(const V& qkv, const Segments<backend_of<V>>& segments, const AttentionOptions<V>& options) {
+  static_assert(BackendAttention<backend_of<V>, scalar_of<V>>, "hybridmed: this backend has no attention for this scalar; see docs/policies/backend.md");
   using B = backend_of<V>;
   const Index rows = value(qkv).rows(), width = value(qkv).cols() / 3;
   if (value(qkv).cols() != 3 * width || segments.rows != rows)
@@ -92,6 +94,7 @@ V self_attention(const V& qkv, const Segments<backend_of<V>>& segments, const At
 /// A query whose memory segment is empty yields zeros.
 template <Value V>
 V cross_attention(const V& q, const V& kv, const Segments<backend_of<V>>& q_segments, const Segments<backend_of<V>>& k_segments, Index heads) {
+  static_assert(BackendAttention<backend_of<V>, scalar_of<V>>, "hybridmed: this backend has no attention for this scalar; see docs/policies/backend.md");
   using B = backend_of<V>;
   const Index rows = value(q).rows(), width = value(q).cols();
   if (value(kv).cols() != 2 * width || q_segments.rows != rows || k_segments.rows != value(kv).rows())

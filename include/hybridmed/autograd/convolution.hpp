@@ -1,12 +1,14 @@
 #pragma once
 // Differentiable convolution and max-pooling on channels-last maps stored as rows: (batch * height * width, channels).
 #include "hybridmed/autograd/elementwise.hpp"
+#include "hybridmed/backend/concept.hpp"
 
 namespace hybridmed {
 
 /// x (batch * height * width, in), w (out, in, kernel, kernel) -> (batch * out_height * out_width, out). No bias.
 template <Value V>
 V conv2d(const V& x, const V& w, const ConvShape& s) {
+  static_assert(BackendConvolution<backend_of<V>, scalar_of<V>>, "hybridmed: this backend has no convolution or pooling for this scalar; see docs/policies/backend.md");
   using B = backend_of<V>;
   const Index taps = s.kernel * s.kernel;
   if (value(x).rows() != s.batch * s.height * s.width || value(x).cols() != s.in || value(w).size() != s.out * s.in * taps)
@@ -36,6 +38,7 @@ V conv2d(const V& x, const V& w, const ConvShape& s) {
 /// Maximum over windows; s.in == s.out. (batch * height * width, channels) -> (batch * out_height * out_width, channels).
 template <Value V>
 V max_pool(const V& x, const ConvShape& s) {
+  static_assert(BackendConvolution<backend_of<V>, scalar_of<V>>, "hybridmed: this backend has no convolution or pooling for this scalar; see docs/policies/backend.md");
   using B = backend_of<V>;
   if (value(x).rows() != s.batch * s.height * s.width || value(x).cols() != s.in)
     fail("autograd", "max_pool", "the map " + value(x).shape().str() + " does not fit the window");

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "hybridmed/autograd/elementwise.hpp"
+#include "hybridmed/backend/concept.hpp"
 
 namespace hybridmed {
 
@@ -10,6 +11,7 @@ namespace hybridmed {
 /// Embedding look-up, permutations (windows, shifts), selections: all are this.
 template <Value V>
 V gather_rows(const V& x, const IndexTensor<backend_of<V>>& index) {
+  static_assert(BackendRows<backend_of<V>, scalar_of<V>>, "hybridmed: this backend picks and mixes no rows for this scalar; see docs/policies/backend.md");
   using B = backend_of<V>;
   const Index rows = index.size(), cols = value(x).cols();
   tensor_of<V> y({rows, cols});
@@ -119,6 +121,7 @@ struct RowMixing {
 /// Applies a RowMixing to every batch item: x (batch * inputs, cols) -> (batch * outputs, cols).
 template <Value V>
 V mix_rows(const V& x, const RowMixing<scalar_of<V>, backend_of<V>>& m) {
+  static_assert(BackendRows<backend_of<V>, scalar_of<V>>, "hybridmed: this backend picks and mixes no rows for this scalar; see docs/policies/backend.md");
   using B = backend_of<V>;
   if (m.inputs == 0 || value(x).rows() % m.inputs != 0)
     fail("autograd", "mix_rows", "expected a multiple of " + std::to_string(m.inputs) + " rows, got " + value(x).shape().str());
@@ -138,6 +141,7 @@ V mix_rows(const V& x, const RowMixing<scalar_of<V>, backend_of<V>>& m) {
 /// Each row divided by max(its length, 1e-12).
 template <Value V>
 V normalize_rows(const V& x) {
+  static_assert(BackendRows<backend_of<V>, scalar_of<V>>, "hybridmed: this backend picks and mixes no rows for this scalar; see docs/policies/backend.md");
   using B = backend_of<V>;
   const Index rows = value(x).rows(), cols = value(x).cols();
   tensor_of<V> y({rows, cols}), norm({rows});

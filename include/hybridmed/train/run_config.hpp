@@ -54,7 +54,7 @@ struct RunConfig {
                                  {"checkpoint_every", checkpoint_every}, {"resize", resize}})
       need(v >= 0 && v < (Index{1} << 40), key, "expected at least 0, got " + std::to_string(v));
     need(resize == 0 || resize >= model.image_size, "resize", "expected at least image_size = " + std::to_string(model.image_size) + ", got " + std::to_string(resize));
-    for (const auto& [key, v] : {std::pair{"lr_stage1", lr_stage1}, {"lr_stage2", lr_stage2}, {"weight_decay", weight_decay}, {"clip", clip}, {"warmup", warmup}})
+    for (const auto& [key, v] : {std::pair{"lr_stage1", lr_stage1}, {"lr_stage2", lr_stage2}, {"weight_decay", weight_decay}, {"clip", clip}, {"warmup", warmup}, {"lr_floor", lr_floor}})
       need(v >= 0 && std::isfinite(v), key, "expected a number of at least 0");
   }
 

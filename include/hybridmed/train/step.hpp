@@ -11,7 +11,7 @@ struct StepReport {
   std::array<objective::NamedLoss<T, B>, n> losses;
   double total = 0;
   double gradient_norm = 0;  ///< before clipping
-  bool finite = true;        ///< false: the loss or a gradient was not a number and no parameter was changed
+  bool finite = true;        ///< false: the loss or a gradient was not a number and no parameter was changed (running statistics of BatchNorm have moved)
 };
 
 namespace detail {

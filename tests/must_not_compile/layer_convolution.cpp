@@ -1,0 +1,13 @@
+// expects: hybridmed: this backend has no convolution or pooling for this scalar; see docs/policies/backend.md
+// A convolution on a backend without one.
+#include <hybridmed/autograd/convolution.hpp>
+#include <hybridmed/backend/cuda/backend.hpp>
+#include <hybridmed/backend/reference/backend.hpp>
+
+#ifdef HYBRIDMED_CONTROL
+using B = hybridmed::Reference;
+#else
+using B = hybridmed::Cuda;
+#endif
+using X = hybridmed::Tensor<float, B>;
+X call(const X& x, const X& w) { return hybridmed::conv2d(x, w, hybridmed::ConvShape{}); }
