@@ -122,12 +122,13 @@ struct HybridMed : private RequireBackend<B, T> {
   Teacher<T, B> snapshot() {
     Teacher<T, B> t(config);
     std::vector<std::pair<std::string, Tensor<T, B>>> mine;
-    nn::for_each_parameter(*this, [&](const std::string& name, auto& p) { mine.emplace_back(name, p.value); });
-    nn::for_each_parameter(t, [&](const std::string& name, auto& p) {
+    using Visitor = nn::ParameterVisitor<T, B>;
+    nn::for_each_parameter(*this, Visitor([&](const std::string& name, auto& p) { mine.emplace_back(name, p.value); }));
+    nn::for_each_parameter(t, Visitor([&](const std::string& name, auto& p) {
       p.trainable = false;
       for (const auto& [n, v] : mine)
         if (n == name) p.value = v.clone();
-    });
+    }));
     return t;
   }
 

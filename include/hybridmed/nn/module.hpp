@@ -1,6 +1,7 @@
 #pragma once
 // Modules are plain structs with a forward and one `visit(f)` that calls f(name, child) for every parameter, buffer,
 // sub-module and vector of sub-modules; names joined by dots are the reference's parameter names.
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -37,6 +38,10 @@ template <class T, class B>
 struct Kind<Buffer<T, B>> { static constexpr int value = 2; };
 template <class X>
 struct Kind<std::vector<X>> { static constexpr int value = 3; };
+/// Named, not a lambda: all visits that ignore buffers are of one type.
+struct Ignore {
+  void operator()(const std::string&, auto&) const {}
+};
 }  // namespace detail
 
 /// A part of a model: it names its children, which are parameters, buffers, modules or vectors of them, in `visit(f)` by calling
@@ -63,10 +68,14 @@ void for_each_state(M& module, F&& f, G&& g, const std::string& prefix = {}) {
   });
 }
 
+/// What `for_each_parameter` calls, as one type: the visit of a large model is compiled once for all callers that pass it.
+template <class T, class B>
+using ParameterVisitor = std::function<void(const std::string&, Parameter<T, B>&)>;
+
 /// Calls f(full name, Parameter&) for every parameter below `module`.
 template <class M, class F>
 void for_each_parameter(M& module, F&& f) {
-  for_each_state(module, f, [](const std::string&, auto&) {});
+  for_each_state(module, f, detail::Ignore{});
 }
 
 /// Number of scalar parameters.

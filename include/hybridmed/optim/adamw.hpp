@@ -33,10 +33,10 @@ class AdamW {
   /// Takes every trainable parameter of the model; their moments start at zero.
   template <class M>
   AdamW(M& model, AdamWOptions options) : options_(options) {
-    nn::for_each_parameter(model, [&](const std::string& name, Parameter<T, B>& p) {
+    nn::for_each_parameter(model, nn::ParameterVisitor<T, B>([&](const std::string& name, Parameter<T, B>& p) {
       if (p.trainable)
         entries_.push_back({name, &p, decays(name, p.value.shape()), Tensor<T, B>::zeros(p.value.shape()), Tensor<T, B>::zeros(p.value.shape())});
-    });
+    }));
   }
 
   /// One update. A trained parameter without a gradient counts as gradient 0. Gradients are released.

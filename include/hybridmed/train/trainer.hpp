@@ -44,6 +44,7 @@ inline std::uint64_t text_hash(std::string_view s) {
 template <class T, class B>
 class Trainer {
   using Model = model::HybridMed<T, B, model::AnyEncoder<T, B>>;
+  using Visitor = nn::ParameterVisitor<T, B>;
   static constexpr std::size_t max_losses = 5;
 
  public:
@@ -168,10 +169,10 @@ class Trainer {
     std::stable_sort(longest.begin(), longest.end(), [&](std::size_t a, std::size_t b) { return tokens(a) > tokens(b); });
     longest.resize(static_cast<std::size_t>(config_.batch), longest.back());
     std::size_t moments = 0;
-    nn::for_each_parameter(model_, [&](const std::string& n, auto& p) {
-      p.trainable = stage == 2 || Model::in_stage1(n);
+    train_only(stage);
+    nn::for_each_parameter(model_, Visitor([&](const std::string&, auto& p) {
       if (p.trainable) moments += 2 * static_cast<std::size_t>(p.value.size()) * sizeof(T);
-    });
+    }));
     arena.reset_peak();
     {
       std::optional<model::Teacher<T, B>> teacher;
@@ -179,7 +180,7 @@ class Trainer {
       RecordOn recording(tape_);
       backward(objective(model_.template represent<O::needs, Variable<T, B>>(data::upload<T, B>(train_.batch(longest, nullptr, stage == 2), model_), teacher ? &*teacher : nullptr, nn::Mode::inspection())));
     }
-    nn::for_each_parameter(model_, [&](const std::string&, auto& p) { p.slot.grad = {}; });
+    nn::for_each_parameter(model_, Visitor([&](const std::string&, auto& p) { p.slot.grad = {}; }));
     return arena.statistics().peak + moments;
   }
 
@@ -222,11 +223,15 @@ class Trainer {
     begin_stage(config_.epochs_stage1 > 0 ? 1 : 2);
   }
 
+  void train_only(int stage) {
+    nn::for_each_parameter(model_, Visitor([&](const std::string& n, auto& p) { p.trainable = stage == 2 || Model::in_stage1(n); }));
+  }
+
   /// Sets what the stage trains, its optimizer and, for stage 2, the teacher: a snapshot of the model as it is.
   void begin_stage(int stage) {
     progress_.stage = stage, progress_.stage_step = 0, progress_.epoch = 0, progress_.batch = 0, progress_.best = 0, progress_.best_epoch = -1, progress_.bad_epochs = 0;
     progress_.finished = epochs(stage) == 0;
-    nn::for_each_parameter(model_, [&](const std::string& n, auto& p) { p.trainable = stage == 2 || Model::in_stage1(n); });
+    train_only(stage);
     line_.restart();
     if (stage == 2) teacher_.emplace(model_.snapshot());
     optimizer_.emplace(model_, optim::AdamWOptions{0.9, 0.999, 1e-8, config_.weight_decay, config_.clip});
