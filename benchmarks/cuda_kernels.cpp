@@ -2,19 +2,18 @@
 // small case; products are given as a share of the fastest float32 product of this run, the rest as a share of its fastest copy.
 #include <benchmark/benchmark.h>
 
-#include <algorithm>
-#include <cmath>
 #include <cstdio>
-#include <cstdlib>
 
 #include "hybridmed/autograd/losses.hpp"
 #include "hybridmed/backend/cuda/backend.hpp"
 #include "hybridmed/backend/reference/backend.hpp"
 #include "hybridmed/nn/transformer.hpp"
 #include "hybridmed/optim/adamw.hpp"
-#include "peak.hpp"
+#include "support.hpp"
 
 using namespace hybridmed;
+using bench::compare;
+using bench::normal;
 using B = Cuda;
 
 namespace {
@@ -24,32 +23,6 @@ constexpr int repeats = 20;  // launches between two waits, so that a wait costs
 
 double product_rate = 0, copy_rate = 0;  // GFLOP/s and GB/s
 
-template <class Backend>
-Tensor<float, Backend> normal(const Shape& s, std::uint64_t stream, double stddev = 1) {
-  Tensor<float, Backend> t(s);
-  Backend::fill_normal(t.size(), Philox(7, stream), stddev, t.data());
-  return t;
-}
-/// Ends the program where a result is off: a wrong kernel is not worth timing.
-void compare(const char* what, const std::vector<float>& a, const std::vector<float>& b) {
-  double diff = 0, top = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) diff = std::max(diff, std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i]))), top = std::max(top, std::abs(static_cast<double>(b[i])));
-  if (a.size() != b.size() || !(diff <= 1e-4 * top)) std::fprintf(stderr, "%s: differs from the reference by %g of %g\n", what, diff, top), std::exit(1);
-}
-
-/// Seconds of one call of f, the best of five rounds.
-template <class F>
-double fastest(F&& f) {
-  double best = 1e9;
-  for (int round = 0; round < 5; ++round) {
-    cuda::synchronize();
-    const double start = bench::seconds_now();
-    for (int i = 0; i < repeats; ++i) f();
-    cuda::synchronize();
-    best = std::min(best, (bench::seconds_now() - start) / repeats);
-  }
-  return best;
-}
 template <class F>
 void time(benchmark::State& state, F&& f) {
   f();
@@ -189,9 +162,10 @@ int main(int argc, char** argv) {
     const Index n = 8192;
     const auto a = normal<B>({n, n}, 1);
     Tensor<float, B> c({n, n});
-    product_rate = 2e-9 * static_cast<double>(n * n * n) / fastest([&] { B::gemm(false, true, n, n, n, 1.0f, a.data(), n, a.data(), n, 0.0f, c.data(), n); });
-    copy_rate = 8e-9 * static_cast<double>(n * n) / fastest([&] { B::copy(n * n, a.data(), c.data()); });
+    product_rate = 2e-9 * static_cast<double>(n * n * n) / bench::fastest([&] { B::gemm(false, true, n, n, n, 1.0f, a.data(), n, a.data(), n, 0.0f, c.data(), n); }, cuda::synchronize);
+    copy_rate = 8e-9 * static_cast<double>(n * n) / bench::fastest([&] { B::copy(n * n, a.data(), c.data()); }, cuda::synchronize);
   }
-  std::printf("backend %s, fastest float32 product %.0f GFLOP/s, fastest copy %.0f GB/s (measured now; each time below is of %d calls); every kernel agreed with the reference\n", B::name, product_rate, copy_rate, repeats);
+  std::printf("backend %s, fastest float32 product %.0f GFLOP/s, fastest copy %.0f GB/s (measured now; each time below is of %d calls); every kernel agreed with the reference\n", B::name,
+              product_rate, copy_rate, repeats);
   benchmark::RunSpecifiedBenchmarks();
 }

@@ -2,9 +2,7 @@
 // a small case; rates are also given as a share of the peak measured in this run (bandwidth-bound kernels: bytes/s).
 #include <benchmark/benchmark.h>
 
-#include <cmath>
 #include <cstdio>
-#include <cstdlib>
 
 #include "hybridmed/autograd/losses.hpp"
 #include "hybridmed/autograd/attention.hpp"
@@ -14,27 +12,17 @@
 #include "hybridmed/model/flops.hpp"
 #include "hybridmed/model/initialise.hpp"
 #include "hybridmed/train/step.hpp"
-#include "peak.hpp"
+#include "support.hpp"
 
 using namespace hybridmed;
+using bench::compare;
+using bench::normal;
 using B = CpuBackend;
 
 namespace {
 
-double peak = 0;  // GFLOP/s of all threads
+double peak = 0, copy_rate = 0;  // GFLOP/s of all threads; GB/s of a copy as large as what LayerNorm reads
 
-template <class Backend>
-Tensor<float, Backend> normal(const Shape& s, std::uint64_t stream, double stddev = 1) {
-  Tensor<float, Backend> t(s);
-  Backend::fill_normal(t.size(), Philox(7, stream), stddev, t.data());
-  return t;
-}
-/// Ends the program where a result is off: a wrong kernel is not worth timing.
-void compare(const char* what, const std::vector<float>& a, const std::vector<float>& b, double tolerance = 1e-4) {
-  double diff = 0, top = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) diff = std::max(diff, std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i]))), top = std::max(top, std::abs(static_cast<double>(b[i])));
-  if (a.size() != b.size() || !(diff <= tolerance * top)) std::fprintf(stderr, "%s: differs from the reference by %g of %g\n", what, diff, top), std::exit(1);
-}
 void rate(benchmark::State& state, double flops) {
   state.counters["GFLOP/s"] = benchmark::Counter(flops / 1e9, benchmark::Counter::kIsIterationInvariantRate);
   state.counters["share_of_peak"] = benchmark::Counter(flops / 1e9 / peak, benchmark::Counter::kIsIterationInvariantRate);
@@ -91,7 +79,9 @@ void layer_norm_bench(benchmark::State& state) {
     if (state.range(0)) benchmark::DoNotOptimize(gradient<B>(x, [&](const auto& v) { return layer_norm(v, {g}, {b}, 1e-5); }));
     else benchmark::DoNotOptimize(layer_norm(x, g, b, 1e-5));
   }
-  state.SetBytesProcessed(state.iterations() * rows * cols * 4 * (state.range(0) ? 5 : 2));
+  const double gigabytes = 4e-9 * static_cast<double>(rows * cols) * (state.range(0) ? 5 : 2);
+  state.counters["GB/s"] = benchmark::Counter(gigabytes, benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["share_of_peak"] = benchmark::Counter(gigabytes / copy_rate, benchmark::Counter::kIsIterationInvariantRate);
 }
 
 void local_loss(benchmark::State& state) {
@@ -118,7 +108,8 @@ struct Step {
   std::vector<std::int32_t> findings, f_offsets{0}, impression, i_offsets{0};
   Tensor<float, Backend> image;
 
-  Step(const char* preset, Index batch) : config(model::Config::preset(preset)), m(initialised(config)), teacher(m.snapshot()), optimizer(m, {}), image(normal<Backend>({batch, 3, config.image_size, config.image_size}, 9)) {
+  Step(const char* preset, Index batch)
+      : config(model::Config::preset(preset)), m(initialised(config)), teacher(m.snapshot()), optimizer(m, {}), image(normal<Backend>({batch, 3, config.image_size, config.image_size}, 9)) {
     for (Index b = 0; b < batch; ++b) add(findings, f_offsets, config.t_findings), add(impression, i_offsets, config.t_impression);
   }
   double operator()() {
@@ -156,7 +147,10 @@ void verify() {
     compare("gemm", c.to_host(), r.to_host());
   }
   compare("attention", gradient<B>(normal<B>({3 * 70, 96}, 3), attention_case<B>(3, 70, 2)), gradient<R>(normal<R>({3 * 70, 96}, 3), attention_case<R>(3, 70, 2)));
-  compare("layer_norm", layer_norm(normal<B>({9, 65}, 4), normal<B>({65}, 5), normal<B>({65}, 6), 1e-5).to_host(), layer_norm(normal<R>({9, 65}, 4), normal<R>({65}, 5), normal<R>({65}, 6), 1e-5).to_host());
+  compare("layer_norm", layer_norm(normal<B>({9, 65}, 4), normal<B>({65}, 5), normal<B>({65}, 6), 1e-5).to_host(),
+          layer_norm(normal<R>({9, 65}, 4), normal<R>({65}, 5), normal<R>({65}, 6), 1e-5).to_host());
+  compare("layer_norm backward", gradient<B>(normal<B>({9, 65}, 4), [&](const auto& v) { return layer_norm(v, {normal<B>({65}, 5)}, {normal<B>({65}, 6)}, 1e-5); }),
+          gradient<R>(normal<R>({9, 65}, 4), [&](const auto& v) { return layer_norm(v, {normal<R>({65}, 5)}, {normal<R>({65}, 6)}, 1e-5); }));
   const auto offsets = Tensor<std::int32_t, R>::from_host(std::vector<std::int32_t>{0, 5, 12}, {3});
   compare("local loss", gradient<B>(normal<B>({2 * 16, 24}, 7, 0.3), [&](const auto& v) { return local_scores(v, 2, {normal<B>({12, 24}, 8, 0.3)}, offsets, {}); }),
           gradient<R>(normal<R>({2 * 16, 24}, 7, 0.3), [&](const auto& v) { return local_scores(v, 2, {normal<R>({12, 24}, 8, 0.3)}, offsets, {}); }));
@@ -179,6 +173,9 @@ int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
   verify();
   peak = bench::peak_gflops(B::threads());
-  std::printf("backend %s, products by %s, %d threads, peak %.1f GFLOP/s (measured now); every kernel agreed with the reference\n", B::name, B::gemm_policy::name, B::threads(), peak);
+  const auto x = normal<B>({1576, 768}, 1);
+  Tensor<float, B> y({1576, 768});
+  copy_rate = 8e-9 * static_cast<double>(x.size()) / bench::fastest([&] { B::copy(x.size(), x.data(), y.data()); });
+  std::printf("backend %s, products by %s, %d threads, peak %.1f GFLOP/s, copy %.1f GB/s (measured now); every kernel agreed with the reference\n", B::name, B::gemm_policy::name, B::threads(), peak, copy_rate);
   benchmark::RunSpecifiedBenchmarks();
 }

@@ -12,7 +12,7 @@
 #include "hybridmed/model/flops.hpp"
 #include "hybridmed/model/initialise.hpp"
 #include "hybridmed/train/step.hpp"
-#include "peak.hpp"
+#include "support.hpp"
 
 using namespace hybridmed;
 using B = CpuBackend;
@@ -78,7 +78,8 @@ int run(const Options& o) {
               static_cast<long long>(o.batch), o.precision.c_str(), o.stage, o.threads, B::gemm_policy::name, median, static_cast<double>(o.batch) / median);
   if (o.lengths.empty()) std::printf("\"mfu\": %.4f, \"gflops\": %.1f, ", flops / median / 1e9 / peak, flops / median / 1e9);
   else std::printf("\"mfu\": null, ");  // the count assumes full-length sections
-  std::printf("\"peak_gflops\": %.1f, \"peak_rss_mb\": %ld, \"arena_peak_mb\": %zu, \"arena_high_mb\": %zu, \"loss\": %.6f}\n", peak, usage.ru_maxrss / 1024, arena.peak >> 20, arena.high_mark >> 20, loss);
+  std::printf("\"peak_gflops\": %.1f, \"peak_rss_mb\": %ld, \"arena_peak_mb\": %zu, \"arena_high_mb\": %zu, \"loss\": %.6f}\n", peak, usage.ru_maxrss / 1024, arena.peak >> 20, arena.high_mark >> 20,
+              loss);
   return 0;
 }
 

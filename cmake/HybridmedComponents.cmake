@@ -75,6 +75,17 @@ function(hybridmed_find_dependencies)
   endif()
 endfunction()
 
+# Whether this machine has what hybridmed::cuda needs.
+macro(hybridmed_can_add_cuda result)
+  include(CheckLanguage)
+  check_language(CUDA)
+  find_package(CUDAToolkit QUIET)
+  set(${result} FALSE)
+  if(CMAKE_CUDA_COMPILER AND TARGET CUDA::cublas AND TARGET CUDA::cublasLt)
+    set(${result} TRUE)
+  endif()
+endmacro()
+
 # hybridmed::cuda: the kernels under INCLUDE, compiled by nvcc into one static library. The sources are installed beside the
 # headers, so a project that uses an installed hybridmed compiles them too, for its own architectures.
 macro(hybridmed_add_cuda include)

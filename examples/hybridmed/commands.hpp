@@ -32,7 +32,7 @@ struct AttentionOptions {
   std::string run, prompt, out, image;
 };
 struct CheckOptions {
-  std::string data;
+  std::string data, config;
 };
 struct PhantomCommand {
   std::string out;

@@ -75,7 +75,8 @@ int run_pretrain(const Common& common, const PretrainOptions& o) {
   train::RunConfig config = train::RunConfig::read(o.resume ? fs::path(o.run) / "config.json" : fs::path(o.config));
   for (const auto& s : o.overrides) {
     static const std::set<std::string> free{"data", "workers", "checkpoint_every", "keep_checkpoints"};
-    if (const auto key = s.substr(0, s.find('=')); o.resume && !free.count(key)) fail("app", "pretrain", "--set " + s + ": a resumed run keeps its configuration", "data, workers, checkpoint_every and keep_checkpoints may change");
+    if (const auto key = s.substr(0, s.find('=')); o.resume && !free.count(key))
+      fail("app", "pretrain", "--set " + s + ": a resumed run keeps its configuration", "data, workers, checkpoint_every and keep_checkpoints may change");
     io::override_key(config, s);
   }
   if (o.resume && common.seed >= 0) fail("app", "pretrain", "--seed: a resumed run keeps its seed");
@@ -98,7 +99,8 @@ static std::vector<std::string> decode_all(const Run& run, const task::Generated
 }
 
 /// Up to three findings of each label with the map of their sentence and their box.
-static void draw_attention(const Run& run, const data::Dataset& dataset, const std::vector<task::PlantedBox>& boxes, const std::vector<Tensor<float, B>>& regions, const task::EncodedTexts<float, B>& texts, const std::string& path) {
+static void draw_attention(const Run& run, const data::Dataset& dataset, const std::vector<task::PlantedBox>& boxes, const std::vector<Tensor<float, B>>& regions,
+                           const task::EncodedTexts<float, B>& texts, const std::string& path) {
   std::vector<picture::Tile> tiles;
   const auto& m = run.config.model;
   std::map<std::string, int> drawn;
@@ -127,7 +129,10 @@ int run_evaluate(const EvaluateOptions& o) {
   if (split.empty() && has_test_split(folder, c.column_split)) split = "test";
   std::vector<data::Rejected> rejected;
   data::Dataset dataset(folder, folder.select(c.selection(split), &rejected), run.vocabulary, c.dataset());
-  if (dataset.size() == 0) fail("app", "evaluate", o.data + ": no study to evaluate" + (split.empty() ? "" : " in split '" + split + "'") + (rejected.empty() ? "" : "; " + folder.table().source + ", line " + std::to_string(rejected[0].line) + ": " + rejected[0].reason));
+  if (dataset.size() == 0)
+    fail("app", "evaluate",
+         o.data + ": no study to evaluate" + (split.empty() ? "" : " in split '" + split + "'") +
+             (rejected.empty() ? "" : "; " + folder.table().source + ", line " + std::to_string(rejected[0].line) + ": " + rejected[0].reason));
   const fs::path out = o.out.empty() ? fs::path(o.run) : fs::path(o.out);
   std::error_code ec;
   fs::create_directories(out, ec);
@@ -139,8 +144,9 @@ int run_evaluate(const EvaluateOptions& o) {
   std::vector<task::Figure> figures;
   train::ProgressLine line;
   const auto batch = static_cast<std::size_t>(c.batch);
-  const auto embeddings = task::embed_dataset<float, B>(run.model, dataset, batch, static_cast<int>(c.workers),
-                                                        [&](std::size_t done, std::size_t total) { line.update("embedding", static_cast<double>(done), static_cast<double>(total), "studies", "", done == total); });
+  const auto embeddings = task::embed_dataset<float, B>(run.model, dataset, batch, static_cast<int>(c.workers), [&](std::size_t done, std::size_t total) {
+    line.update("embedding", static_cast<double>(done), static_cast<double>(total), "studies", "", done == total);
+  });
   line.finish();
 
   std::set<std::uint64_t> seen;
@@ -274,7 +280,9 @@ int run_attention(const AttentionOptions& o) {
 
 // ---- data
 int run_check(const CheckOptions& o) {
-  const data::DataFolder folder(o.data);
+  train::RunConfig config;
+  if (!o.config.empty()) config = train::RunConfig::read(o.config);
+  const data::DataFolder folder(o.data, config.columns(), config.table);
   std::vector<data::Rejected> rejected;
   data::StudySelection all;
   const auto studies = folder.select(all, &rejected);

@@ -178,7 +178,8 @@ TEST_CASE_TEMPLATE("rows", T, float, double) {
           using B = decltype(k);
           Tensor<T, B> out({r, n}), mean({r}), rstd({r});
           k.layer_norm(r, n, x[0].data(), x[1].data(), x[1].data(), 1e-5, out.data(), mean.data(), rstd.data());
-          k.layer_norm_backward(r, n, x[0].data(), x[1].data(), mean.data(), rstd.data(), x[2].data(), want_dx ? y[0].data() : nullptr, want_weights ? y[1].data() : nullptr, want_weights ? y[2].data() : nullptr);
+          k.layer_norm_backward(r, n, x[0].data(), x[1].data(), mean.data(), rstd.data(), x[2].data(), want_dx ? y[0].data() : nullptr, want_weights ? y[1].data() : nullptr,
+                                want_weights ? y[2].data() : nullptr);
         });
   }
 }

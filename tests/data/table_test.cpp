@@ -356,8 +356,8 @@ struct Corpus {
 };
 
 bool equal(const HostBatch& a, const HostBatch& b) {
-  return a.studies == b.studies && a.findings == b.findings && a.impression == b.impression && a.findings_offsets == b.findings_offsets && a.impression_offsets == b.impression_offsets && a.keys == b.keys &&
-         a.images.shape() == b.images.shape() && std::equal(a.images.begin(), a.images.end(), b.images.begin());
+  return a.studies == b.studies && a.findings == b.findings && a.impression == b.impression && a.findings_offsets == b.findings_offsets && a.impression_offsets == b.impression_offsets &&
+         a.keys == b.keys && a.images.shape() == b.images.shape() && std::equal(a.images.begin(), a.images.end(), b.images.begin());
 }
 std::vector<HostBatch> all(Loader& loader) {
   std::vector<HostBatch> out;

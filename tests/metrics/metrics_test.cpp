@@ -210,7 +210,8 @@ TEST_CASE("the interval of a mean AUROC: one label gives its own interval, a cop
     return std::pair(s, l);
   };
   const auto a = sample(1), b = sample(2);
-  const Interval own = auroc_interval(a.first, a.second, Philox(5)), one = mean_auroc_interval({a}, Philox(5)), twice = mean_auroc_interval({a, a}, Philox(5)), both = mean_auroc_interval({a, b}, Philox(5));
+  const Interval own = auroc_interval(a.first, a.second, Philox(5)), one = mean_auroc_interval({a}, Philox(5)), twice = mean_auroc_interval({a, a}, Philox(5)),
+                 both = mean_auroc_interval({a, b}, Philox(5));
   CHECK((one.low == own.low && one.high == own.high));
   CHECK((twice.low == Approx(own.low) && twice.high == Approx(own.high)));
   CHECK((both.high - both.low) / (own.high - own.low) == Approx(std::sqrt(0.5)).epsilon(0.2));

@@ -28,8 +28,8 @@ struct Expected {
 
 template <class Objective>
 void check_golden(const Objective& objective, double log_scale, const Expected& e) {
-  auto u = leaf<T, B>(golden(12, .1), {3, 4}), v = leaf<T, B>(golden(12, .7), {3, 4}), s = leaf<T, B>({log_scale}, {}), p = leaf<T, B>(golden(40, 1.3), {10, 4}), w = leaf<T, B>(golden(24, 2.1), {6, 4}),
-       z = leaf<T, B>(golden(63, .5, 2), {9, 7});
+  auto u = leaf<T, B>(golden(12, .1), {3, 4}), v = leaf<T, B>(golden(12, .7), {3, 4}), s = leaf<T, B>({log_scale}, {}), p = leaf<T, B>(golden(40, 1.3), {10, 4}),
+       w = leaf<T, B>(golden(24, 2.1), {6, 4}), z = leaf<T, B>(golden(63, .5, 2), {9, 7});
   Tape tape;
   RecordOn recording(tape);
   objective::Representations<V> r;
@@ -68,7 +68,9 @@ struct Counted : Reference {
   template <class S>
   static void cross_entropy(Index n, Index m, const S* z, const std::int32_t* t, double e, S* l, S* lse) { ++cross_entropy_calls, Reference::cross_entropy(n, m, z, t, e, l, lse); }
   template <class S>
-  static void symmetric_cross_entropy(Index n, const S* s, const std::int32_t* k, double e, double a, double b, S* l, S* d) { ++contrast_calls, Reference::symmetric_cross_entropy(n, s, k, e, a, b, l, d); }
+  static void symmetric_cross_entropy(Index n, const S* s, const std::int32_t* k, double e, double a, double b, S* l, S* d) {
+    ++contrast_calls, Reference::symmetric_cross_entropy(n, s, k, e, a, b, l, d);
+  }
 };
 
 template <class System>

@@ -106,7 +106,9 @@ class Run {
   auto make_model() const {
     auto m = model::make_hybridmed<T, B>(config_);
     const auto report = io::load_weights(m, io::Safetensors::read(dir_ / "weights.safetensors"));
-    if (!report.complete()) fail("parity", "weights", std::to_string(report.missing.size()) + " missing, " + std::to_string(report.unexpected.size()) + " unexpected, " + std::to_string(report.mismatched.size()) + " mismatched");
+    if (!report.complete())
+      fail("parity", "weights",
+           std::to_string(report.missing.size()) + " missing, " + std::to_string(report.unexpected.size()) + " unexpected, " + std::to_string(report.mismatched.size()) + " mismatched");
     return m;
   }
   std::string title(const char* what) const { return std::string(is_double ? "double " : "float ") + what; }
@@ -269,7 +271,8 @@ class Run {
 
   auto optimizer(auto& m) const {
     const auto& a = json_.at("adamw");
-    return optim::AdamW<T, B>(m, {a.at("beta1").template get<double>(), a.at("beta2").template get<double>(), a.at("eps").template get<double>(), a.at("weight_decay").template get<double>(), a.at("clip").template get<double>()});
+    return optim::AdamW<T, B>(m, {a.at("beta1").template get<double>(), a.at("beta2").template get<double>(), a.at("eps").template get<double>(), a.at("weight_decay").template get<double>(),
+                                  a.at("clip").template get<double>()});
   }
 
   bool stage1() {

@@ -98,8 +98,9 @@ V cross_attention(const V& q, const V& kv, const Segments<backend_of<V>>& q_segm
   using B = backend_of<V>;
   const Index rows = value(q).rows(), width = value(q).cols();
   if (value(kv).cols() != 2 * width || q_segments.rows != rows || k_segments.rows != value(kv).rows())
-    fail("autograd", "cross_attention", "expected q (" + std::to_string(q_segments.rows) + ", " + std::to_string(width) + ") and kv (" + std::to_string(k_segments.rows) + ", " + std::to_string(2 * width) + "), got " +
-                                            value(q).shape().str() + " and " + value(kv).shape().str());
+    fail("autograd", "cross_attention",
+         "expected q (" + std::to_string(q_segments.rows) + ", " + std::to_string(width) + ") and kv (" + std::to_string(k_segments.rows) + ", " + std::to_string(2 * width) + "), got " +
+             value(q).shape().str() + " and " + value(kv).shape().str());
   auto args = detail::attention_args<V>(value(q), 0, value(kv), 0, width, width, q_segments, k_segments, AttentionOptions<V>{heads, false, nullptr, {}});
   tensor_of<V> y({rows, width}), lse({rows, heads});
   if (!q_segments.covering) B::fill(y.size(), scalar_of<V>(0), y.data());

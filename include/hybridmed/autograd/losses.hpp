@@ -77,7 +77,9 @@ V local_scores(const V& p, Index images, const V& w, const Tensor<std::int32_t, 
   using B = backend_of<V>;
   const Index texts = offsets.size() - 1;
   if (texts < 0 || (images > 0 && value(p).rows() % images != 0) || offsets.data()[texts] != value(w).rows() || (texts > 0 && images > 0 && value(p).cols() != value(w).cols()))
-    fail("autograd", "local_scores", "expected p (" + std::to_string(images) + " * regions, d) and w (" + std::to_string(texts < 0 ? 0 : offsets.data()[texts]) + ", d), got " + value(p).shape().str() + " and " + value(w).shape().str());
+    fail("autograd", "local_scores",
+         "expected p (" + std::to_string(images) + " * regions, d) and w (" + std::to_string(texts < 0 ? 0 : offsets.data()[texts]) + ", d), got " + value(p).shape().str() + " and " +
+             value(w).shape().str());
   for (Index i = 0; i < texts; ++i)
     if (offsets.data()[i + 1] <= offsets.data()[i]) fail("autograd", "local_scores", "text " + std::to_string(i) + " has no words", "leave such samples out");
   LocalArgs<T> a;

@@ -42,7 +42,9 @@ concept BackendLayerNorm = requires(Index n, double e, const T* x, T* y) { B::la
 
 /// Softmax with cross-entropy.
 template <class B, class T>
-concept BackendCrossEntropy = requires(Index n, bool b, double e, const T* x, T* y, const std::int32_t* i) { B::cross_entropy(n, n, x, i, e, y, y), B::cross_entropy_backward(n, n, x, i, e, x, x, b, y); };
+concept BackendCrossEntropy = requires(Index n, bool b, double e, const T* x, T* y, const std::int32_t* i) {
+  B::cross_entropy(n, n, x, i, e, y, y), B::cross_entropy_backward(n, n, x, i, e, x, x, b, y);
+};
 
 /// The optimizer.
 template <class B, class T>
@@ -103,8 +105,12 @@ struct RequireFeedForwardBackend {
   static_assert(BackendLayerNorm<B, T>, "hybridmed: the backend lacks layer_norm or layer_norm_backward for this scalar; see BackendLayerNorm in hybridmed/backend/concept.hpp");
   static_assert(BackendCrossEntropy<B, T>, "hybridmed: the backend lacks cross_entropy or cross_entropy_backward for this scalar; see BackendCrossEntropy in hybridmed/backend/concept.hpp");
   static_assert(BackendAdamW<B, T>, "hybridmed: the backend lacks adamw for this scalar; see BackendAdamW in hybridmed/backend/concept.hpp");
-  static_assert(BackendFusedBias<B, T> || !requires(Index n, const T* x, T* y) { B::linear(n, n, n, x, x, x, y); }, "hybridmed: linear of a backend must return bool, false where it does not serve a shape; see BackendFusedBias in hybridmed/backend/concept.hpp");
-  static_assert(BackendFusedActivation<B, T> || !requires(Activation act, Index n, const T* x, T* y) { B::linear_activation(act, n, n, n, x, x, x, y, y); }, "hybridmed: linear_activation of a backend must return bool, false where it does not serve a shape; see BackendFusedActivation in hybridmed/backend/concept.hpp");
+  static_assert(
+      BackendFusedBias<B, T> || !requires(Index n, const T* x, T* y) { B::linear(n, n, n, x, x, x, y); },
+      "hybridmed: linear of a backend must return bool, false where it does not serve a shape; see BackendFusedBias in hybridmed/backend/concept.hpp");
+  static_assert(
+      BackendFusedActivation<B, T> || !requires(Activation act, Index n, const T* x, T* y) { B::linear_activation(act, n, n, n, x, x, x, y, y); },
+      "hybridmed: linear_activation of a backend must return bool, false where it does not serve a shape; see BackendFusedActivation in hybridmed/backend/concept.hpp");
 };
 
 /// The same for whole models.

@@ -170,7 +170,8 @@ inline Image decode_image(std::span<const std::byte> bytes, const std::string& s
   std::string problem;
   if (starts({0x89, 'P', 'N', 'G'})) {
     detail::PngState state{bytes.data(), bytes.size(), 0, {}};
-    if (!detail::decode_png(&state, &raw, &width, &height, &depth, &channels)) problem = std::string("damaged PNG: ") + (state.message[0] ? state.message : "not enough memory") + " (at byte " + std::to_string(state.at) + " of " + std::to_string(bytes.size()) + ")";
+    if (!detail::decode_png(&state, &raw, &width, &height, &depth, &channels))
+      problem = std::string("damaged PNG: ") + (state.message[0] ? state.message : "not enough memory") + " (at byte " + std::to_string(state.at) + " of " + std::to_string(bytes.size()) + ")";
   } else if (starts({0xFF, 0xD8, 0xFF})) {
     detail::JpegErrors errors{};
     if (!detail::decode_jpeg(reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(), &raw, &width, &height, &channels, &errors))

@@ -150,7 +150,8 @@ class Safetensors {
     if (t.shape.size() > 16) bad("tensor '" + name + "' has more than 16 dimensions");
     if (empty) size = 0;
     const std::uint64_t a = natural(e.at("data_offsets")[0], "offset"), b = natural(e.at("data_offsets")[1], "offset");
-    if (a > b || b > data.size()) bad("tensor '" + name + "': offsets [" + std::to_string(a) + ", " + std::to_string(b) + ") outside " + std::to_string(data.size()) + " data bytes: the file is cut short or damaged");
+    if (a > b || b > data.size())
+      bad("tensor '" + name + "': offsets [" + std::to_string(a) + ", " + std::to_string(b) + ") outside " + std::to_string(data.size()) + " data bytes: the file is cut short or damaged");
     if (b - a != size) bad("tensor '" + name + "': " + std::to_string(b - a) + " bytes, but its shape needs " + std::to_string(size));
     t.bytes = data.subspan(static_cast<std::size_t>(a), static_cast<std::size_t>(b - a));
     if (b > a) ranges.push_back({a, b});

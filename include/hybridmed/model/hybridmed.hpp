@@ -41,7 +41,8 @@ struct Teacher {
 
 template <class T, class B, class Encoder>
 struct HybridMed : private RequireBackend<B, T> {
-  static_assert(ImageEncoder<Encoder, T, B>, "hybridmed: the image encoder of HybridMed must be a module with template <Value V> ImageFeatures<V> operator()(image, mode, levels) const; see docs/policies/image_encoder.md");
+  static_assert(ImageEncoder<Encoder, T, B>,
+                "hybridmed: the image encoder of HybridMed must be a module with template <Value V> ImageFeatures<V> operator()(image, mode, levels) const; see docs/policies/image_encoder.md");
   using Image = Encoder;
   Config config;
   Parameter<T, B> log_scale;

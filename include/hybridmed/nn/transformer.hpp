@@ -76,10 +76,17 @@ struct TransformerBlock {
  private:
   template <class V, class... Args>
   static constexpr void check() {
-    static_assert(std::is_invocable_r_v<V, const Attention&, const V&, const Args&...>, "hybridmed: the attention policy of TransformerBlock must be callable as attn(x, args...) and return x's type; see docs/policies/transformer_block.md");
-    static_assert(std::is_invocable_r_v<V, const Ffn&, const V&>, "hybridmed: the feed-forward policy of TransformerBlock must be callable as mlp(x) and return x's type; see docs/policies/transformer_block.md");
-    static_assert(std::is_invocable_r_v<V, const Norm&, const V&>, "hybridmed: the norm policy of TransformerBlock must be callable as norm(x) and return x's type; see docs/policies/transformer_block.md");
-    static_assert(requires(const V& x, const Norm& norm, V (&part)(const V&)) { { Order::residual(x, norm, part) } -> std::same_as<V>; }, "hybridmed: the order policy of TransformerBlock must be callable as Order::residual(x, norm, part) and return x's type; see docs/policies/transformer_block.md");
+    static_assert(std::is_invocable_r_v<V, const Attention&, const V&, const Args&...>,
+                  "hybridmed: the attention policy of TransformerBlock must be callable as attn(x, args...) and return x's type; see docs/policies/transformer_block.md");
+    static_assert(std::is_invocable_r_v<V, const Ffn&, const V&>,
+                  "hybridmed: the feed-forward policy of TransformerBlock must be callable as mlp(x) and return x's type; see docs/policies/transformer_block.md");
+    static_assert(std::is_invocable_r_v<V, const Norm&, const V&>,
+                  "hybridmed: the norm policy of TransformerBlock must be callable as norm(x) and return x's type; see docs/policies/transformer_block.md");
+    static_assert(
+        requires(const V& x, const Norm& norm, V (&part)(const V&)) {
+          { Order::residual(x, norm, part) } -> std::same_as<V>;
+        },
+        "hybridmed: the order policy of TransformerBlock must be callable as Order::residual(x, norm, part) and return x's type; see docs/policies/transformer_block.md");
   }
 };
 

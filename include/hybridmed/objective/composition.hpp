@@ -55,7 +55,8 @@ struct WeightedSum {
  private:
   template <Value V, class Term>
   static void accumulate(const Term& term, const Representations<V>& r, NamedLoss<scalar_of<V>, backend_of<V>>& out, V& total) {
-    static_assert(std::is_invocable_r_v<V, const decltype(term.objective)&, const Representations<V>&>, "hybridmed: an objective needs template <Value V> V operator()(const Representations<V>&) const; see docs/policies/objective.md");
+    static_assert(std::is_invocable_r_v<V, const decltype(term.objective)&, const Representations<V>&>,
+                  "hybridmed: an objective needs template <Value V> V operator()(const Representations<V>&) const; see docs/policies/objective.md");
     V weighted;
     out.name = term.objective.name;
     if (term.weight == 0) {

@@ -42,7 +42,8 @@ inline std::string to_table(const std::vector<Figure>& figures) {
 }
 
 /// AUROC of each label; fewer than 5 positives: no value. The mean is over labels with at least 10; its interval resamples studies.
-inline void zero_shot_figures(const std::vector<LabelPrompts>& prompts, const ZeroShotScores& scores, const std::vector<data::Study>& studies, const data::DataFolder::Labels& labels, std::vector<Figure>& out) {
+inline void zero_shot_figures(const std::vector<LabelPrompts>& prompts, const ZeroShotScores& scores, const std::vector<data::Study>& studies, const data::DataFolder::Labels& labels,
+                              std::vector<Figure>& out) {
   const std::pair<const char*, const xt::xtensor<double, 2>*> kinds[] = {{"global", &scores.global}, {"local", &scores.local}, {"both", &scores.both}};
   for (const auto& [kind, score] : kinds) {
     double sum = 0;
@@ -142,7 +143,8 @@ inline std::vector<PlantedBox> planted_boxes(const data::DataFolder& folder, con
     for (int k = 0; k < 4; ++k) {
       char* end = nullptr;
       v[k] = std::strtod(t.rows[r][c[2 + k]].c_str(), &end);
-      if (end == t.rows[r][c[2 + k]].c_str() || *end || !std::isfinite(v[k])) fail("data", "boxes", path.string() + ", line " + std::to_string(t.lines[r]) + ": expected a number, got '" + t.rows[r][c[2 + k]] + "'");
+      if (end == t.rows[r][c[2 + k]].c_str() || *end || !std::isfinite(v[k]))
+        fail("data", "boxes", path.string() + ", line " + std::to_string(t.lines[r]) + ": expected a number, got '" + t.rows[r][c[2 + k]] + "'");
     }
     out.push_back({it->second, t.rows[r][c[1]], t.rows[r][c[6]], (v[0] * side - offset) / crop, (v[1] * side - offset) / crop, v[2] * side / crop, v[3] * side / crop});
   }
@@ -153,12 +155,14 @@ inline std::vector<PlantedBox> planted_boxes(const data::DataFolder& folder, con
 template <class T, class B>
 AttentionMaps maps_of(const PlantedBox& box, const std::vector<Tensor<T, B>>& regions, Index grid, const EncodedTexts<T, B>& texts, Index text, double gamma1, double gamma2) {
   const Index n = grid * grid, per_batch = regions[0].rows() / n, i = static_cast<Index>(box.study);
-  return attention_maps(regions[static_cast<std::size_t>(i / per_batch)].row_slice(i % per_batch * n, (i % per_batch + 1) * n), texts.words.row_slice(texts.offsets.data()[text], texts.offsets.data()[text + 1]), gamma1, gamma2);
+  return attention_maps(regions[static_cast<std::size_t>(i / per_batch)].row_slice(i % per_batch * n, (i % per_batch + 1) * n),
+                        texts.words.row_slice(texts.offsets.data()[text], texts.offsets.data()[text + 1]), gamma1, gamma2);
 }
 
 /// Is the maximum of the map of a finding's sentence inside its box? Text k belongs to box k. Chance: the box's share of the cells.
 template <class T, class B>
-void pointing_figures(const std::vector<PlantedBox>& boxes, const std::vector<Tensor<T, B>>& regions, Index grid, const EncodedTexts<T, B>& texts, double gamma1, double gamma2, std::vector<Figure>& out) {
+void pointing_figures(const std::vector<PlantedBox>& boxes, const std::vector<Tensor<T, B>>& regions, Index grid, const EncodedTexts<T, B>& texts, double gamma1, double gamma2,
+                      std::vector<Figure>& out) {
   const Index n = grid * grid;
   std::map<std::string, std::pair<std::vector<double>, double>> hits;  // label -> hits, summed chance
   for (std::size_t k = 0; k < boxes.size(); ++k) {

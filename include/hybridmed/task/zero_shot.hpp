@@ -17,7 +17,8 @@ inline std::vector<LabelPrompts> read_prompts(const std::filesystem::path& path)
   std::vector<LabelPrompts> out;
   if (!j.is_object() || j.empty()) fail("task", "prompts", path.string() + ": expected an object {label: {positive: [...], negative: [...]}}");
   for (const auto& [label, p] : j.items()) {
-    out.push_back({label, io::get<std::vector<std::string>>(p, "positive", path.string() + ", label '" + label + "'"), io::get<std::vector<std::string>>(p, "negative", path.string() + ", label '" + label + "'")});
+    out.push_back({label, io::get<std::vector<std::string>>(p, "positive", path.string() + ", label '" + label + "'"),
+                   io::get<std::vector<std::string>>(p, "negative", path.string() + ", label '" + label + "'")});
     if (out.back().positive.empty() || out.back().negative.empty()) fail("task", "prompts", path.string() + ", label '" + label + "': needs at least one positive and one negative prompt");
   }
   return out;

@@ -35,9 +35,10 @@ concept TrainableModel = requires(M& m, const model::Batch<T, B>& batch, const m
 
 /// Forward, backward, clipped AdamW update, clamp of the temperature. `teacher` may be null where no term needs it.
 template <class M, class O, class T, class B>
-StepReport<T, B, detail::TermsOf<O>::count> train_step(M& model, const O& objective, const model::Batch<T, B>& batch, const std::type_identity_t<model::Teacher<T, B>>* teacher, optim::AdamW<T, B>& optimizer,
-                                     double learning_rate, Tape& tape, const nn::Mode& mode) {
-  static_assert(detail::TrainableModel<M, O, T, B>, "hybridmed: a model that train_step trains has represent<needs, V>(batch, teacher, mode), a parameter log_scale, and config.log_scale_max; see hybridmed/model/hybridmed.hpp");
+StepReport<T, B, detail::TermsOf<O>::count> train_step(M& model, const O& objective, const model::Batch<T, B>& batch, const std::type_identity_t<model::Teacher<T, B>>* teacher,
+                                                       optim::AdamW<T, B>& optimizer, double learning_rate, Tape& tape, const nn::Mode& mode) {
+  static_assert(detail::TrainableModel<M, O, T, B>,
+                "hybridmed: a model that train_step trains has represent<needs, V>(batch, teacher, mode), a parameter log_scale, and config.log_scale_max; see hybridmed/model/hybridmed.hpp");
   StepReport<T, B, O::size> report;
   RecordOn recording(tape);
   const Variable<T, B> total = [&] {  // the representations die here: the backward pass frees each as it is done with it
@@ -59,7 +60,8 @@ StepReport<T, B, detail::TermsOf<O>::count> train_step(M& model, const O& object
 
 /// The losses without gradient, tape or update.
 template <class M, class O, class T, class B>
-StepReport<T, B, detail::TermsOf<O>::count> evaluate_step(const M& model, const O& objective, const model::Batch<T, B>& batch, const std::type_identity_t<model::Teacher<T, B>>* teacher, const nn::Mode& mode) {
+StepReport<T, B, detail::TermsOf<O>::count> evaluate_step(const M& model, const O& objective, const model::Batch<T, B>& batch, const std::type_identity_t<model::Teacher<T, B>>* teacher,
+                                                          const nn::Mode& mode) {
   StepReport<T, B, O::size> report;
   report.total = static_cast<double>(objective(model.template represent<O::needs, Tensor<T, B>>(batch, teacher, mode), report.losses).item());
   report.finite = std::isfinite(report.total);

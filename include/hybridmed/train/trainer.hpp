@@ -50,10 +50,19 @@ class Trainer {
  public:
   /// Prepares data, vocabulary and model; `config` is completed (vocabulary size, token ids) and written to the run folder.
   Trainer(RunConfig config, TrainerOptions options)
-      : config_(std::move(config)), options_(std::move(options)), folder_((config_.validate(), config_.data), config_.columns(), config_.table), train_studies_(selected(config_.split_train)), vocabulary_(vocabulary()), train_(folder_, train_studies_, vocabulary_, config_.dataset()),
-        valid_(folder_, config_.overfit_batch ? std::vector<data::Study>() : selected(config_.split_valid), vocabulary_, config_.dataset()), model_(make_model()), seed_(static_cast<std::uint64_t>(config_.seed)) {
+      : config_(std::move(config)),
+        options_(std::move(options)),
+        folder_((config_.validate(), config_.data), config_.columns(), config_.table),
+        train_studies_(selected(config_.split_train)),
+        vocabulary_(vocabulary()),
+        train_(folder_, train_studies_, vocabulary_, config_.dataset()),
+        valid_(folder_, config_.overfit_batch ? std::vector<data::Study>() : selected(config_.split_valid), vocabulary_, config_.dataset()),
+        model_(make_model()),
+        seed_(static_cast<std::uint64_t>(config_.seed)) {
     if (train_.size() == 0) fail("train", "data", config_.data + ": no study for training is left in split '" + config_.split_train + "'");
-    if (batches() == 0) fail("train", "data", "a batch of " + std::to_string(config_.batch) + " is larger than the " + std::to_string(train_.size()) + " training studies", "--set batch=" + std::to_string(train_.size()));
+    if (batches() == 0)
+      fail("train", "data", "a batch of " + std::to_string(config_.batch) + " is larger than the " + std::to_string(train_.size()) + " training studies",
+           "--set batch=" + std::to_string(train_.size()));
     if (!config_.overfit_batch && valid_.size() == 0) fail("train", "data", config_.data + ": no study for validation in split '" + config_.split_valid + "'");
   }
 
@@ -116,7 +125,8 @@ class Trainer {
   std::vector<data::Study> selected(const std::string& split) {
     const data::Table& table = folder_.table();
     if (table.find(config_.column_split) == data::Table::npos && !std::filesystem::exists(folder_.root() / "splits"))
-      fail("train", "data", table.source + ": the column '" + config_.column_split + "' is missing and there is no folder splits/", "training and validation need splits: add one of the two, or name the column with --set column_split=NAME");
+      fail("train", "data", table.source + ": the column '" + config_.column_split + "' is missing and there is no folder splits/",
+           "training and validation need splits: add one of the two, or name the column with --set column_split=NAME");
     std::vector<data::Rejected> rejected;
     auto studies = folder_.select(config_.selection(split), &rejected);
     if (studies.empty()) fail("train", "data", config_.data + ": no study is left in split '" + split + "'" + (rejected.empty() ? "" : "; " + where(rejected[0]) + ": " + rejected[0].reason));
@@ -178,7 +188,8 @@ class Trainer {
       std::optional<model::Teacher<T, B>> teacher;
       if (stage == 2) teacher.emplace(model_.snapshot());
       RecordOn recording(tape_);
-      backward(objective(model_.template represent<O::needs, Variable<T, B>>(data::upload<T, B>(train_.batch(longest, nullptr, stage == 2), model_), teacher ? &*teacher : nullptr, nn::Mode::inspection())));
+      backward(objective(
+          model_.template represent<O::needs, Variable<T, B>>(data::upload<T, B>(train_.batch(longest, nullptr, stage == 2), model_), teacher ? &*teacher : nullptr, nn::Mode::inspection())));
     }
     nn::for_each_parameter(model_, Visitor([&](const std::string&, auto& p) { p.slot.grad = {}; }));
     return arena.statistics().peak + moments;
@@ -187,7 +198,8 @@ class Trainer {
   void prepare_run_folder() {
     namespace fs = std::filesystem;
     std::error_code ec;
-    if (options_.resume && list_checkpoints(options_.run).empty()) fail("train", "run", options_.run.string() + ": no checkpoint to resume from", "the run ended before its first: start it again without --resume");
+    if (options_.resume && list_checkpoints(options_.run).empty())
+      fail("train", "run", options_.run.string() + ": no checkpoint to resume from", "the run ended before its first: start it again without --resume");
     fs::create_directories(options_.run / "checkpoints", ec);
     if (ec) fail("train", "run", options_.run.string() + ": the run folder cannot be made: " + ec.message());
     if (!options_.resume && !list_checkpoints(options_.run).empty())
@@ -278,7 +290,8 @@ class Trainer {
   void save_best(int stage) {
     const std::string name = "best-stage" + std::to_string(stage);
     write_folder(options_.run / (name + "-" + checkpoint_name(progress_.step)), [&](const std::filesystem::path& dir) { save_model(dir / "model.safetensors", model_); });
-    io::write_text_atomically(options_.run / (name + ".json"), io::Json{{"folder", name + "-" + checkpoint_name(progress_.step)}, {"stage", stage}, {"epoch", progress_.epoch}, {"validation_loss", progress_.best}}.dump() + "\n");
+    io::write_text_atomically(options_.run / (name + ".json"),
+                              io::Json{{"folder", name + "-" + checkpoint_name(progress_.step)}, {"stage", stage}, {"epoch", progress_.epoch}, {"validation_loss", progress_.best}}.dump() + "\n");
     std::error_code ec;
     for (const auto& e : std::filesystem::directory_iterator(options_.run, ec))
       if (const auto n = e.path().filename().string(); n.starts_with(name + "-step-") && n != name + "-" + checkpoint_name(progress_.step)) std::filesystem::remove_all(e.path(), ec);
@@ -295,8 +308,8 @@ class Trainer {
     const std::int64_t total = epochs(stage) * batches();
     const optim::WarmupCosine schedule{stage == 1 ? config_.lr_stage1 : config_.lr_stage2, config_.warmup, config_.lr_floor, total};
     const Philox seed = seed_.fork(static_cast<std::uint64_t>(stage));
-    data::Loader loader(train_, {static_cast<std::size_t>(config_.batch), !config_.overfit_batch, true, static_cast<int>(config_.overfit_batch ? 0 : config_.workers), stage == 2}, seed, static_cast<std::uint64_t>(progress_.epoch),
-                        static_cast<std::size_t>(progress_.batch));
+    data::Loader loader(train_, {static_cast<std::size_t>(config_.batch), !config_.overfit_batch, true, static_cast<int>(config_.overfit_batch ? 0 : config_.workers), stage == 2}, seed,
+                        static_cast<std::uint64_t>(progress_.epoch), static_cast<std::size_t>(progress_.batch));
     if (progress_.batch == 0) progress_.sums.assign(O::size + 1, 0.0);
     while (auto host = loader.next()) {
       const double rate = schedule(progress_.stage_step);
@@ -327,7 +340,8 @@ class Trainer {
       if (stop || progress_.finished || (config_.checkpoint_every ? progress_.step % config_.checkpoint_every == 0 : last && !config_.overfit_batch)) save(log);
       if (stop && !progress_.finished) {
         line_.finish();
-        std::fprintf(stderr, "stopped after step %lld, saved in %s; go on with: pretrain --run %s --resume\n", static_cast<long long>(progress_.step), options_.run.c_str(), shell_word(options_.run.string()).c_str());
+        std::fprintf(stderr, "stopped after step %lld, saved in %s; go on with: pretrain --run %s --resume\n", static_cast<long long>(progress_.step), options_.run.c_str(),
+                     shell_word(options_.run.string()).c_str());
         return true;
       }
       if (last) break;
@@ -364,7 +378,8 @@ class Trainer {
     const bool better = progress_.best_epoch < 0 || valid < progress_.best;
     if (better) progress_.best = valid, progress_.best_epoch = progress_.epoch, progress_.bad_epochs = 0, save_best(stage);
     else ++progress_.bad_epochs;
-    std::fprintf(stderr, "stage %d epoch %lld  train %.4f  valid %.4f%s%s\n", stage, static_cast<long long>(progress_.epoch), progress_.sums[O::size] / static_cast<double>(batches()), valid, text.c_str(), better ? "  (best)" : "");
+    std::fprintf(stderr, "stage %d epoch %lld  train %.4f  valid %.4f%s%s\n", stage, static_cast<long long>(progress_.epoch), progress_.sums[O::size] / static_cast<double>(batches()), valid,
+                 text.c_str(), better ? "  (best)" : "");
     if (progress_.epoch == epochs(stage) || (config_.patience > 0 && progress_.bad_epochs >= config_.patience)) {
       if (progress_.epoch < epochs(stage)) std::fprintf(stderr, "stage %d stops early: no better validation loss in %lld epochs\n", stage, static_cast<long long>(config_.patience));
       finish_stage();

@@ -94,7 +94,18 @@ struct LocalAlignment {
     Workspace<double> rho, share;
 
     Attended(const LocalArgs<T>& a, Index image, const T* gram, Index first, Index last)
-        : n(a.regions), w0(a.offsets[first]), words(a.offsets[last] - w0), s(n * words), a1(n * words), a2(n * words), ga(n * words), dot(words), square(words), word_norm(words), rho(words), share(words) {
+        : n(a.regions),
+          w0(a.offsets[first]),
+          words(a.offsets[last] - w0),
+          s(n * words),
+          a1(n * words),
+          a2(n * words),
+          ga(n * words),
+          dot(words),
+          square(words),
+          word_norm(words),
+          rho(words),
+          share(words) {
       Gemm::template serial<T>(false, true, n, words, a.dim, T(1), a.p + image * n * a.dim, a.dim, a.w + w0 * a.dim, a.dim, T(0), s.data(), words);
       const Workspace<T> top(words);
       const Workspace<double> sum(words);

@@ -102,7 +102,9 @@ void Rows::add_vector(Index rows, Index cols, const T* x, const T* v, T* y) {
 }
 template <class T>
 void Rows::column_sum(Index rows, Index cols, const T* x, T* y) {
-  column_sums<1>(rows, cols, "column_sum", [=] __device__(Index r, Index c, double* s) { s[0] += static_cast<double>(x[r * cols + c]); }, [=] __device__(Index c, const double* s) { y[c] += static_cast<T>(s[0]); });
+  column_sums<1>(
+      rows, cols, "column_sum", [=] __device__(Index r, Index c, double* s) { s[0] += static_cast<double>(x[r * cols + c]); },
+      [=] __device__(Index c, const double* s) { y[c] += static_cast<T>(s[0]); });
 }
 
 template <class T>

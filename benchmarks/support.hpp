@@ -1,9 +1,16 @@
 #pragma once
-// The machine's floating-point peak: fused multiply-adds on registers only, all threads active.
+// What the benchmarks share: the machine's floating-point peak (fused multiply-adds on registers only, all threads active), times,
+// inputs, and the comparison with the reference.
 #include <algorithm>
 #include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
 #include <thread>
 #include <vector>
+
+#include "hybridmed/core/philox.hpp"
+#include "hybridmed/core/tensor.hpp"
 
 namespace hybridmed::bench {
 
@@ -51,6 +58,36 @@ inline double peak_gflops(int threads) {
     best = std::max(best, sum);
   }
   return best;
+}
+
+/// Seconds of one call of f, the best of five rounds of 20 calls; `wait` ends a round.
+template <class F, class W = void (*)()>
+double fastest(F&& f, W wait = [] {}) {
+  constexpr int repeats = 20;
+  double best = 1e9;
+  for (int round = 0; round < 5; ++round) {
+    wait();
+    const double start = seconds_now();
+    for (int i = 0; i < repeats; ++i) f();
+    wait();
+    best = std::min(best, (seconds_now() - start) / repeats);
+  }
+  return best;
+}
+
+/// A tensor of a stream of normal numbers, the same on every backend.
+template <class Backend>
+Tensor<float, Backend> normal(const Shape& s, std::uint64_t stream, double stddev = 1) {
+  Tensor<float, Backend> t(s);
+  Backend::fill_normal(t.size(), Philox(7, stream), stddev, t.data());
+  return t;
+}
+
+/// Ends the program where a result is off: a wrong kernel is not worth timing.
+inline void compare(const char* what, const std::vector<float>& a, const std::vector<float>& b, double tolerance = 1e-4) {
+  double diff = 0, top = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) diff = std::max(diff, std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i]))), top = std::max(top, std::abs(static_cast<double>(b[i])));
+  if (a.size() != b.size() || !(diff <= tolerance * top)) std::fprintf(stderr, "%s: differs from the reference by %g of %g\n", what, diff, top), std::exit(1);
 }
 
 }  // namespace hybridmed::bench
