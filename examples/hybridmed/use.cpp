@@ -87,7 +87,7 @@ int run_pretrain(const Common& common, const PretrainOptions& o) {
     fail("app", "pretrain", (o.resume ? o.run + "/config.json" : o.config) + (o.overrides.empty() ? "" : " with --set") + ": " + e.reason(), e.hint());
   }
   set_threads(common);
-  const train::TrainerOptions options{o.run, o.resume, o.init, o.stop_after};
+  const train::TrainerOptions options{o.run, o.resume, o.init, o.stop_after, common.threads > 0 ? " --threads " + std::to_string(common.threads) : ""};
   return config.precision == "double" ? pretrain_double(config, options) : pretrain_float(config, options);
 }
 

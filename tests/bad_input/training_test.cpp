@@ -606,11 +606,11 @@ TEST_CASE("Ctrl-C in the program: it ends with 130 and a command that goes on to
     const std::string said = io::read_text(errors);
     std::smatch command;
     REQUIRE_MESSAGE(
-        std::regex_search(said, command, std::regex("stopped after step ([0-9]+), saved in .*(pretrain --run [^\n]+ --resume)")), said);
+        std::regex_search(said, command, std::regex("stopped after step ([0-9]+), saved in .*(pretrain --run [^\n]+ --resume --threads 1)\n")), said);
     const std::int64_t step = std::stoll(command[1]);
     CHECK(train::list_checkpoints(run).back().filename() == train::checkpoint_name(step));
     const std::string limit = " --stop-after " + std::to_string(step + 2);
-    const int code = finish(in_quotes(program) + " --threads 1 " + command[2].str() + limit, errors);
+    const int code = finish(in_quotes(program) + " " + command[2].str() + limit, errors);
     CHECK_MESSAGE(code == 130, "the command '", command[2].str(), "' ended with ", code, ": ", io::read_text(errors));
     if (code != 130) continue;
     CHECK(finish(train(whole) + limit, errors) == 130);

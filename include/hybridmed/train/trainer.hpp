@@ -22,8 +22,9 @@ inline std::atomic<bool>& interrupted() {
 struct TrainerOptions {
   std::filesystem::path run;
   bool resume = false;
-  std::filesystem::path init;       ///< weights to start from, or empty
-  std::int64_t stop_after = -1;     ///< save and stop after this many steps of the run; -1: never
+  std::filesystem::path init;    ///< weights to start from, or empty
+  std::int64_t stop_after = -1;  ///< save and stop after this many steps of the run; -1: never
+  std::string resume_with{};     ///< what the command that a stopped run prints needs besides: " --threads 4"
 };
 
 /// A text as a shell reads it back: quoted where it holds more than plain characters.
@@ -340,8 +341,8 @@ class Trainer {
       if (stop || progress_.finished || (config_.checkpoint_every ? progress_.step % config_.checkpoint_every == 0 : last && !config_.overfit_batch)) save(log);
       if (stop && !progress_.finished) {
         line_.finish();
-        std::fprintf(stderr, "stopped after step %lld, saved in %s; go on with: pretrain --run %s --resume\n", static_cast<long long>(progress_.step), options_.run.c_str(),
-                     shell_word(options_.run.string()).c_str());
+        std::fprintf(stderr, "stopped after step %lld, saved in %s; go on with: pretrain --run %s --resume%s\n", static_cast<long long>(progress_.step), options_.run.c_str(),
+                     shell_word(options_.run.string()).c_str(), options_.resume_with.c_str());
         return true;
       }
       if (last) break;
