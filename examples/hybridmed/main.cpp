@@ -68,7 +68,7 @@ int main(int argc, char** argv) {
   CheckOptions check;
   auto* d = app.add_subcommand("check", "what a data folder holds");
   d->add_option("--data", check.data, "data folder")->required();
-  d->add_option("--config", check.config, "configuration whose names of table and columns the folder uses (JSON; default: the usual names)");
+  d->add_option("--config", check.config, "configuration with the names of table and columns and the cleaning (JSON; default: the usual ones)");
 
   PhantomCommand phantom;
   auto* f = app.add_subcommand("phantom", "write a folder of procedural phantoms");

@@ -284,7 +284,8 @@ int run_check(const CheckOptions& o) {
   if (!o.config.empty()) config = train::RunConfig::read(o.config);
   const data::DataFolder folder(o.data, config.columns(), config.table);
   std::vector<data::Rejected> rejected;
-  data::StudySelection all;
+  data::StudySelection all = config.selection("");
+  all.needs_both = false;  // missing sections are counted
   const auto studies = folder.select(all, &rejected);
   std::size_t findings = 0, impression = 0, both = 0, images = 0, several = 0;
   std::map<std::string, std::size_t> f_texts, i_texts;
@@ -324,7 +325,7 @@ int run_check(const CheckOptions& o) {
     std::cout << "\n";
   }
   for (const char* split : {"train", "valid", "test"}) try {
-      data::StudySelection s;
+      data::StudySelection s = all;
       s.split = split;
       std::cout << "split " << split << "         " << folder.select(s).size() << "\n";
     } catch (const Error&) {

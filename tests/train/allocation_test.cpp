@@ -17,7 +17,7 @@ namespace {
 std::atomic<long> allocations{0}, by_onednn{0};
 std::atomic<bool> counting{false};
 
-/// Counts one allocation, for oneDNN where a caller lies in its library.
+/// Counts one allocation, for oneDNN where any caller lies in its library.
 void count() {
   if (!counting) return;
 #ifdef HYBRIDMED_WITH_ONEDNN
