@@ -8,6 +8,7 @@
 #include <iostream>
 
 #include "commands.hpp"
+#include "hybridmed/core/error.hpp"
 
 int main(int argc, char** argv) {
   using namespace hybridmed::app;
@@ -32,7 +33,7 @@ int main(int argc, char** argv) {
   p->add_option("--set", pretrain.overrides, "key=value, overrides the configuration")->allow_extra_args(false);
   p->add_option("--init", pretrain.init, "start from these weights (safetensors)");
   p->add_flag("--resume", pretrain.resume, "go on from the newest checkpoint of --run");
-  p->add_option("--stop-after", pretrain.stop_after, "save and stop after this many steps");
+  p->add_option("--stop-after", pretrain.stop_after, "save and stop after this many steps")->check(CLI::PositiveNumber);
 
   EvaluateOptions evaluate;
   auto* e = app.add_subcommand("evaluate", "zero-shot, retrieval, captions and summaries on a data folder");
@@ -80,10 +81,14 @@ int main(int argc, char** argv) {
   auto* g = app.add_subcommand("curves", "draw the loss curves of a run to its curves.png");
   g->add_option("--run", curves_run, "run folder")->required();
 
+  for (CLI::App* command : app.get_subcommands({}))
+    for (CLI::Option* option : command->get_options())
+      if (option->get_expected_max() > 0) option->check([](const std::string& value) { return value.empty() ? std::string("expected a value, got an empty one") : std::string(); });
+
   CLI11_PARSE(app, argc, argv);
-  try {
+  const auto run = [&] {
     if (*p) {
-      std::signal(SIGINT, [](int) { interrupt(); });
+      for (int signal : {SIGINT, SIGTERM}) std::signal(signal, [](int) { interrupt(); });
       return run_pretrain(common, pretrain);
     }
     set_threads(common);
@@ -96,6 +101,11 @@ int main(int argc, char** argv) {
     if (*d) return run_check(check);
     if (*f) return run_phantom(common, phantom);
     return run_curves(curves_run);
+  };
+  try {
+    const int code = run();
+    if (!std::cout.flush()) hybridmed::fail("app", "output", "standard output cannot be written: what was printed is not complete");
+    return code;
   } catch (const std::exception& error) {
     std::cout.flush();
     std::cerr << "error: " << error.what() << "\n";

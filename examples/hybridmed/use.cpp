@@ -86,6 +86,7 @@ int run_pretrain(const Common& common, const PretrainOptions& o) {
   } catch (const Error& e) {
     fail("app", "pretrain", (o.resume ? o.run + "/config.json" : o.config) + (o.overrides.empty() ? "" : " with --set") + ": " + e.reason(), e.hint());
   }
+  if (o.resume && !fs::is_directory(config.data)) fail("app", "pretrain", config.data + ": no such folder; it held the data when the run began", "--set data=FOLDER where it is now");
   set_threads(common);
   const train::TrainerOptions options{o.run, o.resume, o.init, o.stop_after, common.threads > 0 ? " --threads " + std::to_string(common.threads) : ""};
   return config.precision == "double" ? pretrain_double(config, options) : pretrain_float(config, options);
@@ -133,6 +134,14 @@ int run_evaluate(const EvaluateOptions& o) {
     fail("app", "evaluate",
          o.data + ": no study to evaluate" + (split.empty() ? "" : " in split '" + split + "'") +
              (rejected.empty() ? "" : "; " + folder.table().source + ", line " + std::to_string(rejected[0].line) + ": " + rejected[0].reason));
+  const auto labels = folder.labels();
+  std::vector<task::LabelPrompts> prompts;
+  if (!o.prompts.empty()) {  // before the long work
+    prompts = task::read_prompts(o.prompts);
+    if (labels.names.empty()) fail("app", "evaluate", o.data + ": --prompts needs a labels.csv");
+    for (const auto& p : prompts)
+      if (std::find(labels.names.begin(), labels.names.end(), p.label) == labels.names.end()) fail("app", "evaluate", o.prompts + ": label '" + p.label + "' is no column of " + o.data + "/labels.csv");
+  }
   const fs::path out = o.out.empty() ? fs::path(o.run) : fs::path(o.out);
   std::error_code ec;
   fs::create_directories(out, ec);
@@ -153,11 +162,7 @@ int run_evaluate(const EvaluateOptions& o) {
   std::ifstream hashes(run.folder / "seen_impressions.txt");
   for (std::uint64_t h; hashes >> h;) seen.insert(h);
 
-  const auto labels = folder.labels();
-  std::vector<task::LabelPrompts> prompts;
-  if (!o.prompts.empty()) {
-    prompts = task::read_prompts(o.prompts);
-    if (labels.names.empty()) fail("app", "evaluate", o.data + ": --prompts needs a labels.csv");
+  if (!prompts.empty()) {
     task::zero_shot_figures(prompts, task::zero_shot(run.model, run.vocabulary, run.cleaning(), prompts, embeddings), dataset.studies(), labels, figures);
   }
   task::retrieval_figures(embeddings.image, embeddings.text, dataset, seen, figures);
@@ -263,6 +268,7 @@ int run_embed(const ImagesOptions& o) {
 }
 
 int run_attention(const AttentionOptions& o) {
+  if (const auto parent = fs::path(o.out).parent_path(); !parent.empty() && !fs::is_directory(parent)) fail("app", "attention", o.out + ": " + parent.string() + " is no folder");
   const Run run(o.run);
   using X = Tensor<float, B>;
   const X image = run.load_images({o.image});

@@ -249,6 +249,83 @@ TEST_CASE("weights to start from: all three lists are printed; weights that fit 
   check_error(other.go(false, 1, r.scratch.path / "missing.safetensors"), r.scratch.path / "missing.safetensors", {"No such file"});
 }
 
+// ---------------------------------------------------------------- data that does not fit the run
+
+namespace {
+/// A copy of the corpus that may be changed.
+fs::path copied(const Run& r) {
+  const fs::path to = r.scratch.path / "data";
+  fs::copy(corpus().data, to, fs::copy_options::recursive);
+  return to;
+}
+std::vector<std::string> lines_of(const fs::path& file) { return data::split_names(io::read_text(file), '\n'); }
+std::string joined(const std::vector<std::string>& lines) {
+  std::string s;
+  for (const auto& l : lines) s += l + "\n";
+  return s;
+}
+}  // namespace
+
+TEST_CASE("a run is not resumed on other data; on the same data in another place it is") {
+  for (const std::string change : {"a study less", "another text", "another split", "nothing"}) {
+    INFO(change);
+    Run r;
+    r.start(4);
+    const Snapshot before = r.saved();
+    const fs::path data = copied(r), table = data / "studies.csv", train = data / "splits" / "train.txt";
+    if (change == "a study less") {
+      auto ids = lines_of(train);
+      ids.pop_back();
+      write_bytes(train, joined(ids));
+    } else if (change == "another text") {
+      std::string text = io::read_text(table);
+      const auto at = text.find("the lungs");
+      REQUIRE(at != text.npos);
+      write_bytes(table, text.replace(at, 9, "two lungs"));
+    } else if (change == "another split") {
+      auto ids = lines_of(train), valid = lines_of(data / "splits" / "valid.txt");
+      std::swap(ids.front(), valid.front());
+      write_bytes(train, joined(ids)), write_bytes(data / "splits" / "valid.txt", joined(valid));
+    }
+    r.config.data = data.string();
+    if (change == "nothing") {
+      CHECK(r.go(true, 5) == "");
+      continue;
+    }
+    check_error(r.go(true, 5), data, {"not those that .* was trained on", "--init"});
+    nothing_changed(before, r.saved());
+    r.goes_on();
+  }
+}
+
+TEST_CASE("a study in both splits and an image that is not there are found before the first step") {
+  Run r;
+  const fs::path data = copied(r), train = data / "splits" / "train.txt";
+  r.config.data = data.string();
+  auto ids = lines_of(train);
+  const std::string valid = lines_of(data / "splits" / "valid.txt").front();
+  ids.push_back(valid);
+  write_bytes(train, joined(ids));
+  check_error(r.go(false, 1), data, {"study " + valid + " is in split 'train' and in 'valid'"});
+  ids.pop_back();
+  write_bytes(train, joined(ids));
+  for (const std::size_t i : {std::size_t{1}, std::size_t{2}}) fs::remove(data / "images" / (ids[i] + ".png"));
+  check_error(r.go(false, 1), data / "images" / (ids[1] + ".png"), {"belongs to study " + ids[1], "line [0-9]+", "2 images are missing"});
+  CHECK(train::list_checkpoints(r.folder).empty());
+}
+
+TEST_CASE("two processes do not write to one run folder") {
+  Run r;
+  r.start(2);
+  const Snapshot before = r.saved();
+  {
+    const io::FolderLock other(r.folder);
+    check_error(r.go(true, 3), r.folder, {"another process"});
+    nothing_changed(before, r.saved());
+  }
+  r.goes_on();
+}
+
 // ---------------------------------------------------------------- run folders
 
 TEST_CASE("a run folder that cannot be made is named with the reason, and what is in the way stays") {
@@ -551,8 +628,8 @@ namespace {
 struct Process {
   pid_t id = -1;
   fs::path errors;
-  Process(const std::string& command, fs::path errors_to) : errors(std::move(errors_to)) {
-    const std::string line = "exec " + command + " >/dev/null 2>'" + errors.string() + "'";
+  Process(const std::string& command, fs::path errors_to, const fs::path& output = "/dev/null") : errors(std::move(errors_to)) {
+    const std::string line = "exec " + command + " >'" + output.string() + "' 2>'" + errors.string() + "'";
     id = ::fork();
     if (id != 0) return;
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // a test that is killed leaves no trainer behind
@@ -576,7 +653,7 @@ struct Process {
   }
 };
 std::string in_quotes(const fs::path& p) { return "'" + p.string() + "'"; }
-int finish(const std::string& command, const fs::path& errors) { return Process(command, errors).exit_code(); }
+int finish(const std::string& command, const fs::path& errors, const fs::path& output = "/dev/null") { return Process(command, errors, output).exit_code(); }
 
 }  // namespace
 
@@ -635,6 +712,19 @@ TEST_CASE("the program reports an error on standard error and ends with 1") {
   CHECK_MESSAGE(said.starts_with("error: "), said);
   check_error(said.substr(said.find('[')), f.path / "config.json", {"'batsh'", "unknown key", "'batch'"});
   CHECK(!fs::exists(f.path / "run"));
+
+  // What was printed and did not arrive is not a success.
+  CHECK(finish(in_quotes(program) + " check --data " + in_quotes(corpus().data), f.path / "errors.txt", "/dev/full") == 1);
+  CHECK(holds(io::read_text(f.path / "errors.txt"), "standard output cannot be written"));
+  CHECK(finish(in_quotes(program) + " pretrain --config " + in_quotes(f.path / "config.json") + " --run ''", f.path / "errors.txt") != 0);
+  CHECK(holds(io::read_text(f.path / "errors.txt"), "--run"));
+  // A configuration tells `check` how the table is named.
+  const fs::path data = f.path / "data";
+  fs::copy(corpus().data, data, fs::copy_options::recursive);
+  fs::rename(data / "studies.csv", data / "reports.csv");
+  write_bytes(f.path / "names.json", R"({"table": "reports.csv"})");
+  CHECK(finish(in_quotes(program) + " check --data " + in_quotes(data), f.path / "errors.txt") == 1);
+  CHECK(finish(in_quotes(program) + " check --data " + in_quotes(data) + " --config " + in_quotes(f.path / "names.json"), f.path / "errors.txt") == 0);
 }
 #endif
 

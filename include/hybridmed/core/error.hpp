@@ -1,6 +1,10 @@
 #pragma once
 // Errors: one exception type, one sentence grammar.
 //   [hybridmed.area] operation: what went wrong; hint: what to do
+#if __cplusplus < 202002L
+#error "hybridmed needs C++20: compile with -std=c++20"
+#endif
+
 #include <stdexcept>
 #include <string>
 #include <string_view>

@@ -188,7 +188,7 @@ inline WordPiece train_wordpiece(const std::vector<std::string>& texts, std::siz
   }
   std::vector<std::string> tokens{"[PAD]", "[BOS]", "[EOS]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"};
   for (const auto& [piece, n] : alphabet) tokens.push_back(piece);
-  if (tokens.size() > size) fail("data", "train_wordpiece", "a vocabulary of " + std::to_string(size) + " is smaller than the alphabet of " + std::to_string(tokens.size()));
+  if (tokens.size() > size) fail("data", "train_wordpiece", "a vocabulary of " + std::to_string(size) + " is smaller than the alphabet of " + std::to_string(tokens.size()), "raise vocab_size");
   using Pair = std::pair<std::string, std::string>;
   std::map<Pair, std::size_t> pairs;
   std::map<Pair, std::vector<std::size_t>> where;  // words that held the pair at some time

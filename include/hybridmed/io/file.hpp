@@ -1,6 +1,7 @@
 #pragma once
 // Files: whole reads, and writes that never leave a half-written file behind.
 #include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -42,6 +43,24 @@ inline void sync_path(const std::filesystem::path& path) {
   ::close(fd);
   if (rc != 0) fail("io", "sync", path.string() + ": " + std::strerror(e));
 }
+
+/// Holds a folder against other processes until it is destroyed; no file is made.
+/// @throws Error when another process holds it.
+class FolderLock {
+ public:
+  explicit FolderLock(const std::filesystem::path& folder) : fd_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+    if (fd_ < 0) fail("io", "lock", folder.string() + ": " + std::strerror(errno));
+    if (::flock(fd_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;  // a file system without locks is no error
+    ::close(fd_);
+    fail("io", "lock", folder.string() + ": another process is writing to this folder");
+  }
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+  ~FolderLock() { ::close(fd_); }
+
+ private:
+  int fd_;
+};
 
 /// A file being written; `close` checks that every byte reached the disk.
 class Writer {

@@ -18,11 +18,12 @@ struct Progress {
   bool finished = false;
   std::vector<double> sums;          // of this epoch's training losses
   std::uint64_t log_bytes = 0, csv_bytes = 0;
+  std::uint64_t data = 0;            // hash of the studies
 
   template <class F>
   void visit(F&& f) {
     f("stage", stage), f("step", step), f("stage_step", stage_step), f("epoch", epoch), f("batch", batch), f("best", best), f("best_epoch", best_epoch), f("bad_epochs", bad_epochs);
-    f("finished", finished), f("sums", sums), f("log_bytes", log_bytes), f("csv_bytes", csv_bytes);
+    f("finished", finished), f("sums", sums), f("log_bytes", log_bytes), f("csv_bytes", csv_bytes), f("data", data);
   }
 };
 

@@ -2,6 +2,7 @@
 // A whole run: both stages with their schedules, validation, early stopping, checkpoints and exact resume.
 #include <csignal>
 #include <functional>
+#include <set>
 
 #include "hybridmed/data/loader.hpp"
 #include "hybridmed/model/initialise.hpp"
@@ -64,6 +65,11 @@ class Trainer {
     if (batches() == 0)
       fail("train", "data", "a batch of " + std::to_string(config_.batch) + " is larger than the " + std::to_string(train_.size()) + " training studies",
            "--set batch=" + std::to_string(train_.size()));
+    data_hash_ = hash_of_data();
+    std::set<std::string> trained;
+    for (const auto& s : train_studies_) trained.insert(s.id);
+    for (const auto& s : valid_.studies())
+      if (trained.count(s.id)) fail("train", "data", config_.data + ": study " + s.id + " is in split '" + config_.split_train + "' and in '" + config_.split_valid + "'", "a study may be in one of the two");
     if (!config_.overfit_batch && valid_.size() == 0) fail("train", "data", config_.data + ": no study for validation in split '" + config_.split_valid + "'");
   }
 
@@ -101,6 +107,7 @@ class Trainer {
   /// Trains to the end, or until interrupted. Returns true when the run is finished.
   bool run() {
     prepare_run_folder();
+    const io::FolderLock lock(options_.run);
     if (options_.resume) {
       restore();
       remove_leftovers();
@@ -130,6 +137,13 @@ class Trainer {
            "training and validation need splits: add one of the two, or name the column with --set column_split=NAME");
     std::vector<data::Rejected> rejected;
     auto studies = folder_.select(config_.selection(split), &rejected);
+    std::string first;
+    std::size_t missing = 0;
+    std::error_code ec;
+    for (const auto& s : studies)
+      for (const auto& image : s.images)
+        if (!std::filesystem::exists(folder_.image_path(image), ec) && missing++ == 0) first = folder_.image_path(image).string() + ": No such file or directory; it belongs to study " + s.id + " (" + table.source + ", line " + std::to_string(s.line) + ")";
+    if (missing > 0) fail("train", "data", first + (missing > 1 ? "; " + std::to_string(missing) + " images are missing in all" : ""));
     if (studies.empty()) fail("train", "data", config_.data + ": no study is left in split '" + split + "'" + (rejected.empty() ? "" : "; " + where(rejected[0]) + ": " + rejected[0].reason));
     left_out_.insert(left_out_.end(), rejected.begin(), rejected.end());
     return studies;
@@ -253,6 +267,7 @@ class Trainer {
   // ---- checkpoints
   void save(RunLog& log) {
     log.record_lengths(progress_);
+    progress_.data = data_hash_;
     write_folder(options_.run / "checkpoints" / checkpoint_name(progress_.step), [&](const std::filesystem::path& dir) {
       save_model(dir / "model.safetensors", model_);
       if (teacher_) save_model(dir / "teacher.safetensors", *teacher_);
@@ -273,8 +288,27 @@ class Trainer {
       for (const auto& e : std::filesystem::directory_iterator(folder, ec))
         if (const auto n = e.path().filename().string(); n.starts_with(".writing-") || n.ends_with(".tmp")) std::filesystem::remove_all(e.path(), ec);
   }
+  /// What the run learns from: its studies and their texts, in order. Where they change, a resumed run is another run.
+  std::uint64_t hash_of_data() const {
+    std::uint64_t h = 0;
+    for (const data::Dataset* d : {&train_, &valid_})
+      for (const auto& s : d->studies()) {
+        std::string all = std::to_string(h) + "\n" + s.id + "\n" + s.findings + "\n" + s.impression;
+        for (const auto& image : s.images) all += "\n" + image;
+        h = text_hash(all);
+      }
+    return h;
+  }
   void restore() {
-    const auto dir = list_checkpoints(options_.run).back();
+    const auto checkpoints = list_checkpoints(options_.run);
+    try {
+      restore(checkpoints.back());
+    } catch (const Error& e) {
+      if (checkpoints.size() < 2 || !e.hint().empty()) throw;
+      fail(e.area(), "resume", e.reason(), "remove " + checkpoints.back().string() + " to go on from " + checkpoints[checkpoints.size() - 2].filename().string());
+    }
+  }
+  void restore(const std::filesystem::path& dir) {
     Progress p;
     const io::Json j = io::read_json(dir / "state.json");
     io::from_json(j, p, (dir / "state.json").string());
@@ -282,6 +316,9 @@ class Trainer {
       if (!j.contains(std::string(key))) fail("train", "load", (dir / "state.json").string() + ": the key '" + std::string(key) + "' is missing");
     });
     if (p.stage != 1 && p.stage != 2) fail("train", "load", (dir / "state.json").string() + ": expected stage 1 or 2, got " + std::to_string(p.stage));
+    if (p.data != data_hash_)
+      fail("train", "resume", config_.data + ": its studies are not those that " + options_.run.string() + " was trained on: a study, a text or a split has changed",
+           "give back the old data, or start a new run with --init " + (dir / "model.safetensors").string());
     begin_stage(p.stage);
     load_model(dir / "model.safetensors", model_);
     if (p.stage == 2) load_model(dir / "teacher.safetensors", *teacher_);
@@ -419,6 +456,7 @@ class Trainer {
   data::Dataset train_, valid_;
   Model model_;
   Philox seed_;
+  std::uint64_t data_hash_ = 0;
   std::optional<model::Teacher<T, B>> teacher_;
   std::optional<optim::AdamW<T, B>> optimizer_;
   Tape tape_;
