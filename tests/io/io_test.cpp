@@ -40,7 +40,7 @@ std::string text_of(const fs::path& path) {
 }
 std::vector<std::byte> bytes(const std::string& s) {
   std::vector<std::byte> b(s.size());
-  std::memcpy(b.data(), s.data(), s.size());
+  std::copy(s.begin(), s.end(), reinterpret_cast<char*>(b.data()));
   return b;
 }
 std::string length(std::uint64_t n) {
