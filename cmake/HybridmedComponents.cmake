@@ -101,13 +101,17 @@ endmacro()
 # hybridmed::cuda: the kernels under INCLUDE, compiled by nvcc into one static library. The sources are installed beside the
 # headers, so a project that uses an installed hybridmed compiles them too, for its own architectures.
 function(hybridmed_add_cuda include)
+  # CMake before 3.26 does not know that nvcc takes C++20: -std is an option below, and CMake must not add one of its own after it.
+  cmake_policy(PUSH)
+  cmake_policy(SET CMP0128 NEW)
+  unset(CMAKE_CUDA_STANDARD)
   add_library(hybridmed_cuda STATIC
     "${include}/hybridmed/backend/cuda/memory.cu" "${include}/hybridmed/backend/cuda/elementwise.cu"
     "${include}/hybridmed/backend/cuda/rows.cu" "${include}/hybridmed/backend/cuda/products.cu")
+  cmake_policy(POP)
   add_library(hybridmed::cuda ALIAS hybridmed_cuda)
   target_include_directories(hybridmed_cuda PUBLIC "${include}")
   target_compile_features(hybridmed_cuda INTERFACE cxx_std_20)
-  # -std as an option: CMake before 3.26 does not know that nvcc takes C++20
   target_compile_options(hybridmed_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20;--extended-lambda;--expt-relaxed-constexpr;-lineinfo>)
   set_target_properties(hybridmed_cuda PROPERTIES CUDA_RUNTIME_LIBRARY Shared POSITION_INDEPENDENT_CODE ON)
   target_link_libraries(hybridmed_cuda PUBLIC CUDA::cudart CUDA::cublas CUDA::cublasLt)

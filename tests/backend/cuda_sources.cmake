@@ -1,5 +1,5 @@
 # Device code sees raw pointers and extents: what its sources may include, and that headers for any compiler include nothing of CUDA.
-cmake_minimum_required(VERSION 3.21)
+cmake_minimum_required(VERSION 3.22)
 file(GLOB device "${FOLDER}/*.cu" "${FOLDER}/*.cuh")
 file(GLOB host "${FOLDER}/*.hpp")
 if(NOT device OR NOT host)

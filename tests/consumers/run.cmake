@@ -1,7 +1,7 @@
 # Builds and runs one consumer of the library from a clean folder, with -Wall -Wextra -Werror.
 # -DKIND=find_package|add_subdirectory|fetch_content|plain_include -DSOURCE=the library's folder -DWORK=a folder to work in
 # -DCXX=compiler -DEIGEN=include folder of Eigen -DCOMPONENTS=the components that the library has here, by commas
-cmake_minimum_required(VERSION 3.21)
+cmake_minimum_required(VERSION 3.22)
 foreach(needed KIND SOURCE WORK CXX)
   if(NOT DEFINED ${needed})
     message(FATAL_ERROR "run.cmake: -D${needed}=... is missing")

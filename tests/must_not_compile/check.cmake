@@ -2,7 +2,7 @@
 # with the sentence of its first line, "// expects: ...".
 # -DCASE=file.cpp -DCXX=compiler -DFLAGS=options separated by commas
 # With -DCOMPLETE=the library's include folder instead: every sentence in its static_asserts is the expectation of some case.
-cmake_minimum_required(VERSION 3.21)
+cmake_minimum_required(VERSION 3.22)
 
 function(expectation case result)
   file(STRINGS "${case}" first LIMIT_COUNT 1)
