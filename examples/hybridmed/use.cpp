@@ -108,9 +108,9 @@ static void draw_attention(const Run& run, const data::Dataset& dataset, const s
   for (std::size_t k = 0; k < boxes.size(); ++k) {
     const auto& box = boxes[k];
     if (drawn[box.label]++ >= 3) continue;
-    const auto maps = task::maps_of(box, regions, m.grid, texts, static_cast<Index>(k), m.gamma1, m.gamma2);
+    const auto maps = task::maps_of(box, regions, m.grid, texts, static_cast<Index>(k), m.gamma1);
     const auto host = dataset.batch({box.study}, nullptr);
-    tiles.push_back({box.text, std::vector<float>(host.images.begin(), host.images.end()), static_cast<int>(m.image_size), maps.mean, static_cast<int>(m.grid), {box.x, box.y, box.width, box.height}});
+    tiles.push_back({box.text, std::vector<float>(host.images.begin(), host.images.end()), static_cast<int>(m.image_size), maps.text, static_cast<int>(m.grid), {box.x, box.y, box.width, box.height}});
   }
   picture::draw_sheet(path, "Where each finding's sentence looks (green: the planted finding)", tiles, 4);
 }
@@ -133,7 +133,7 @@ int run_evaluate(const EvaluateOptions& o) {
   if (dataset.size() == 0)
     fail("app", "evaluate",
          o.data + ": no study to evaluate" + (split.empty() ? "" : " in split '" + split + "'") +
-             (rejected.empty() ? "" : "; " + folder.table().source + ", line " + std::to_string(rejected[0].line) + ": " + rejected[0].reason));
+             (rejected.empty() ? "" : "; " + folder.table().source + ", " + rejected[0].place() + ": " + rejected[0].reason));
   const auto labels = folder.labels();
   std::vector<task::LabelPrompts> prompts;
   if (!o.prompts.empty()) {  // before the long work
@@ -147,7 +147,7 @@ int run_evaluate(const EvaluateOptions& o) {
   fs::create_directories(out, ec);
   if (ec) fail("app", "evaluate", out.string() + ": the folder cannot be made: " + ec.message());
   std::cout << "run       " << o.run << " (" << run.weights.string() << ")\ndata      " << o.data << (split.empty() ? "" : ", split " + split) << ", " << dataset.size() << " studies\n";
-  if (!rejected.empty()) std::cout << "left out  " << rejected.size() << " rows (first: line " << rejected[0].line << ", study '" << rejected[0].study << "': " << rejected[0].reason << ")\n";
+  if (!rejected.empty()) std::cout << "left out  " << rejected.size() << " rows (first: " << rejected[0].place() << ": " << rejected[0].reason << ")\n";
   std::cout << std::flush;
 
   std::vector<task::Figure> figures;
@@ -196,7 +196,7 @@ int run_evaluate(const EvaluateOptions& o) {
     std::vector<std::string> sentences;
     for (const auto& box : boxes) sentences.push_back(box.text);
     const auto texts = task::encode_texts<float, B>(run.model, run.vocabulary, sentences, run.cleaning());
-    task::pointing_figures(boxes, embeddings.regions, run.model.aggregator.grid, texts, c.model.gamma1, c.model.gamma2, figures);
+    task::pointing_figures(boxes, embeddings.regions, run.model.aggregator.grid, texts, c.model.gamma1, figures);
     draw_attention(run, dataset, boxes, embeddings.regions, texts, (out / "attention.png").string());
     std::cout << "pictures  " << (out / "attention.png").string() << "\n";
   }
@@ -206,22 +206,32 @@ int run_evaluate(const EvaluateOptions& o) {
 }
 
 // ---- use of a trained run
-/// Calls f(paths of a batch, images) in batches of at most 16.
+/// Calls f(paths of a batch, images) in batches of at most 16. An image that cannot be read is named on stderr and left out; the
+/// exit code is 1 then.
 template <class F>
-static void in_batches(const Run& run, const std::vector<std::string>& images, F&& f) {
+static int in_batches(const Run& run, const std::vector<std::string>& images, F&& f) {
+  int code = 0;
   for (std::size_t i = 0; i < images.size(); i += 16) {
-    const std::vector<fs::path> paths(images.begin() + static_cast<std::ptrdiff_t>(i), images.begin() + static_cast<std::ptrdiff_t>(std::min(images.size(), i + 16)));
-    f(paths, run.load_images(paths));
+    std::vector<fs::path> paths;
+    std::vector<xt::xtensor<float, 2>> read;
+    for (std::size_t k = i; k < std::min(images.size(), i + 16); ++k) try {
+        read.push_back(run.read_image(images[k]));
+        paths.emplace_back(images[k]);
+      } catch (const Error& e) {
+        std::cerr << e.what() << "\n";
+        code = 1;
+      }
+    if (!paths.empty()) f(paths, run.upload(read));
   }
+  return code;
 }
 
 int run_caption(const ImagesOptions& o) {
   const Run run(o.run);
-  in_batches(run, o.images, [&](const auto& paths, const auto& images) {
+  return in_batches(run, o.images, [&](const auto& paths, const auto& images) {
     const auto texts = decode_all(run, task::caption(run.model, images, {run.config.model.t_impression - 1, true}));
     for (std::size_t i = 0; i < paths.size(); ++i) std::cout << paths[i].string() << "\t" << texts[i] << "\n";
   });
-  return 0;
 }
 
 int run_summarize(const std::string& folder) {
@@ -240,7 +250,7 @@ int run_classify(const ImagesOptions& o) {
   std::cout << "image";
   for (const auto& p : prompts) std::cout << "," << data::csv_field(p.label);
   std::cout << "\n";
-  in_batches(run, o.images, [&](const auto& paths, const auto& images) {
+  return in_batches(run, o.images, [&](const auto& paths, const auto& images) {
     const auto scores = task::zero_shot(run.model, run.vocabulary, run.cleaning(), prompts, task::embed_images<float, B>(run.model, images));
     for (std::size_t i = 0; i < paths.size(); ++i) {
       std::cout << data::csv_field(paths[i].string());
@@ -248,7 +258,6 @@ int run_classify(const ImagesOptions& o) {
       std::cout << "\n";
     }
   });
-  return 0;
 }
 
 int run_embed(const ImagesOptions& o) {
@@ -256,7 +265,7 @@ int run_embed(const ImagesOptions& o) {
   std::cout << "image";
   for (Index k = 0; k < run.config.model.d_e; ++k) std::cout << ",e" << k;
   std::cout << "\n";
-  in_batches(run, o.images, [&](const auto& paths, const auto& images) {
+  return in_batches(run, o.images, [&](const auto& paths, const auto& images) {
     const auto e = task::embed_images<float, B>(run.model, images);
     for (std::size_t i = 0; i < paths.size(); ++i) {
       std::cout << data::csv_field(paths[i].string());
@@ -264,7 +273,6 @@ int run_embed(const ImagesOptions& o) {
       std::cout << "\n";
     }
   });
-  return 0;
 }
 
 int run_attention(const AttentionOptions& o) {
@@ -273,10 +281,10 @@ int run_attention(const AttentionOptions& o) {
   using X = Tensor<float, B>;
   const X image = run.load_images({o.image});
   const auto texts = task::encode_texts<float, B>(run.model, run.vocabulary, {o.prompt}, run.cleaning());
-  const auto maps = task::attention_maps(task::embed_images<float, B>(run.model, image).regions[0], texts.words, run.config.model.gamma1, run.config.model.gamma2);
+  const auto maps = task::attention_maps(task::embed_images<float, B>(run.model, image).regions[0], texts.words, run.config.model.gamma1);
   const int side = static_cast<int>(run.config.model.image_size), grid = static_cast<int>(run.model.aggregator.grid);
   const auto pixels = image.row_slice(0, side).to_host();  // the first of three equal channels
-  std::vector<picture::Tile> tiles{{"image", pixels, side, {}, 0, {}}, {"all words", pixels, side, maps.mean, grid, {}}};
+  std::vector<picture::Tile> tiles{{"image", pixels, side, {}, 0, {}}, {"the text as a whole", pixels, side, maps.text, grid, {}}};
   const auto n = static_cast<std::size_t>(grid * grid);
   for (std::size_t t = 0; t < texts.tokens[0].size() && t < 30; ++t)
     tiles.push_back({run.vocabulary.token(texts.tokens[0][t]), pixels, side, std::vector<double>(maps.word.data() + t * n, maps.word.data() + (t + 1) * n), grid, {}});
@@ -297,6 +305,7 @@ int run_check(const CheckOptions& o) {
   std::map<std::string, std::size_t> f_texts, i_texts;
   std::vector<std::size_t> f_words, i_words;
   std::map<std::uint64_t, std::size_t> pictures;  // by the hash of their bytes
+  bool damaged = false;
   train::ProgressLine line;
   std::size_t done = 0;
   for (const auto& s : studies) {
@@ -310,6 +319,7 @@ int run_check(const CheckOptions& o) {
         ++pictures[train::text_hash(bytes)];
       } catch (const Error& e) {
         rejected.push_back({s.id, s.line, e.what()});
+        damaged = true;
       }
     ++done;
     line.update("reading", static_cast<double>(done), static_cast<double>(studies.size()), "studies", "", done == studies.size());
@@ -333,12 +343,14 @@ int run_check(const CheckOptions& o) {
   for (const char* split : {"train", "valid", "test"}) try {
       data::StudySelection s = all;
       s.split = split;
-      std::cout << "split " << split << "         " << folder.select(s).size() << "\n";
+      std::vector<data::Rejected> here;
+      std::cout << "split " << split << "         " << folder.select(s, &here).size() << "\n";
+      std::copy_if(here.begin(), here.end(), std::back_inserter(rejected), [](const auto& r) { return r.line == 0; });  // the others are known
     } catch (const Error&) {
     }
   std::cout << "rejected            " << rejected.size() << "\n";
-  for (const auto& r : rejected) std::cout << "  line " << r.line << ", study '" << r.study << "': " << r.reason << "\n";
-  return 0;
+  for (const auto& r : rejected) std::cout << "  " << r.place() << ": " << r.reason << "\n";
+  return damaged ? 1 : 0;
 }
 
 int run_phantom(const Common& common, const PhantomCommand& o) {

@@ -236,6 +236,7 @@ TEST_CASE("vocabularies: without [UNK], or damaged otherwise") {
       vocabulary("neither [BOS] nor [CLS]", "[PAD]\n[UNK]\n[SEP]\n", {"no token \\[BOS\\] or \\[CLS\\]"}),
       vocabulary("a token twice", "[PAD]\n[BOS]\n[EOS]\n[UNK]\nheart\nheart\n", {"line 6", "'heart'", "twice"}),
       vocabulary("an empty line", "[PAD]\n[BOS]\n\n[EOS]\n[UNK]\n", {"line 3", "empty token"}),
+      vocabulary("a token that is not UTF-8", "[PAD]\n[BOS]\n[EOS]\n[UNK]\nna\xefve\n", {"line 5", "not UTF-8"}),
       vocabulary("an empty file", "", {"no token"}),
       {"a missing file",
        [](const fs::path& f) { return f / "vocab.txt"; },
@@ -283,13 +284,13 @@ TEST_CASE("safetensors: overflowing, overlapping, negative and out-of-range entr
       file("an extent of 2^64 - 1", entry("F32", "[18446744073709551615]", "[0,8]", 8),
            {"'w'", "18446744073709551615", "too large|overflow"}),
       file("an extent beyond 64 bits", entry("F32", "[18446744073709551618]", "[0,8]", 8), {"'w'", "extent", "natural number|too large"}),
-      file("an offset of 2^64 - 1", entry("F32", "[2]", "[18446744073709551615,7]", 8), {"'w'", "18446744073709551615", "outside"}),
+      file("an offset of 2^64 - 1", entry("F32", "[2]", "[18446744073709551615,7]", 8), {"'w'", "begin at 18446744073709551615 and end at 7"}),
       file("a header length that overflows when 8 is added", length(~std::uint64_t{0} - 3) + "{}",
            {"header of 18446744073709551612 bytes", "limit"}),
       // overlap and holes
-      file("two entries that overlap", entries("[0,4]", "[2,6]", 6), {"offset 2", "overlap"}),
-      file("two entries on the same bytes", entries("[0,4]", "[0,4]", 4), {"offset 0", "overlap"}),
-      file("a hole between two entries", entries("[0,4]", "[5,9]", 9), {"offset 5", "hole"}),
+      file("two entries that overlap", entries("[0,4]", "[2,6]", 6), {"overlaps tensor", "offset 2"}),
+      file("two entries on the same bytes", entries("[0,4]", "[0,4]", 4), {"overlaps tensor", "offset 0"}),
+      file("a hole between two entries", entries("[0,4]", "[5,9]", 9), {"hole before tensor", "4 to 5"}),
       file("bytes that belong to no entry", entries("[0,4]", "[4,8]", 9), {"8 of 9"}),
       // negative
       file("a negative extent", entry("F32", "[-2]", "[0,8]", 8), {"'w'", "-2", "not a natural number"}),
@@ -298,7 +299,7 @@ TEST_CASE("safetensors: overflowing, overlapping, negative and out-of-range entr
       // out of range
       file("an end outside the data", entry("F32", "[4]", "[0,16]", 8), {"'w'", "\\[0, 16\\)", "outside 8 data bytes"}),
       file("a range outside the data", entry("F32", "[2]", "[8,16]", 8), {"'w'", "\\[8, 16\\)", "outside 8 data bytes"}),
-      file("begin after end", entry("F32", "[2]", "[8,0]", 8), {"'w'", "\\[8, 0\\)"}),
+      file("begin after end", entry("F32", "[2]", "[8,0]", 8), {"'w'", "begin at 8 and end at 0"}),
       file("fewer bytes than the shape needs", entry("F32", "[3]", "[0,8]", 8), {"'w'", "8 bytes", "needs 12"}),
       file("more bytes than the shape needs", entry("F32", "[1]", "[0,8]", 8), {"'w'", "8 bytes", "needs 4"}),
       // cut and damaged

@@ -242,7 +242,7 @@ TEST_CASE("weights to start from: all three lists are printed; weights that fit 
     Run other;
     write_bytes(init, row.bytes);
     check_error(other.go(false, 1, init), init, row.patterns);
-    CHECK(train::list_checkpoints(other.folder).empty());
+    CHECK(!fs::exists(other.folder));
     CHECK(other.go(false, 1, good) == "");  // the run folder is still free
   }
   Run other;
@@ -683,7 +683,7 @@ TEST_CASE("Ctrl-C in the program: it ends with 130 and a command that goes on to
     const std::string said = io::read_text(errors);
     std::smatch command;
     REQUIRE_MESSAGE(
-        std::regex_search(said, command, std::regex("stopped after step ([0-9]+), saved in .*(pretrain --run [^\n]+ --resume --threads 1)\n")), said);
+        std::regex_search(said, command, std::regex("stopped after step ([0-9]+), saved in .*; go on with: hybridmed (pretrain --run [^\n]+ --resume --threads 1)\n")), said);
     const std::int64_t step = std::stoll(command[1]);
     CHECK(train::list_checkpoints(run).back().filename() == train::checkpoint_name(step));
     const std::string limit = " --stop-after " + std::to_string(step + 2);
@@ -725,6 +725,28 @@ TEST_CASE("the program reports an error on standard error and ends with 1") {
   write_bytes(f.path / "names.json", R"({"table": "reports.csv"})");
   CHECK(finish(in_quotes(program) + " check --data " + in_quotes(data), f.path / "errors.txt") == 1);
   CHECK(finish(in_quotes(program) + " check --data " + in_quotes(data) + " --config " + in_quotes(f.path / "names.json"), f.path / "errors.txt") == 0);
+
+  // An id that a split lists and the table lacks is reported; a damaged picture is an error.
+  const std::string check = in_quotes(program) + " check --data " + in_quotes(data) + " --config " + in_quotes(f.path / "names.json");
+  write_bytes(data / "splits" / "valid.txt", io::read_text(data / "splits" / "valid.txt") + "nobody\n");
+  CHECK(finish(check, f.path / "errors.txt", f.path / "report.txt") == 0);
+  CHECK(holds(io::read_text(f.path / "report.txt"), "study 'nobody': listed in splits/valid.txt, but not in the table"));
+  write_bytes(data / "images" / "phantom3.png", "not a picture");
+  CHECK(finish(check, f.path / "errors.txt", f.path / "report.txt") == 1);
+  CHECK(says(io::read_text(f.path / "report.txt"), "line [0-9]+, study 'phantom3': .*phantom3\\.png"));
+
+  // Of several pictures, the damaged one is left out and named.
+  const std::string of_run = " --run " + in_quotes(corpus().whole);
+  std::string pictures;
+  for (int i : {1, 2, 3, 4}) pictures += " " + in_quotes(data / "images" / ("phantom" + std::to_string(i) + ".png"));
+  for (const std::string command : {"caption", "embed"}) {
+    INFO(command);
+    CHECK(finish(in_quotes(program) + " " + command + of_run + pictures, f.path / "errors.txt", f.path / "out.txt") == 1);
+    CHECK(holds(io::read_text(f.path / "errors.txt"), "phantom3.png"));
+    const std::string out = io::read_text(f.path / "out.txt");
+    for (int i : {1, 2, 4}) CHECK(holds(out, "phantom" + std::to_string(i) + ".png"));
+    CHECK(!holds(out, "phantom3.png"));
+  }
 }
 #endif
 

@@ -33,8 +33,10 @@ struct StudySelection {
 /// A row that was left out, and why.
 struct Rejected {
   std::string study;
-  std::size_t line;
+  std::size_t line;  ///< of the table; 0 for a study that only a split names
   std::string reason;
+
+  std::string place() const { return (line > 0 ? "line " + std::to_string(line) + ", " : "") + "study '" + study + "'"; }
 };
 
 inline std::vector<std::string> split_names(const std::string& s, char separator) {
@@ -72,6 +74,12 @@ class DataFolder {
     if (!s.split.empty() && splits_.empty() && split != Table::npos && std::none_of(table_.rows.begin(), table_.rows.end(), [&](const auto& row) { return row[split] == s.split; }))
       fail("data", "folder", table_.source + ": no row of split '" + s.split + "'");
     std::vector<Study> out;
+    if (rejected && !s.split.empty() && !splits_.empty()) {
+      std::set<std::string> known;
+      for (const auto& row : table_.rows) known.insert(row[id]);
+      for (const auto& listed : splits_.at(s.split))
+        if (!known.count(listed)) rejected->push_back({listed, 0, "listed in splits/" + s.split + ".txt, but not in the table"});
+    }
     std::set<std::string> seen;
     for (std::size_t r = 0; r < table_.rows.size(); ++r) {
       const auto& row = table_.rows[r];

@@ -64,6 +64,18 @@ inline std::vector<std::string> basic_tokens(std::string_view text) {
   return words;
 }
 
+/// Is every character well-formed?
+inline bool is_utf8(std::string_view s) {
+  const auto* p = reinterpret_cast<const utf8proc_uint8_t*>(s.data());
+  for (std::size_t i = 0; i < s.size();) {
+    utf8proc_int32_t c = 0;
+    const auto n = utf8proc_iterate(p + i, static_cast<utf8proc_ssize_t>(s.size() - i), &c);
+    if (n <= 0) return false;
+    i += static_cast<std::size_t>(n);
+  }
+  return true;
+}
+
 class WordPiece {
  public:
   std::int32_t pad = 0, bos = 0, eos = 0, unk = 0;
@@ -72,6 +84,7 @@ class WordPiece {
   explicit WordPiece(std::vector<std::string> tokens, const std::string& source = "vocabulary") : tokens_(std::move(tokens)) {
     for (std::size_t i = 0; i < tokens_.size(); ++i) {
       if (tokens_[i].empty()) fail("data", "vocabulary", source + ", line " + std::to_string(i + 1) + ": an empty token");
+      if (!is_utf8(tokens_[i])) fail("data", "vocabulary", source + ", line " + std::to_string(i + 1) + ": not UTF-8", "save the vocabulary as UTF-8 text, one token a line");
       if (!ids_.emplace(tokens_[i], static_cast<std::int32_t>(i)).second) fail("data", "vocabulary", source + ", line " + std::to_string(i + 1) + ": the token '" + tokens_[i] + "' stands twice");
     }
     const auto special = [&](std::initializer_list<const char*> names) {

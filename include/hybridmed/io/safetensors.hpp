@@ -89,7 +89,7 @@ class Safetensors {
     if (text.empty() || text[0] != '{') bad("the header does not start with '{' (offset 8)");
     const Json header = parse_json(text, source_ + " (header)");
     const std::span<const std::byte> data(bytes_.data() + 8 + n, bytes_.size() - 8 - static_cast<std::size_t>(n));
-    std::vector<std::array<std::uint64_t, 2>> ranges;
+    std::vector<Range> ranges;
     for (const auto& [name, entry] : header.items()) {
       if (name == "__metadata__") {
         if (!entry.is_object()) bad("__metadata__ is not an object");
@@ -103,9 +103,11 @@ class Safetensors {
     }
     std::sort(ranges.begin(), ranges.end());
     std::uint64_t end = 0;
-    for (const auto& [a, b] : ranges) {
-      if (a != end) bad(std::string(a < end ? "tensors overlap" : "a hole between tensors") + " at data offset " + std::to_string(a));
-      end = b;
+    std::string before;
+    for (const auto& [a, b, name] : ranges) {
+      if (a < end) bad("tensor '" + name + "' overlaps tensor '" + before + "' at data offset " + std::to_string(a));
+      if (a > end) bad("a hole before tensor '" + name + "': data bytes " + std::to_string(end) + " to " + std::to_string(a) + " belong to no tensor");
+      end = b, before = name;
     }
     if (end != data.size()) bad("tensors cover " + std::to_string(end) + " of " + std::to_string(data.size()) + " data bytes");
   }
@@ -125,7 +127,9 @@ class Safetensors {
  private:
   [[noreturn]] void bad(const std::string& why) const { fail("io", "safetensors", source_ + ": " + why); }
 
-  void add(const std::string& name, const Json& e, std::span<const std::byte> data, std::vector<std::array<std::uint64_t, 2>>& ranges) {
+  using Range = std::tuple<std::uint64_t, std::uint64_t, std::string>;  // begin, end, tensor
+
+  void add(const std::string& name, const Json& e, std::span<const std::byte> data, std::vector<Range>& ranges) {
     if (!e.is_object() || !e.contains("dtype") || !e.contains("shape") || !e.contains("data_offsets") || !e.at("dtype").is_string() || !e.at("shape").is_array() ||
         !e.at("data_offsets").is_array() || e.at("data_offsets").size() != 2)
       bad("tensor '" + name + "' needs dtype, shape and two data_offsets");
@@ -150,11 +154,12 @@ class Safetensors {
     if (t.shape.size() > 16) bad("tensor '" + name + "' has more than 16 dimensions");
     if (empty) size = 0;
     const std::uint64_t a = natural(e.at("data_offsets")[0], "offset"), b = natural(e.at("data_offsets")[1], "offset");
-    if (a > b || b > data.size())
+    if (a > b) bad("tensor '" + name + "': its data would begin at " + std::to_string(a) + " and end at " + std::to_string(b));
+    if (b > data.size())
       bad("tensor '" + name + "': offsets [" + std::to_string(a) + ", " + std::to_string(b) + ") outside " + std::to_string(data.size()) + " data bytes: the file is cut short or damaged");
     if (b - a != size) bad("tensor '" + name + "': " + std::to_string(b - a) + " bytes, but its shape needs " + std::to_string(size));
     t.bytes = data.subspan(static_cast<std::size_t>(a), static_cast<std::size_t>(b - a));
-    if (b > a) ranges.push_back({a, b});
+    if (b > a) ranges.emplace_back(a, b, name);
     tensors_[name] = std::move(t);
   }
 

@@ -151,18 +151,17 @@ inline std::vector<PlantedBox> planted_boxes(const data::DataFolder& folder, con
   return out;
 }
 
-/// The attention maps of a planted finding's sentence in its own image.
+/// The maps of a planted finding's sentence in its own image.
 template <class T, class B>
-AttentionMaps maps_of(const PlantedBox& box, const std::vector<Tensor<T, B>>& regions, Index grid, const EncodedTexts<T, B>& texts, Index text, double gamma1, double gamma2) {
+AttentionMaps maps_of(const PlantedBox& box, const std::vector<Tensor<T, B>>& regions, Index grid, const EncodedTexts<T, B>& texts, Index text, double gamma1) {
   const Index n = grid * grid, per_batch = regions[0].rows() / n, i = static_cast<Index>(box.study);
   return attention_maps(regions[static_cast<std::size_t>(i / per_batch)].row_slice(i % per_batch * n, (i % per_batch + 1) * n),
-                        texts.words.row_slice(texts.offsets.data()[text], texts.offsets.data()[text + 1]), gamma1, gamma2);
+                        texts.words.row_slice(texts.offsets.data()[text], texts.offsets.data()[text + 1]), gamma1);
 }
 
 /// Is the maximum of the map of a finding's sentence inside its box? Text k belongs to box k. Chance: the box's share of the cells.
 template <class T, class B>
-void pointing_figures(const std::vector<PlantedBox>& boxes, const std::vector<Tensor<T, B>>& regions, Index grid, const EncodedTexts<T, B>& texts, double gamma1, double gamma2,
-                      std::vector<Figure>& out) {
+void pointing_figures(const std::vector<PlantedBox>& boxes, const std::vector<Tensor<T, B>>& regions, Index grid, const EncodedTexts<T, B>& texts, double gamma1, std::vector<Figure>& out) {
   const Index n = grid * grid;
   std::map<std::string, std::pair<std::vector<double>, double>> hits;  // label -> hits, summed chance
   for (std::size_t k = 0; k < boxes.size(); ++k) {
@@ -174,7 +173,7 @@ void pointing_figures(const std::vector<PlantedBox>& boxes, const std::vector<Te
     };
     double share = 0;
     for (Index cell = 0; cell < n; ++cell) share += inside(cell);
-    const bool hit = inside(static_cast<Index>(maps_of(box, regions, grid, texts, static_cast<Index>(k), gamma1, gamma2).maximum()));
+    const bool hit = inside(static_cast<Index>(maps_of(box, regions, grid, texts, static_cast<Index>(k), gamma1).maximum()));
     for (const std::string& name : {box.label, std::string("all")}) {
       hits[name].first.push_back(hit ? 1 : 0);
       hits[name].second += share / static_cast<double>(n);

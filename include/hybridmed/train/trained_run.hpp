@@ -35,10 +35,21 @@ struct TrainedRun {
   data::Cleaning cleaning() const { return data::cleaning_from(config.cleaning); }
   /// Images of one study or file as the model sees them in evaluation: (B, 3, S, S).
   Tensor<T, B> load_images(const std::vector<std::filesystem::path>& paths) const {
+    std::vector<xt::xtensor<float, 2>> images;
+    for (const auto& path : paths) images.push_back(read_image(path));
+    return upload(images);
+  }
+  /// One image in host memory, cropped and normalised: (S, S).
+  xt::xtensor<float, 2> read_image(const std::filesystem::path& path) const {
     const auto o = config.dataset().transform;
-    auto grey = xt::xtensor<float, 3>::from_shape({paths.size(), o.image_size, o.image_size});
-    for (std::size_t i = 0; i < paths.size(); ++i)
-      data::crop(data::make_square(data::read_image(paths[i]), o.resize), o, nullptr, {grey.data() + i * o.image_size * o.image_size, o.image_size * o.image_size});
+    auto image = xt::xtensor<float, 2>::from_shape({o.image_size, o.image_size});
+    data::crop(data::make_square(data::read_image(path), o.resize), o, nullptr, {image.data(), image.size()});
+    return image;
+  }
+  Tensor<T, B> upload(const std::vector<xt::xtensor<float, 2>>& images) const {
+    const auto side = static_cast<std::size_t>(config.model.image_size);
+    auto grey = xt::xtensor<float, 3>::from_shape({images.size(), side, side});
+    for (std::size_t i = 0; i < images.size(); ++i) std::copy(images[i].begin(), images[i].end(), grey.data() + i * side * side);
     return data::upload_images<T, B>(grey);
   }
 };

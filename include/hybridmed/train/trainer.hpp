@@ -71,6 +71,7 @@ class Trainer {
     for (const auto& s : valid_.studies())
       if (trained.count(s.id)) fail("train", "data", config_.data + ": study " + s.id + " is in split '" + config_.split_train + "' and in '" + config_.split_valid + "'", "a study may be in one of the two");
     if (!config_.overfit_batch && valid_.size() == 0) fail("train", "data", config_.data + ": no study for validation in split '" + config_.split_valid + "'");
+    if (!options_.resume && !options_.init.empty()) load_initial_weights();
   }
 
   /// Parameters, memory, steps, and what each loss will see. Runs one forward and backward pass to measure the memory.
@@ -148,7 +149,7 @@ class Trainer {
     left_out_.insert(left_out_.end(), rejected.begin(), rejected.end());
     return studies;
   }
-  std::string where(const data::Rejected& r) const { return folder_.table().source + ", line " + std::to_string(r.line) + ", study '" + r.study + "'"; }
+  std::string where(const data::Rejected& r) const { return folder_.table().source + ", " + r.place(); }
   data::WordPiece vocabulary() {
     data::WordPiece v;
     const auto kept = options_.run / "vocab.txt";
@@ -235,17 +236,19 @@ class Trainer {
     io::write_text_atomically(options_.run / "most_frequent_impression.txt", frequent + "\n");
   }
 
+  /// Weights of another file, with a list of what did not fit.
+  void load_initial_weights() {
+    const io::LoadReport r = io::load_weights(model_, io::Safetensors::read(options_.init));
+    const auto list = [](const char* what, const std::vector<std::string>& names) {
+      std::fprintf(stderr, "  %zu %s\n", names.size(), what);
+      for (const auto& n : names) std::fprintf(stderr, "    %s\n", n.c_str());
+    };
+    std::fprintf(stderr, "weights from %s: %zu loaded\n", options_.init.c_str(), r.loaded.size());
+    list("missing", r.missing), list("unexpected", r.unexpected), list("mismatched", r.mismatched);
+    if (r.loaded.empty()) fail("train", "init", options_.init.string() + ": no tensor fits the model");
+  }
+
   void start() {
-    if (!options_.init.empty()) {
-      const io::LoadReport r = io::load_weights(model_, io::Safetensors::read(options_.init));
-      const auto list = [](const char* what, const std::vector<std::string>& names) {
-        std::fprintf(stderr, "  %zu %s\n", names.size(), what);
-        for (const auto& n : names) std::fprintf(stderr, "    %s\n", n.c_str());
-      };
-      std::fprintf(stderr, "weights from %s: %zu loaded\n", options_.init.c_str(), r.loaded.size());
-      list("missing", r.missing), list("unexpected", r.unexpected), list("mismatched", r.mismatched);
-      if (r.loaded.empty()) fail("train", "init", options_.init.string() + ": no tensor fits the model");
-    }
     progress_ = {};
     begin_stage(config_.epochs_stage1 > 0 ? 1 : 2);
   }
@@ -378,7 +381,7 @@ class Trainer {
       if (stop || progress_.finished || (config_.checkpoint_every ? progress_.step % config_.checkpoint_every == 0 : last && !config_.overfit_batch)) save(log);
       if (stop && !progress_.finished) {
         line_.finish();
-        std::fprintf(stderr, "stopped after step %lld, saved in %s; go on with: pretrain --run %s --resume%s\n", static_cast<long long>(progress_.step), options_.run.c_str(),
+        std::fprintf(stderr, "stopped after step %lld, saved in %s; go on with: hybridmed pretrain --run %s --resume%s\n", static_cast<long long>(progress_.step), options_.run.c_str(),
                      shell_word(options_.run.string()).c_str(), options_.resume_with.c_str());
         return true;
       }
