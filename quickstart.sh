@@ -17,8 +17,9 @@ start=$SECONDS
 echo "trained in $((SECONDS - start)) s"
 echo "== evaluating on phantoms that training never saw"
 "$hybridmed" evaluate --run "$run/model" --data "$run/phantoms" --prompts configs/phantom_prompts.json
-image="$run/phantoms/images/$(sed -n 1p "$run/phantoms/splits/test.txt").png"
-"$hybridmed" attention --run "$run/model" --prompt "there is a large round nodule in the right upper zone." --out "$run/model/words.png" "$image"
+# a held-out phantom with a nodule, and the sentence that describes it
+IFS=, read -r image _ sentence _ < <(awk -F, 'NR == FNR { test[$1 ".png"]; next } $1 in test && $2 == "nodule" { print; exit }' "$run/phantoms/splits/test.txt" "$run/phantoms/boxes.csv")
+"$hybridmed" attention --run "$run/model" --prompt "$sentence" --out "$run/model/words.png" "$run/phantoms/images/$image"
 echo
 echo "loss curves     $run/model/curves.png"
 echo "attention maps  $run/model/attention.png (findings with their boxes), $run/model/words.png (word by word)"
