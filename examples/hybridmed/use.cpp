@@ -1,5 +1,6 @@
 // Everything but the training itself.
 #include <fstream>
+#include <iomanip>
 #include <iostream>
 #include <numeric>
 
@@ -340,11 +341,12 @@ int run_check(const CheckOptions& o) {
     for (int q : {0, 5, 25, 50, 75, 95, 99, 100}) std::cout << "  p" << q << " " << words[(words.size() - 1) * static_cast<std::size_t>(q) / 100];
     std::cout << "\n";
   }
-  for (const char* split : {"train", "valid", "test"}) try {
+  for (const std::string& split : {config.split_train, config.split_valid, std::string("test")}) try {
       data::StudySelection s = all;
       s.split = split;
       std::vector<data::Rejected> here;
-      std::cout << "split " << split << "         " << folder.select(s, &here).size() << "\n";
+      const std::size_t size = folder.select(s, &here).size();
+      std::cout << std::left << std::setw(20) << "split " + split << size << "\n";
       std::copy_if(here.begin(), here.end(), std::back_inserter(rejected), [](const auto& r) { return r.line == 0; });  // the others are known
     } catch (const Error&) {
     }

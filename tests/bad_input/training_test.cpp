@@ -267,7 +267,7 @@ std::string joined(const std::vector<std::string>& lines) {
 }  // namespace
 
 TEST_CASE("a run is not resumed on other data; on the same data in another place it is") {
-  for (const std::string change : {"a study less", "another text", "another split", "nothing"}) {
+  for (const std::string change : {"a study less", "another text", "another split", "another end of the split", "nothing"}) {
     INFO(change);
     Run r;
     r.start(4);
@@ -282,9 +282,10 @@ TEST_CASE("a run is not resumed on other data; on the same data in another place
       const auto at = text.find("the lungs");
       REQUIRE(at != text.npos);
       write_bytes(table, text.replace(at, 9, "two lungs"));
-    } else if (change == "another split") {
+    } else if (change.starts_with("another ")) {
       auto ids = lines_of(train), valid = lines_of(data / "splits" / "valid.txt");
-      std::swap(ids.front(), valid.front());
+      if (change == "another split") std::swap(ids.front(), valid.front());
+      else valid.insert(valid.begin(), ids.back()), ids.pop_back();  // the studies and their order stay
       write_bytes(train, joined(ids)), write_bytes(data / "splits" / "valid.txt", joined(valid));
     }
     r.config.data = data.string();
@@ -324,6 +325,14 @@ TEST_CASE("two processes do not write to one run folder") {
     nothing_changed(before, r.saved());
   }
   r.goes_on();
+
+  Run fresh;  // nor before the other's first checkpoint
+  write_bytes(fresh.folder / "log.jsonl", "the other's log\n");
+  const Snapshot others = snapshot(fresh.folder);
+  const io::FolderLock other(fresh.folder);
+  check_error(fresh.go(false, 1), fresh.folder, {"another process"});
+  fs::remove(fresh.folder / "checkpoints");  // made, and empty
+  nothing_changed(others, snapshot(fresh.folder));
 }
 
 // ---------------------------------------------------------------- run folders

@@ -38,8 +38,8 @@ AttentionMaps attention_maps(const Tensor<T, B>& regions, const Tensor<T, B>& wo
   }
   for (std::size_t t = 0; t < m; ++t) {
     double sum = 0;
-    for (std::size_t r = 0; r < n; ++r) sum += out.word(t, r) = std::exp(gamma1 * out.word(t, r));
-    for (std::size_t r = 0; r < n; ++r) out.word(t, r) /= sum;  // a2; a1 is at most 1, so nothing overflows
+    for (std::size_t r = 0; r < n; ++r) sum += out.word(t, r) = std::exp(gamma1 * (out.word(t, r) - 1));  // a1 is at most 1: nothing overflows
+    for (std::size_t r = 0; r < n; ++r) out.word(t, r) /= sum;  // a2
   }
   return out;
 }

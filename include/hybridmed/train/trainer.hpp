@@ -14,7 +14,7 @@
 
 namespace hybridmed::train {
 
-/// Set by Ctrl-C: the trainer finishes its step, saves and stops.
+/// Set by Ctrl-C or SIGTERM: the trainer finishes its step, saves and stops.
 inline std::atomic<bool>& interrupted() {
   static std::atomic<bool> flag{false};
   return flag;
@@ -107,8 +107,9 @@ class Trainer {
 
   /// Trains to the end, or until interrupted. Returns true when the run is finished.
   bool run() {
-    prepare_run_folder();
+    make_run_folder();
     const io::FolderLock lock(options_.run);
+    prepare_run_folder();
     if (options_.resume) {
       restore();
       remove_leftovers();
@@ -211,19 +212,22 @@ class Trainer {
     return arena.statistics().peak + moments;
   }
 
-  void prepare_run_folder() {
-    namespace fs = std::filesystem;
+  void make_run_folder() const {
     std::error_code ec;
     if (options_.resume && list_checkpoints(options_.run).empty())
       fail("train", "run", options_.run.string() + ": no checkpoint to resume from", "the run ended before its first: start it again without --resume");
-    fs::create_directories(options_.run / "checkpoints", ec);
+    std::filesystem::create_directories(options_.run / "checkpoints", ec);
     if (ec) fail("train", "run", options_.run.string() + ": the run folder cannot be made: " + ec.message());
+  }
+  /// What a new run finds in its folder; held by this process alone.
+  void prepare_run_folder() const {
     if (!options_.resume && !list_checkpoints(options_.run).empty())
       fail("train", "run", options_.run.string() + ": already holds checkpoints", "--resume goes on with it; another --run starts anew");
     if (options_.resume) return;
     remove_leftovers();
     io::write_text_atomically(options_.run / "config.json", io::to_json(config_).dump(1) + "\n");
-    for (const char* f : {"log.jsonl", "log.csv"}) fs::remove(options_.run / f, ec);
+    std::error_code ec;
+    for (const char* f : {"log.jsonl", "log.csv"}) std::filesystem::remove(options_.run / f, ec);
     vocabulary_.write(options_.run / "vocab.txt");
     std::map<std::string, std::size_t> counts;
     std::string seen;
@@ -294,12 +298,14 @@ class Trainer {
   /// What the run learns from: its studies and their texts, in order. Where they change, a resumed run is another run.
   std::uint64_t hash_of_data() const {
     std::uint64_t h = 0;
-    for (const data::Dataset* d : {&train_, &valid_})
+    for (const data::Dataset* d : {&train_, &valid_}) {
+      h = text_hash(std::to_string(h) + " " + std::to_string(d->studies().size()));
       for (const auto& s : d->studies()) {
         std::string all = std::to_string(h) + "\n" + s.id + "\n" + s.findings + "\n" + s.impression;
         for (const auto& image : s.images) all += "\n" + image;
         h = text_hash(all);
       }
+    }
     return h;
   }
   void restore() {
@@ -316,7 +322,8 @@ class Trainer {
     const io::Json j = io::read_json(dir / "state.json");
     io::from_json(j, p, (dir / "state.json").string());
     p.visit([&](std::string_view key, auto&) {
-      if (!j.contains(std::string(key))) fail("train", "load", (dir / "state.json").string() + ": the key '" + std::string(key) + "' is missing");
+      if (!j.contains(std::string(key))) fail("train", "load", (dir / "state.json").string() + ": the key '" + std::string(key) + "' is missing",
+                                             "if an earlier version wrote it, start a new run with --init " + (dir / "model.safetensors").string());
     });
     if (p.stage != 1 && p.stage != 2) fail("train", "load", (dir / "state.json").string() + ": expected stage 1 or 2, got " + std::to_string(p.stage));
     if (p.data != data_hash_)
