@@ -292,11 +292,13 @@ TEST_CASE_TEMPLATE("layer_norm", P, ALL) {
     const std::string s = "layer_norm " + text({r, n});
     conform<B, T>(s, {garbage<T>(r * n), garbage<T>(r), garbage<T>(r)},
                   [&](auto k, auto o) { decltype(k)::layer_norm(r, n, x.data(), gain.data(), bias.data(), 1e-5, o[0], o[1], o[2]); });
+    // With one column dx is the difference of two equal numbers, which compilers that fuse products and sums do not round alike.
+    const double scale = n == 1 ? largest(dy) * largest(rstd) : 0;
     for (int wanted = 7; wanted > 0; --wanted)  // every set of outputs may be asked for
       conform<B, T>(s + " backward, outputs " + std::to_string(wanted), {garbage<T>(r * n), random<T>(n, 5), random<T>(n, 6)}, [&](auto k, auto o) {
         decltype(k)::layer_norm_backward(r, n, x.data(), gain.data(), mean.data(), rstd.data(), dy.data(), wanted & 1 ? o[0] : nullptr, wanted & 2 ? o[1] : nullptr,
                                          wanted & 4 ? o[2] : nullptr);
-      });
+      }, tolerance<T>, scale);
   }
 }
 
@@ -637,7 +639,8 @@ TEST_CASE_TEMPLATE("cross_entropy", P, ALL) {
                       [&](auto k, auto y) { decltype(k)::cross_entropy(rows, classes, z.data(), t.data(), smoothing, y[0], y[1]); }, tolerance<T>, largest(z));
         for (bool accumulate : {false, true})
           conform<B, T>("cross_entropy backward " + s, {accumulate ? random<T>(rows * classes, 2) : garbage<T>(rows * classes)},
-                        [&](auto k, auto y) { decltype(k)::cross_entropy_backward(rows, classes, z.data(), t.data(), smoothing, lse.data(), &upstream, accumulate, y[0]); });
+                        [&](auto k, auto y) { decltype(k)::cross_entropy_backward(rows, classes, z.data(), t.data(), smoothing, lse.data(), &upstream, accumulate, y[0]); },
+                        tolerance<T>, classes == 1 ? 1.7 : 0);  // with one class: p - 1, times upstream
       }
 }
 

@@ -72,8 +72,9 @@ struct OpenMP {
   static void for_each(Index count, F&& f) {
     if (count <= 1 || omp_in_parallel() || omp_get_max_threads() == 1) return Serial::for_each(count, f);
     FirstError error;
-#pragma omp parallel for schedule(dynamic, 1)
-    for (Index i = 0; i < count; ++i) error.guard(f, i);
+    std::atomic<Index> next{0};  // not schedule(dynamic): for that, clang's runtime allocates memory in every loop
+#pragma omp parallel
+    for (Index i = next++; i < count; i = next++) error.guard(f, i);
     error.rethrow();
   }
 };
