@@ -1,8 +1,8 @@
 // Compares the library with a folder written by tests/reference/export_golden.py, by the comparison rule of the reference's
 // README. usage: parity DIR [--backend cpu|reference]
 // One rule is split in two (docs/decisions/0003): in float, weights after AdamW steps are held to it entry by entry where sums are
-// in double (the reference backend); on the CPU backend their root mean square is held to a quarter
-// of it, and single entries to what the steps can move them.
+// in double (the reference backend); on the CPU backend their root mean square is held to a quarter of it, and single entries to
+// what the steps can move them.
 #include <cstdio>
 #include <cstring>
 #include <functional>
@@ -28,6 +28,7 @@ struct Group {
   int compared = 0, expected = 0;
   std::vector<std::string> problems = {};
   double step_limit = 0;  // above 0: errors are root mean squares, held to a quarter of the bound, and no entry may be off by more than this
+  const io::Safetensors* peer = nullptr;  // PyTorch's own float run, to print beside ours
   double largest = 0, largest_peer = 0;  // largest error of an entry then, ours and PyTorch's own in float
   std::string largest_at = "-";
 
@@ -55,22 +56,30 @@ struct Mine {
   std::vector<char> valid;
 };
 
+/// The entries that a set with a stride stores.
+Mine every(const Mine& whole, Index stride) {
+  Mine m;
+  for (std::size_t i = 0; i < whole.data.size(); i += static_cast<std::size_t>(stride)) {
+    m.data.push_back(whole.data[i]);
+    if (!whole.valid.empty()) m.valid.push_back(whole.valid[i]);
+  }
+  return m;
+}
+
 /// Errors of a tensor over its largest reference entry, and the largest error as it is.
 struct Errors {
   double largest = INFINITY, mean_square = INFINITY, absolute = INFINITY;
 };
 
-Errors strided_errors(const io::StoredTensor& want, const Mine& mine, Index stride, bool is_double, std::string& why) {
-  const Index n = (static_cast<Index>(mine.data.size()) + stride - 1) / stride;
-  if (want.size() != n) {
-    why = "expected " + std::to_string(want.size()) + " entries, got " + std::to_string(n);
+Errors errors_of(const io::StoredTensor& want, const Mine& mine, bool is_double, std::string& why) {
+  if (want.size() != static_cast<Index>(mine.data.size())) {
+    why = "expected " + std::to_string(want.size()) + " entries, got " + std::to_string(mine.data.size());
     return {};
   }
   double diff = 0, top = 0, own = 0, squares = 0, count = 0;
-  for (Index i = 0; i < n; ++i) {
-    const auto k = static_cast<std::size_t>(i * stride);
-    if (!mine.valid.empty() && !mine.valid[k]) continue;
-    const double b = want.at(i), a = mine.data[k], e = std::abs(a - b);
+  for (std::size_t i = 0; i < mine.data.size(); ++i) {
+    if (!mine.valid.empty() && !mine.valid[i]) continue;
+    const double b = want.at(static_cast<Index>(i)), a = mine.data[i], e = std::abs(a - b);
     diff = std::isnan(e) ? INFINITY : std::max(diff, e), top = std::max(top, std::abs(b)), own = std::max(own, std::abs(a));
     squares += e * e, ++count;
   }
@@ -149,20 +158,17 @@ class Run {
         if (i % static_cast<std::size_t>(stride) == 0 && std::abs(seen.data[i] - t->at(static_cast<Index>(i) / stride)) > absolute_tail) g.problems.push_back(name + ": a key bias moved too far");
       }
     }
-    const Errors errors = strided_errors(*t, seen, stride, is_double, why);
+    Mine entries = every(seen, stride);
+    const Errors errors = errors_of(*t, entries, is_double, why);
     if (!why.empty()) g.problems.push_back(name + ": " + why);
     double e = errors.largest;
     if (g.step_limit > 0 && stepped) {
       e = errors.mean_square, bound /= 4;
       if (!(errors.absolute <= g.step_limit)) g.problems.push_back(name + ": an entry is off by " + std::to_string(errors.absolute) + ", more than the steps can move it");
       if (!(errors.largest <= g.largest)) g.largest = errors.largest, g.largest_at = name;
-      if (const auto* peer = peer_ ? peer_->find(name) : nullptr; peer && peer->size() == t->size()) {
-        Mine theirs;
-        for (Index i = 0; i < peer->size(); ++i) theirs.data.push_back(peer->at(i));
-        if (stride == 1) theirs.valid = seen.valid;
-        else if (!seen.valid.empty())
-          for (Index i = 0; i < peer->size(); ++i) theirs.valid.push_back(seen.valid[static_cast<std::size_t>(i * stride)]);
-        g.largest_peer = std::max(g.largest_peer, strided_errors(*t, theirs, 1, is_double, why).largest);
+      if (const auto* peer = g.peer ? g.peer->find(name) : nullptr; why.empty() && peer && peer->size() == t->size()) {
+        for (std::size_t i = 0; i < entries.data.size(); ++i) entries.data[i] = peer->at(static_cast<Index>(i));
+        g.largest_peer = std::max(g.largest_peer, errors_of(*t, entries, is_double, why).largest);
       }
     }
     if (mine.valid.empty() && absolute_tail == 0 && !meta("sum:" + name).empty()) {
@@ -296,10 +302,10 @@ class Run {
     const auto want = io::Safetensors::read(own_ / file);
     Group g{title(what)};
     g.expected = static_cast<int>(want.tensors().size());
+    std::optional<io::Safetensors> peer;
     if (!is_double && !std::is_same_v<B, Reference>) {
       g.step_limit = drift;
-      peer_.reset();
-      if (std::filesystem::exists(dir_ / "f32" / file)) peer_ = io::Safetensors::read(dir_ / "f32" / file);
+      if (std::filesystem::exists(dir_ / "f32" / file)) g.peer = &peer.emplace(io::Safetensors::read(dir_ / "f32" / file));
     }
     const auto one = [&](const std::string& name, const X& t, bool stepped) {
       if (wanted(name)) compare(g, want, name, whole(t), bound_, !is_double && (name.ends_with("qkv.bias") || name.ends_with("kv.bias")) ? drift : 0, stepped);
@@ -372,7 +378,6 @@ class Run {
 
   std::filesystem::path dir_, own_;
   io::Safetensors batch_;
-  std::optional<io::Safetensors> peer_;  // PyTorch's float run
   io::Json json_, expected_;
   model::Config config_;
   double bound_ = 0;

@@ -74,13 +74,7 @@ class DataFolder {
     if (!s.split.empty() && splits_.empty() && split != Table::npos && std::none_of(table_.rows.begin(), table_.rows.end(), [&](const auto& row) { return row[split] == s.split; }))
       fail("data", "folder", table_.source + ": no row of split '" + s.split + "'");
     std::vector<Study> out;
-    if (rejected && !s.split.empty() && !splits_.empty()) {
-      std::set<std::string> known;
-      for (const auto& row : table_.rows) known.insert(row[id]);
-      for (const auto& listed : splits_.at(s.split))
-        if (!known.count(listed)) rejected->push_back({listed, 0, "listed in splits/" + s.split + ".txt, but not in the table"});
-    }
-    std::set<std::string> seen;
+    std::set<std::string> seen;  // the ids of the split's rows
     for (std::size_t r = 0; r < table_.rows.size(); ++r) {
       const auto& row = table_.rows[r];
       if (!s.split.empty()) {
@@ -97,6 +91,9 @@ class DataFolder {
       else if (study.findings.empty() && study.impression.empty()) leave_out("neither findings nor impression");
       else out.push_back(std::move(study));
     }
+    if (rejected && !s.split.empty() && !splits_.empty())
+      for (const auto& listed : splits_.at(s.split))
+        if (!seen.count(listed)) rejected->push_back({listed, 0, "listed in splits/" + s.split + ".txt, but not in the table"});
     return out;
   }
 

@@ -66,14 +66,7 @@ inline std::vector<std::string> basic_tokens(std::string_view text) {
 
 /// Is every character well-formed?
 inline bool is_utf8(std::string_view s) {
-  const auto* p = reinterpret_cast<const utf8proc_uint8_t*>(s.data());
-  for (std::size_t i = 0; i < s.size();) {
-    utf8proc_int32_t c = 0;
-    const auto n = utf8proc_iterate(p + i, static_cast<utf8proc_ssize_t>(s.size() - i), &c);
-    if (n <= 0) return false;
-    i += static_cast<std::size_t>(n);
-  }
-  return true;
+  return utf8proc_decompose(reinterpret_cast<const utf8proc_uint8_t*>(s.data()), static_cast<utf8proc_ssize_t>(s.size()), nullptr, 0, utf8proc_option_t{}) >= 0;
 }
 
 class WordPiece {
