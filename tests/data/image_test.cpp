@@ -425,6 +425,67 @@ TEST_CASE("random crops lie inside, reach every place, and differ only by gain a
   CHECK(brightest > 0.08);
 }
 
+TEST_CASE("turned and enlarged crops: a ramp stays a ramp, its slope says by how much") {
+  constexpr std::size_t side = 80, n = 32;
+  Square across, down;  // brightness rises along x, and along y
+  across.side = down.side = side;
+  for (std::size_t i = 0; i < side * side; ++i) across.floats.push_back(static_cast<float>(i % side)), down.floats.push_back(static_cast<float>(i / side));
+  TransformOptions o;
+  o.image_size = n, o.resize = side, o.jitter_rotation = 20, o.jitter_scale = 0.25;
+  double low = 99, high = -99, smallest = 99, largest = 0;
+  for (std::uint64_t k = 0; k < 300; ++k) {
+    const Philox random(6, k);
+    std::vector<float> x(n * n), y(n * n), again(n * n);
+    crop(across, o, &random, x);
+    crop(down, o, &random, y);
+    crop(across, o, &random, again);
+    CHECK(x == again);
+    const auto pixels = [](float v) { return (static_cast<double>(v) * 0.5 + 0.5) * 65535; };  // back to the ramp's value: the place read
+    // The middle of the crop is inside the square however it is turned: its slope, then every place from it.
+    constexpr std::size_t first = 8, last = 23;
+    const double here = pixels(x[first * n + first]), top = pixels(y[first * n + first]), c = (pixels(x[first * n + last]) - here) / (last - first),
+                 d = (pixels(y[first * n + last]) - top) / (last - first);
+    const double angle = std::atan2(d, c) * 180 / 3.14159265358979323846, scale = 1 / std::hypot(c, d);
+    for (std::size_t v = 0; v < n; ++v)
+      for (std::size_t u = 0; u < n; ++u) {
+        const double r = static_cast<double>(u) - first, q = static_cast<double>(v) - first, at_x = here + c * r - d * q, at_y = top + d * r + c * q;
+        if (at_x < 0 || at_y < 0 || at_x > side - 1 || at_y > side - 1) continue;
+        CHECK(std::abs(pixels(x[v * n + u]) - at_x) < 0.05);
+        CHECK(std::abs(pixels(y[v * n + u]) - at_y) < 0.05);
+      }
+    const double to_middle = (n - 1) / 2.0 - first, left = here + (c - d) * to_middle - (n - 1) / 2.0;  // where the plain crop begins: a whole pixel
+    CHECK(std::abs(left - std::round(left)) < 0.05);
+    low = std::min(low, angle), high = std::max(high, angle), smallest = std::min(smallest, scale), largest = std::max(largest, scale);
+  }
+  CHECK(low >= -20.1);
+  CHECK(low < -17);
+  CHECK(high <= 20.1);
+  CHECK(high > 17);
+  CHECK(smallest >= 0.749);
+  CHECK(smallest < 0.79);
+  CHECK(largest <= 1.251);
+  CHECK(largest > 1.21);
+}
+
+TEST_CASE("turned crops: outside the square is black, and evaluation does not turn") {
+  Square white;
+  white.side = 16;
+  white.bytes.assign(256, 255);
+  TransformOptions o;
+  o.image_size = 16, o.resize = 16, o.jitter_rotation = 45;
+  std::vector<float> out(256);
+  bool black = false;
+  for (std::uint64_t k = 0; k < 20; ++k) {
+    const Philox random(7, k);
+    crop(white, o, &random, out);
+    for (float v : out) CHECK((v >= -1 && v <= 1));
+    black = black || out[0] == -1;
+  }
+  CHECK(black);
+  crop(white, o, nullptr, out);
+  CHECK(out == std::vector<float>(256, 1.0f));
+}
+
 TEST_CASE("a crop larger than the square is an error") {
   const Square square = make_square(read_image(fixtures / "one_pixel.png"), 4);
   TransformOptions o;

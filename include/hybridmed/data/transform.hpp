@@ -1,6 +1,8 @@
 #pragma once
 // From a radiograph to the square that the model sees (method 3): long side resized, zero-padded to a square, cropped,
 // normalised to [-1, 1]; in training the crop is random and brightness and contrast may vary. No flips: sides have names.
+#include <cmath>
+#include <numbers>
 #include <span>
 
 #include "hybridmed/core/philox.hpp"
@@ -13,6 +15,8 @@ struct TransformOptions {
   std::size_t resize = 256;        ///< long side after resizing; default 8/7 of the image size
   double jitter_contrast = 0;      ///< x (1 + c), c uniform in +-jitter_contrast
   double jitter_brightness = 0;    ///< + b on the [-1, 1] scale, b uniform in +-jitter_brightness
+  double jitter_rotation = 0;      ///< turned about the crop's centre by r degrees, r uniform in +-jitter_rotation
+  double jitter_scale = 0;         ///< enlarged (1 + s) times, s uniform in +-jitter_scale
 };
 
 /// A resized and padded square, kept in its own bit depth.
@@ -54,6 +58,16 @@ inline Square make_square(const Image& image, std::size_t side) {
   return square;
 }
 
+/// The square at a point between pixels (bilinear); black outside, as the padding is.
+inline float sample(const Square& s, double y, double x) {
+  const double side = static_cast<double>(s.side);
+  if (!(y > -1 && x > -1 && y < side && x < side)) return 0;
+  const double top = std::floor(y), left = std::floor(x);
+  const float down = static_cast<float>(y - top), right = static_cast<float>(x - left);
+  const auto at = [&](double r, double c) { return r < 0 || c < 0 || r >= side || c >= side ? 0.0f : s.unit(static_cast<std::size_t>(r) * s.side + static_cast<std::size_t>(c)); };
+  return (1 - down) * ((1 - right) * at(top, left) + right * at(top, left + 1)) + down * ((1 - right) * at(top + 1, left) + right * at(top + 1, left + 1));
+}
+
 /// Crops image_size x image_size into `out`. With `random`, at a random place and with jitter; else the centre.
 inline void crop(const Square& s, const TransformOptions& o, const Philox* random, std::span<float> out) {
   if (s.side < o.image_size) fail("data", "crop", "expected resize >= image_size = " + std::to_string(o.image_size) + ", got " + std::to_string(s.side));
@@ -64,6 +78,16 @@ inline void crop(const Square& s, const TransformOptions& o, const Philox* rando
     y0 = random->below(0, room + 1), x0 = random->below(1, room + 1);
     gain = static_cast<float>(1 + o.jitter_contrast * (2 * random->uniform(2) - 1));
     shift = static_cast<float>(o.jitter_brightness * (2 * random->uniform(3) - 1));
+  }
+  if (random && (o.jitter_rotation > 0 || o.jitter_scale > 0)) {
+    const double angle = o.jitter_rotation * (2 * random->uniform(5) - 1) * std::numbers::pi / 180, scale = 1 + o.jitter_scale * (2 * random->uniform(6) - 1);
+    const double c = std::cos(angle) / scale, d = std::sin(angle) / scale, middle = (static_cast<double>(o.image_size) - 1) / 2;
+    for (std::size_t y = 0; y < o.image_size; ++y)
+      for (std::size_t x = 0; x < o.image_size; ++x) {
+        const double v = static_cast<double>(y) - middle, u = static_cast<double>(x) - middle;
+        out[y * o.image_size + x] = (sample(s, static_cast<double>(y0) + middle + c * v - d * u, static_cast<double>(x0) + middle + d * v + c * u) - 0.5f) / 0.5f * gain + shift;
+      }
+    return;
   }
   for (std::size_t y = 0; y < o.image_size; ++y)
     for (std::size_t x = 0; x < o.image_size; ++x) out[y * o.image_size + x] = (s.unit((y0 + y) * s.side + x0 + x) - 0.5f) / 0.5f * gain + shift;

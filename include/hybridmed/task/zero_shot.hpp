@@ -1,25 +1,36 @@
 #pragma once
-// Zero-shot classification from prompts (method 6): per label the best positive prompt minus the best negative one, by
-// global cosine, by local score, or by their mean.
+// Zero-shot classification from prompts (method 6): per label the positive prompts minus the negative ones, by global
+// cosine, by local score, or by their mean.
 #include "hybridmed/io/json.hpp"
 #include "hybridmed/task/embed.hpp"
 
 namespace hybridmed::task {
 
+/// How the prompts of one side become one score: the best of them (GLoRIA), fit where each names another place or kind; or
+/// their mean (CXR-CLIP), fit where they say the same in other words: it depends less on what one sentence happens to mean.
+enum class PromptEnsemble { max, mean };
+
 struct LabelPrompts {
   std::string label;
   std::vector<std::string> positive, negative;
+  PromptEnsemble ensemble = PromptEnsemble::max;
 };
 
-/// {"label": {"positive": ["..."], "negative": ["..."]}, ...}
+/// {"label": {"positive": ["..."], "negative": ["..."], "ensemble": "max" or "mean"}, ...}; without "ensemble": max.
 inline std::vector<LabelPrompts> read_prompts(const std::filesystem::path& path) {
   const io::Json j = io::read_json(path);
   std::vector<LabelPrompts> out;
   if (!j.is_object() || j.empty()) fail("task", "prompts", path.string() + ": expected an object {label: {positive: [...], negative: [...]}}");
   for (const auto& [label, p] : j.items()) {
-    out.push_back({label, io::get<std::vector<std::string>>(p, "positive", path.string() + ", label '" + label + "'"),
-                   io::get<std::vector<std::string>>(p, "negative", path.string() + ", label '" + label + "'")});
-    if (out.back().positive.empty() || out.back().negative.empty()) fail("task", "prompts", path.string() + ", label '" + label + "': needs at least one positive and one negative prompt");
+    const std::string where = path.string() + ", label '" + label + "'";
+    out.push_back({label, io::get<std::vector<std::string>>(p, "positive", where), io::get<std::vector<std::string>>(p, "negative", where)});
+    if (out.back().positive.empty() || out.back().negative.empty()) fail("task", "prompts", where + ": needs at least one positive and one negative prompt");
+    for (const auto& [key, value] : p.items())
+      if (key != "positive" && key != "negative" && key != "ensemble") fail("task", "prompts", where + ": unknown key '" + key + "'", "a label has positive, negative and ensemble");
+    if (!p.contains("ensemble")) continue;
+    const auto ensemble = io::get<std::string>(p, "ensemble", where);
+    if (ensemble != "max" && ensemble != "mean") fail("task", "prompts", where + ": expected ensemble max or mean, got '" + ensemble + "'");
+    if (ensemble == "mean") out.back().ensemble = PromptEnsemble::mean;
   }
   return out;
 }
@@ -39,19 +50,23 @@ ZeroShotScores zero_shot(const M& model, const data::WordPiece& vocabulary, data
   const auto encoded = encode_texts<T, B>(model, vocabulary, texts, cleaning);
   const auto g = cosines(e.image, encoded.global);
   const auto l = local_similarity(e.regions, model.aggregator.grid * model.aggregator.grid, encoded, model.config.gamma1, model.config.gamma2);
+  const auto one_side = [](const xt::xtensor<double, 2>& similarity, std::size_t image, std::size_t first, std::size_t count, PromptEnsemble ensemble) {
+    double best = similarity(image, first), sum = 0;
+    for (std::size_t p = first; p < first + count; ++p) best = (std::max)(best, similarity(image, p)), sum += similarity(image, p);
+    return ensemble == PromptEnsemble::max ? best : sum / static_cast<double>(count);
+  };
   const std::size_t n = e.image.shape()[0];
   const auto empty = xt::xtensor<double, 2>::from_shape({n, prompts.size()});
   ZeroShotScores s{empty, empty, empty};
   for (std::size_t i = 0; i < n; ++i) {
     std::size_t at = 0;
     for (std::size_t k = 0; k < prompts.size(); ++k) {
-      double best[2][2] = {{-1e300, -1e300}, {-1e300, -1e300}};  // [positive, negative][global, local]
-      for (int side = 0; side < 2; ++side)
-        for (std::size_t p = 0; p < (side ? prompts[k].negative : prompts[k].positive).size(); ++p, ++at)
-          best[side][0] = (std::max)(best[side][0], g(i, at)), best[side][1] = (std::max)(best[side][1], l(i, at));
-      s.global(i, k) = best[0][0] - best[1][0];
-      s.local(i, k) = best[0][1] - best[1][1];
+      const std::size_t positive = prompts[k].positive.size(), negative = prompts[k].negative.size();
+      const PromptEnsemble how = prompts[k].ensemble;
+      s.global(i, k) = one_side(g, i, at, positive, how) - one_side(g, i, at + positive, negative, how);
+      s.local(i, k) = one_side(l, i, at, positive, how) - one_side(l, i, at + positive, negative, how);
       s.both(i, k) = 0.5 * (s.global(i, k) + s.local(i, k));
+      at += positive + negative;
     }
   }
   return s;

@@ -16,7 +16,7 @@ struct RunConfig {
   std::string vocab_file;                 // empty: train a WordPiece vocabulary on the training split
   Index vocab_size = 2000;                // of a trained vocabulary
   Index resize = 0;                       // long side after resizing; 0: 8/7 of image_size
-  double jitter_contrast = 0, jitter_brightness = 0;
+  double jitter_contrast = 0, jitter_brightness = 0, jitter_rotation = 0, jitter_scale = 0;  // see data::TransformOptions
   Index workers = 1, cache_mb = 1024;
   // training
   Index batch = 32, epochs_stage1 = 10, epochs_stage2 = 50;
@@ -34,7 +34,7 @@ struct RunConfig {
     f("data", data), f("table", table), f("split_train", split_train), f("split_valid", split_valid);
     f("column_study", column_study), f("column_split", column_split), f("column_images", column_images), f("column_findings", column_findings), f("column_impression", column_impression);
     f("sections", sections), f("cleaning", cleaning), f("vocab_file", vocab_file), f("vocab_size", vocab_size), f("resize", resize);
-    f("jitter_contrast", jitter_contrast), f("jitter_brightness", jitter_brightness), f("workers", workers), f("cache_mb", cache_mb);
+    f("jitter_contrast", jitter_contrast), f("jitter_brightness", jitter_brightness), f("jitter_rotation", jitter_rotation), f("jitter_scale", jitter_scale), f("workers", workers), f("cache_mb", cache_mb);
     f("batch", batch), f("epochs_stage1", epochs_stage1), f("epochs_stage2", epochs_stage2), f("lr_stage1", lr_stage1), f("lr_stage2", lr_stage2);
     f("warmup", warmup), f("lr_floor", lr_floor), f("weight_decay", weight_decay), f("clip", clip), f("patience", patience);
     f("checkpoint_every", checkpoint_every), f("keep_checkpoints", keep_checkpoints), f("overfit_batch", overfit_batch), f("precision", precision), f("seed", seed);
@@ -56,6 +56,9 @@ struct RunConfig {
     need(resize == 0 || resize >= model.image_size, "resize", "expected at least image_size = " + std::to_string(model.image_size) + ", got " + std::to_string(resize));
     for (const auto& [key, v] : {std::pair{"lr_stage1", lr_stage1}, {"lr_stage2", lr_stage2}, {"weight_decay", weight_decay}, {"clip", clip}, {"warmup", warmup}, {"lr_floor", lr_floor}})
       need(v >= 0 && std::isfinite(v), key, "expected a number of at least 0");
+    for (const auto& [key, v, limit] : {std::tuple{"jitter_contrast", jitter_contrast, 1.0}, {"jitter_brightness", jitter_brightness, 1.0}, {"jitter_rotation", jitter_rotation, 180.0},
+                                        {"jitter_scale", jitter_scale, 0.9}})
+      need(v >= 0 && v <= limit, key, "expected a number from 0 to " + (limit == 180 ? std::string("180 (degrees)") : limit == 1 ? std::string("1") : std::string("0.9")));
   }
 
   data::StudyColumns columns() const { return {column_study, column_split, column_images, column_findings, column_impression}; }
@@ -65,6 +68,7 @@ struct RunConfig {
     o.transform.image_size = static_cast<std::size_t>(model.image_size);
     o.transform.resize = static_cast<std::size_t>(resize ? resize : (model.image_size * 8 + 3) / 7);
     o.transform.jitter_contrast = jitter_contrast, o.transform.jitter_brightness = jitter_brightness;
+    o.transform.jitter_rotation = jitter_rotation, o.transform.jitter_scale = jitter_scale;
     o.t_findings = static_cast<std::size_t>(model.t_findings), o.t_impression = static_cast<std::size_t>(model.t_impression);
     o.cache_bytes = static_cast<std::size_t>(cache_mb) << 20;
     return o;
