@@ -39,10 +39,11 @@ struct Attention {
           const T top = lane_max(seen, row);
           const bool any = std::isfinite(top);  // false: every key is masked out
           for (Index j = 0; j < seen; ++j) row[j] = any ? fast_exp(row[j] - top) : T(0);
-          const T sum = lane_total(seen, row), inverse = any ? T(1) / sum : T(0);
+          const double sum = lane_sum(seen, [=](Index j) { return wide(row[j]); });
+          const T inverse = any ? static_cast<T>(1 / sum) : T(0);
           for (Index j = 0; j < seen; ++j) row[j] *= inverse;
           std::fill_n(row + seen, keys - seen, T(0));
-          a.lse[(t.q0 + i + r) * a.heads + t.head] = any ? top + std::log(sum) : -std::numeric_limits<T>::infinity();
+          a.lse[(t.q0 + i + r) * a.heads + t.head] = any ? static_cast<T>(wide(top) + std::log(sum)) : -std::numeric_limits<T>::infinity();
         }
         Gemm::template serial<T>(false, false, rows, d, keys, T(1), s, keys, v, a.ldv, T(0), out + i * a.ldo, a.ldo);
       }
@@ -89,8 +90,8 @@ struct Attention {
             T *pr = p + r * keys, *dr = ds + r * keys;
             const Index seen = a.causal ? (std::min)(keys, i + r + 1) : keys;
             const T lse = a.lse[(t.q0 + i + r) * a.heads + head];
-            T delta = 0;
-            for (Index c = 0; c < d; ++c) delta += dout[(i + r) * a.ldo + c] * (out[(i + r) * a.ldo + c] - mean_v[c]);
+            const T *row_dout = dout + (i + r) * a.ldo, *row_out = out + (i + r) * a.ldo, *mean = mean_v.data();
+            const T delta = static_cast<T>(lane_sum(d, [=](Index c) { return wide(row_dout[c]) * (wide(row_out[c]) - wide(mean[c])); }));
             const bool any = std::isfinite(lse);
             for (Index j = 0; j < seen; ++j) pr[j] = any ? fast_exp(pr[j] - lse) : T(0);
             for (Index j = 0; j < seen; ++j) dr[j] = pr[j] * (dr[j] - delta);
@@ -123,7 +124,7 @@ struct Attention {
     const Workspace<double> sum(d);
     std::fill_n(sum.data(), d, 0.0);
     for (Index r = 0; r < rows; ++r)
-      for (Index c = 0; c < d; ++c) sum[c] += static_cast<double>(x[r * ldx + c]);
+      for (Index c = 0; c < d; ++c) sum[c] += wide(x[r * ldx + c]);
     for (Index c = 0; c < d; ++c) sum[c] /= static_cast<double>(rows);
     for (Index r = 0; r < rows; ++r)
       for (Index c = 0; c < d; ++c) y[r * d + c] = x[r * ldx + c] - static_cast<T>(sum[c]);

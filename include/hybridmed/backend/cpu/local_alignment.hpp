@@ -119,7 +119,7 @@ struct LocalAlignment {
           const Index m = a.offsets[i + 1] - a.offsets[i];
           const T max = lane_max(m, x);
           for (Index t = 0; t < m; ++t) x[t] = fast_exp(x[t] - max);
-          const T inverse = T(1) / lane_total(m, x);
+          const T inverse = static_cast<T>(1 / lane_sum(m, [=](Index t) { return wide(x[t]); }));
           for (Index t = 0; t < m; ++t) x[t] *= inverse;
         }
         for (Index t = 0; t < words; ++t) top[t] = row[t] > top[t] ? row[t] : top[t];

@@ -68,6 +68,10 @@ T lane_max(Index n, const T* x) {
   return top;
 }
 
+/// A number in the type that sums are kept in.
+template <class T>
+double wide(T x) { return static_cast<double>(x); }
+
 /// Sum of f(i) over [0, n) in double.
 template <class F>
 double lane_sum(Index n, F&& f) {
@@ -77,19 +81,6 @@ double lane_sum(Index n, F&& f) {
     for (Index l = 0; l < 8; ++l) lane[l] += f(i + l);
   for (; i < n; ++i) lane[0] += f(i);
   return ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
-}
-
-/// Sum of x in its own type.
-template <class T>
-T lane_total(Index n, const T* x) {
-  T lane[16] = {};
-  Index i = 0;
-  for (; i + 16 <= n; i += 16)
-    for (Index l = 0; l < 16; ++l) lane[l] += x[i + l];
-  T s = 0;
-  for (; i < n; ++i) s += x[i];
-  for (T l : lane) s += l;
-  return s;
 }
 
 }  // namespace hybridmed::cpu

@@ -97,10 +97,6 @@ struct Norm : reference::LinearAlgebra {
           dx[r * cols + c] = static_cast<T>(kp[c] * (wide(dy[r * cols + c]) - sp[c] - (wide(x[r * cols + c]) - wide(mean[c])) * xp[c]));
     });
   }
-
- private:
-  template <class T>
-  static double wide(T x) { return static_cast<double>(x); }
 };
 
 }  // namespace hybridmed::cpu
