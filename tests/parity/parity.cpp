@@ -1,11 +1,11 @@
 // Compares the library with a folder written by tests/reference/export_golden.py, by the comparison rule of the reference's
 // README. usage: parity DIR [--backend cpu|reference]
-// One rule is split in two (docs/decisions/0003): in float, weights after AdamW steps are held to it entry by entry where sums are
-// in double (the reference backend); on the CPU backend their root mean square is held to a quarter of it, and single entries to
-// what the steps can move them.
+// One addition to that rule (docs/decisions/0003): in float, a weight whose first gradient is nearly 0 moves by its rounding noise, as
+// the README says of key biases. Such entries are held to what the steps can move them, counted, and shown beside PyTorch's own.
 #include <cstdio>
 #include <cstring>
 #include <functional>
+#include <map>
 
 #ifdef HYBRIDMED_PARITY_CPU
 #include "hybridmed/backend/cpu/backend.hpp"
@@ -19,6 +19,12 @@ using namespace hybridmed;
 
 namespace {
 
+using Gradients = std::map<std::string, std::vector<double>>;
+
+/// A first gradient below this share of its tensor's largest is rounding noise in float: such gradients are exact to about 1e-6 of the
+/// largest, and AdamW divides them by themselves.
+constexpr double noise_floor = 1e-4;
+
 /// One printed line: a group of tensors with its worst error against its bound.
 struct Group {
   std::string name;
@@ -27,9 +33,12 @@ struct Group {
   std::string where = "-";
   int compared = 0, expected = 0;
   std::vector<std::string> problems = {};
-  double step_limit = 0;  // above 0: errors are root mean squares, held to a quarter of the bound, and no entry may be off by more than this
-  const io::Safetensors* peer = nullptr;  // PyTorch's own float run, to print beside ours
-  double largest = 0, largest_peer = 0;  // largest error of an entry then, ours and PyTorch's own in float
+  // Weights after steps, in float:
+  Gradients first{};                      // of the double run; entries below noise_floor of their tensor's largest, but not 0, are excused
+  double step_limit = 0;                  // an excused entry may be off by this much
+  const io::Safetensors* peer = nullptr;  // PyTorch's own float run
+  Index excused = 0, entries = 0;
+  double largest = 0, largest_peer = 0;   // error of any entry, excused or not, over its tensor's largest; PyTorch's own
   std::string largest_at = "-";
 
   void note(const std::string& tensor, double e, double bound) {
@@ -39,10 +48,11 @@ struct Group {
   }
   bool print() const {
     const bool ok = problems.empty() && compared == expected;
-    std::printf("%-28s %s %.2e (%s)  compared %d of %d expected  %s\n", name.c_str(), step_limit > 0 ? "root mean square error" : "largest error", error, where.c_str(), compared, expected, ok ? "ok" : "FAILED");
-    if (step_limit > 0) {
-      std::printf("    largest error of an entry %.2e (%s)", largest, largest_at.c_str());
-      if (largest_peer > 0) std::printf("; PyTorch's own float run %.2e", largest_peer);
+    std::printf("%-28s largest error %.2e (%s)  compared %d of %d expected  %s\n", name.c_str(), error, where.c_str(), compared, expected, ok ? "ok" : "FAILED");
+    if (!first.empty()) {
+      std::printf("    %lld of %lld entries have a first gradient of rounding noise; with them the largest error is %.2e (%s)", static_cast<long long>(excused), static_cast<long long>(entries), largest,
+                  largest_at.c_str());
+      if (peer) std::printf(", in PyTorch's own float run %.2e", largest_peer);
       std::printf("\n");
     }
     for (std::size_t i = 0; i < problems.size() && i < 8; ++i) std::printf("    %s\n", problems[i].c_str());
@@ -66,25 +76,20 @@ Mine every(const Mine& whole, Index stride) {
   return m;
 }
 
-/// Errors of a tensor over its largest reference entry, and the largest error as it is.
-struct Errors {
-  double largest = INFINITY, mean_square = INFINITY, absolute = INFINITY;
-};
-
-Errors errors_of(const io::StoredTensor& want, const Mine& mine, bool is_double, std::string& why) {
+/// Largest error over the tensor's largest reference entry.
+double error_of(const io::StoredTensor& want, const Mine& mine, bool is_double, std::string& why) {
   if (want.size() != static_cast<Index>(mine.data.size())) {
     why = "expected " + std::to_string(want.size()) + " entries, got " + std::to_string(mine.data.size());
-    return {};
+    return INFINITY;
   }
-  double diff = 0, top = 0, own = 0, squares = 0, count = 0;
+  double diff = 0, top = 0, own = 0;
   for (std::size_t i = 0; i < mine.data.size(); ++i) {
     if (!mine.valid.empty() && !mine.valid[i]) continue;
     const double b = want.at(static_cast<Index>(i)), a = mine.data[i], e = std::abs(a - b);
     diff = std::isnan(e) ? INFINITY : std::max(diff, e), top = std::max(top, std::abs(b)), own = std::max(own, std::abs(a));
-    squares += e * e, ++count;
   }
-  if (top < 1e-12) return own <= (is_double ? 1e-9 : 1e-5) ? Errors{0, 0, own} : Errors{};
-  return {diff / top, std::sqrt(squares / count) / top, diff};
+  if (top < 1e-12) return own <= (is_double ? 1e-9 : 1e-5) ? 0 : INFINITY;
+  return diff / top;
 }
 
 template <class T, class B>
@@ -112,13 +117,26 @@ class Run {
   }
 
   bool all() {
-    const bool first = outputs(), second = gradients();
-    return training() && first && second;
+    const bool first = outputs(), second = gradients(), third = stage1();
+    return stage2() && first && second && third;
   }
-  /// Losses and weights of three steps of each stage, greedy tokens after the last.
-  bool training() {
-    const bool first = stage1();
-    return stage2() && first;
+
+  /// The gradients of a stage's first step, by parameter.
+  Gradients first_gradients(int stage) const {
+    auto m = make_model();
+    const auto teacher = m.snapshot();
+    Tape tape;
+    {
+      RecordOn on(tape);
+      const auto of = [&](const auto& objective, bool with_image) {
+        backward(objective(m.template represent<std::decay_t<decltype(objective)>::needs, Variable<T, B>>(batch(m, with_image), &teacher, nn::Mode::inspection())));
+      };
+      if (stage == 1) of(model::stage1_objective(config_), false);
+      else of(model::stage2_objective(config_), true);
+    }
+    Gradients out;
+    nn::for_each_parameter(m, [&](const std::string& name, auto& p) { out[name] = whole(p.slot.grad.defined() ? p.slot.grad : X::zeros(p.value.shape())).data; });
+    return out;
   }
 
  private:
@@ -143,41 +161,51 @@ class Run {
   }
   std::string title(const char* what) const { return std::string(is_double ? "double " : "float ") + what; }
 
-  void compare(Group& g, const io::Safetensors& want, const std::string& name, const Mine& mine, double bound, double absolute_tail = 0, bool stepped = false) {
+  void compare(Group& g, const io::Safetensors& want, const std::string& name, const Mine& mine, double bound) {
     const auto* t = want.find(name);
     if (!t) return g.problems.push_back(name + ": extra, the reference has no such tensor");
     const auto meta = [&](const std::string& key) { return want.metadata().count(key) ? want.metadata().at(key) : std::string(); };
     const Index stride = meta("stride:" + name).empty() ? 1 : std::stoll(meta("stride:" + name));
     std::string why;
-    Mine seen = mine;
-    if (absolute_tail > 0) {  // the key rows of qkv and kv biases: their true gradient is 0
-      const auto third = seen.data.size() / (name.ends_with("qkv.bias") ? 3 : 2), at = name.ends_with("qkv.bias") ? third : 0;
-      seen.valid.assign(seen.data.size(), 1);
-      for (std::size_t i = at; i < at + third; ++i) {
-        seen.valid[i] = 0;
-        if (i % static_cast<std::size_t>(stride) == 0 && std::abs(seen.data[i] - t->at(static_cast<Index>(i) / stride)) > absolute_tail) g.problems.push_back(name + ": a key bias moved too far");
-      }
-    }
-    Mine entries = every(seen, stride);
-    const Errors errors = errors_of(*t, entries, is_double, why);
-    if (!why.empty()) g.problems.push_back(name + ": " + why);
-    double e = errors.largest;
-    if (g.step_limit > 0 && stepped) {
-      e = errors.mean_square, bound /= 4;
-      if (!(errors.absolute <= g.step_limit)) g.problems.push_back(name + ": an entry is off by " + std::to_string(errors.absolute) + ", more than the steps can move it");
-      if (!(errors.largest <= g.largest)) g.largest = errors.largest, g.largest_at = name;
+    Mine entries = every(mine, stride);
+    if (const auto gradient = g.first.find(name); gradient != g.first.end()) {
+      if (const double all = error_of(*t, entries, is_double, why); !(all <= g.largest)) g.largest = all, g.largest_at = name;
+      excuse(g, name, *t, stride, gradient->second, entries);
       if (const auto* peer = g.peer ? g.peer->find(name) : nullptr; why.empty() && peer && peer->size() == t->size()) {
-        for (std::size_t i = 0; i < entries.data.size(); ++i) entries.data[i] = peer->at(static_cast<Index>(i));
-        g.largest_peer = std::max(g.largest_peer, errors_of(*t, entries, is_double, why).largest);
+        Mine theirs;
+        for (Index i = 0; i < peer->size(); ++i) theirs.data.push_back(peer->at(i));
+        g.largest_peer = std::max(g.largest_peer, error_of(*t, theirs, is_double, why));
       }
     }
-    if (mine.valid.empty() && absolute_tail == 0 && !meta("sum:" + name).empty()) {
+    double e = error_of(*t, entries, is_double, why);
+    if (!why.empty()) g.problems.push_back(name + ": " + why);
+    if (entries.valid.empty() && !meta("sum:" + name).empty()) {
       double sum = 0, square = 0;
       for (double x : mine.data) sum += x, square += x * x;
       const double l2 = std::stod(meta("l2:" + name)), n = static_cast<double>(mine.data.size());
       if (l2 > 1e-12) e = std::max({e, std::abs(sum - std::stod(meta("sum:" + name))) / (l2 * std::sqrt(n)), std::abs(std::sqrt(square) - l2) / l2});
     }
     g.note(name, e, bound);
+  }
+
+  /// Are row i of this bias the keys'? Their true gradient is 0: a softmax does not see what is added to all its scores.
+  static bool key_bias(const std::string& name, std::size_t i, std::size_t size) {
+    return name.ends_with("qkv.bias") ? i / (size / 3) == 1 : name.ends_with("kv.bias") && i < size / 2;
+  }
+
+  /// Takes the stored entries whose first gradient is rounding noise out of the comparison; they may have moved as far as the steps go.
+  void excuse(Group& g, const std::string& name, const io::StoredTensor& want, Index stride, const std::vector<double>& gradient, Mine& entries) const {
+    double top = 0;
+    for (double x : gradient) top = std::max(top, std::abs(x));
+    g.entries += static_cast<Index>(entries.data.size());
+    for (std::size_t i = 0; i < entries.data.size(); ++i) {
+      const std::size_t at = i * static_cast<std::size_t>(stride);
+      const double x = std::abs(gradient.at(at));
+      if (!key_bias(name, at, gradient.size()) && (x == 0 || x >= noise_floor * top)) continue;
+      if (entries.valid.empty()) entries.valid.assign(entries.data.size(), 1);
+      entries.valid[i] = 0, ++g.excused;
+      if (!(std::abs(entries.data[i] - want.at(static_cast<Index>(i))) <= g.step_limit)) g.problems.push_back(name + ": an entry has moved farther than the steps go");
+    }
   }
 
   static Mine whole(const X& t) {
@@ -298,20 +326,19 @@ class Run {
   }
 
   template <class M>
-  bool after(M& m, const std::string& file, const char* what, const std::function<bool(const std::string&)>& wanted, double drift) {
+  bool after(M& m, const std::string& file, const char* what, const std::function<bool(const std::string&)>& wanted, int stage, double drift) {
     const auto want = io::Safetensors::read(own_ / file);
     Group g{title(what)};
     g.expected = static_cast<int>(want.tensors().size());
     std::optional<io::Safetensors> peer;
-    if (!is_double && !std::is_same_v<B, Reference>) {
-      g.step_limit = drift;
+    if constexpr (!is_double) {
+      g.step_limit = drift, g.first = Run<double, B>(dir_).first_gradients(stage);
       if (std::filesystem::exists(dir_ / "f32" / file)) g.peer = &peer.emplace(io::Safetensors::read(dir_ / "f32" / file));
     }
-    const auto one = [&](const std::string& name, const X& t, bool stepped) {
-      if (wanted(name)) compare(g, want, name, whole(t), bound_, !is_double && (name.ends_with("qkv.bias") || name.ends_with("kv.bias")) ? drift : 0, stepped);
+    const auto one = [&](const std::string& name, auto& p) {
+      if (wanted(name)) compare(g, want, name, whole(p.value), bound_);
     };
-    nn::for_each_state(
-        m, [&](const std::string& n, auto& p) { one(n, p.value, true); }, [&](const std::string& n, auto& p) { one(n, p.value, false); });  // statistics take no steps
+    nn::for_each_state(m, one, one);
     return g.print();
   }
 
@@ -335,7 +362,7 @@ class Run {
       note_losses(g, r.losses, r.total, want, r.gradient_norm), ++i;
     }
     const bool ok = g.print();
-    return after(m, "after_" + std::to_string(i) + "_steps_stage1.safetensors", "weights after stage 1", [&](const std::string& n) { return m.in_stage1(n); }, 2 * lr * i) && ok;
+    return after(m, "after_" + std::to_string(i) + "_steps_stage1.safetensors", "weights after stage 1", [&](const std::string& n) { return m.in_stage1(n); }, 1, 2 * lr * i) && ok;
   }
 
   bool stage2() {
@@ -357,7 +384,7 @@ class Run {
     const auto r = train::evaluate_step(m, objective, batch(m), &teacher, nn::Mode::evaluation());
     note_losses(g, r.losses, r.total, expected_.at("stage2_final"));
     bool ok = g.print();
-    ok = after(m, "after_" + std::to_string(i) + "_steps.safetensors", "weights after stage 2", [](const std::string&) { return true; }, 2 * lr * i) && ok;
+    ok = after(m, "after_" + std::to_string(i) + "_steps.safetensors", "weights after stage 2", [](const std::string&) { return true; }, 2, 2 * lr * i) && ok;
     Group greedy{title("greedy tokens")};
     check_ids(greedy, "caption", task::caption(m, image_, {8, false}), expected_.at("greedy_caption_after"));
     check_ids(greedy, "summary", task::summarize<T, B>(m, findings(), {8, false}), expected_.at("greedy_summary_after"));
@@ -389,12 +416,7 @@ template <class B>
 bool both(const std::filesystem::path& dir) {
   std::printf("%s, backend %s\n", dir.c_str(), B::name);
   bool ok = Run<double, B>(dir).all();
-  ok = Run<float, B>(dir).all() && ok;
-  if constexpr (!std::is_same_v<B, Reference>) {
-    std::printf("float with sums in double (backend reference)\n");
-    ok = Run<float, Reference>(dir).training() && ok;
-  }
-  return ok;
+  return Run<float, B>(dir).all() && ok;
 }
 
 }  // namespace
