@@ -451,6 +451,27 @@ TEST_CASE("optimizer moments of another shape: the entry is named, memory stays 
 
 // ---------------------------------------------------------------- configurations
 
+TEST_CASE("configurations: values out of range are named with the range and what was given") {
+  const auto error = [](auto&& change) {
+    train::RunConfig c;
+    c.data = "somewhere";
+    change(c);
+    return error_of([&] { c.validate(); });
+  };
+  CHECK(error([](auto&) {}) == "");
+  CHECK(error([](auto& c) { c.jitter_contrast = 1, c.jitter_brightness = 2, c.jitter_rotation = 180, c.jitter_scale = 0.9; }) == "");
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  for (const double v : {-0.01, 180.5, nan}) {
+    for (const auto& [key, member] : {std::pair{"jitter_contrast", &train::RunConfig::jitter_contrast}, {"jitter_brightness", &train::RunConfig::jitter_brightness},
+                                      {"jitter_rotation", &train::RunConfig::jitter_rotation}, {"jitter_scale", &train::RunConfig::jitter_scale}}) {
+      const std::string e = error([&, m = member](auto& c) { c.*m = v; });
+      CHECK_MESSAGE(holds(e, std::string(key) + ": expected a number from 0 to "), e);
+      CHECK_MESSAGE(holds(e, "got " + std::to_string(v)), e);
+    }
+  }
+  CHECK(holds(error([](auto& c) { c.jitter_scale = 1; }), "from 0 to 0.9"));
+}
+
 TEST_CASE("configurations: wrong types, unknown keys, broken JSON") {
   const auto config = [](const std::string& name, const std::string& text, std::vector<std::string> patterns) {
     return with_bytes(

@@ -449,12 +449,16 @@ TEST_CASE("turned and enlarged crops: a ramp stays a ramp, its slope says by how
     for (std::size_t v = 0; v < n; ++v)
       for (std::size_t u = 0; u < n; ++u) {
         const double r = static_cast<double>(u) - first, q = static_cast<double>(v) - first, at_x = here + c * r - d * q, at_y = top + d * r + c * q;
-        if (at_x < 0 || at_y < 0 || at_x > side - 1 || at_y > side - 1) continue;
+        if (at_x < 0.1 || at_y < 0.1 || at_x > side - 1.1 || at_y > side - 1.1) continue;  // the border fades to black
         CHECK(std::abs(pixels(x[v * n + u]) - at_x) < 0.05);
         CHECK(std::abs(pixels(y[v * n + u]) - at_y) < 0.05);
       }
-    const double to_middle = (n - 1) / 2.0 - first, left = here + (c - d) * to_middle - (n - 1) / 2.0;  // where the plain crop begins: a whole pixel
-    CHECK(std::abs(left - std::round(left)) < 0.05);
+    const double to_middle = (n - 1) / 2.0 - first;
+    for (const double begin : {here + (c - d) * to_middle - (n - 1) / 2.0, top + (d + c) * to_middle - (n - 1) / 2.0}) {  // of the plain crop: a whole pixel
+      CHECK(std::abs(begin - std::round(begin)) < 0.05);
+      CHECK(std::round(begin) >= 0);
+      CHECK(std::round(begin) <= side - n);
+    }
     low = std::min(low, angle), high = std::max(high, angle), smallest = std::min(smallest, scale), largest = std::max(largest, scale);
   }
   CHECK(low >= -20.1);

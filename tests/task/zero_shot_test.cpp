@@ -72,21 +72,21 @@ TEST_CASE("prompt files: what is wrong is named with its label") {
 
 TEST_CASE("several prompts: the best, or the mean, of what each scores alone") {
   const Scorer score;
-  const std::string p = "pleural effusion.", q = "large heart.", n = "the lungs are clear.", m = "no effusion.";
-  const auto first = score({{"l", {p}, {n}}}), second = score({{"l", {q}, {n}}}), third = score({{"l", {p}, {m}}});
-  const auto best = score({{"l", {p, q}, {n}}}), mean = score({{"l", {p, q}, {n}, PromptEnsemble::mean}}), mean_negative = score({{"l", {p}, {n, m}, PromptEnsemble::mean}}),
-             best_negative = score({{"l", {p}, {n, m}}});
-  bool differ = false;
+  const std::string p = "pleural effusion.", q = "large heart.", r = "effusion. large.", n = "the lungs are clear.", m = "no effusion.";
+  const auto alone_p = score({{"l", {p}, {n}}}), alone_q = score({{"l", {q}, {n}}}), alone_r = score({{"l", {r}, {n}}}), against_m = score({{"l", {p}, {m}}});
+  const auto best = score({{"l", {p, q, r}, {n}}}), mean = score({{"l", {p, q, r}, {n}, PromptEnsemble::mean}}), best_negative = score({{"l", {p}, {n, m}}}),
+             mean_negative = score({{"l", {p}, {n, m}, PromptEnsemble::mean}});
   for (const auto kind : {&task::ZeroShotScores::global, &task::ZeroShotScores::local})
     for (std::size_t i = 0; i < 3; ++i) {
-      const double a = (first.*kind)(i, 0), b = (second.*kind)(i, 0), c = (third.*kind)(i, 0);
-      differ = differ || std::abs(a - b) > 1e-6;
-      CHECK((best.*kind)(i, 0) == doctest::Approx(std::max(a, b)).epsilon(1e-12));
-      CHECK((mean.*kind)(i, 0) == doctest::Approx((a + b) / 2).epsilon(1e-12));
-      CHECK((best_negative.*kind)(i, 0) == doctest::Approx(std::min(a, c)).epsilon(1e-12));
-      CHECK((mean_negative.*kind)(i, 0) == doctest::Approx((a + c) / 2).epsilon(1e-12));
+      const double a = (alone_p.*kind)(i, 0), b = (alone_q.*kind)(i, 0), c = (alone_r.*kind)(i, 0), d = (against_m.*kind)(i, 0);
+      REQUIRE(std::abs(a - b) > 1e-6);  // else best and mean would be the same
+      REQUIRE(std::abs(a - c) > 1e-6);
+      REQUIRE(std::abs(a - d) > 1e-6);
+      CHECK((best.*kind)(i, 0) == doctest::Approx(std::max({a, b, c})).epsilon(1e-9));
+      CHECK((mean.*kind)(i, 0) == doctest::Approx((a + b + c) / 3).epsilon(1e-9));
+      CHECK((best_negative.*kind)(i, 0) == doctest::Approx(std::min(a, d)).epsilon(1e-9));
+      CHECK((mean_negative.*kind)(i, 0) == doctest::Approx((a + d) / 2).epsilon(1e-9));
     }
-  CHECK(differ);
 }
 
 TEST_CASE("several labels: each reads its own prompts, and both is the mean of global and local") {
@@ -94,8 +94,10 @@ TEST_CASE("several labels: each reads its own prompts, and both is the mean of g
   const LabelPrompts a{"a", {"pleural effusion.", "large heart."}, {"the lungs are clear."}}, b{"b", {"no effusion."}, {"large heart.", "pleural effusion."}, PromptEnsemble::mean};
   const auto alone_a = score({a}), alone_b = score({b}), together = score({a, b});
   for (std::size_t i = 0; i < 3; ++i) {
-    CHECK(together.global(i, 0) == doctest::Approx(alone_a.global(i, 0)).epsilon(1e-12));
-    CHECK(together.local(i, 1) == doctest::Approx(alone_b.local(i, 0)).epsilon(1e-12));
-    CHECK(together.both(i, 1) == doctest::Approx((together.global(i, 1) + together.local(i, 1)) / 2).epsilon(1e-12));
+    for (const auto kind : {&task::ZeroShotScores::global, &task::ZeroShotScores::local}) {
+      CHECK((together.*kind)(i, 0) == doctest::Approx((alone_a.*kind)(i, 0)).epsilon(1e-9));
+      CHECK((together.*kind)(i, 1) == doctest::Approx((alone_b.*kind)(i, 0)).epsilon(1e-9));
+    }
+    for (std::size_t k = 0; k < 2; ++k) CHECK(together.both(i, k) == doctest::Approx((together.global(i, k) + together.local(i, k)) / 2).epsilon(1e-9));
   }
 }

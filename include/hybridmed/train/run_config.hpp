@@ -56,9 +56,14 @@ struct RunConfig {
     need(resize == 0 || resize >= model.image_size, "resize", "expected at least image_size = " + std::to_string(model.image_size) + ", got " + std::to_string(resize));
     for (const auto& [key, v] : {std::pair{"lr_stage1", lr_stage1}, {"lr_stage2", lr_stage2}, {"weight_decay", weight_decay}, {"clip", clip}, {"warmup", warmup}, {"lr_floor", lr_floor}})
       need(v >= 0 && std::isfinite(v), key, "expected a number of at least 0");
-    for (const auto& [key, v, limit] : {std::tuple{"jitter_contrast", jitter_contrast, 1.0}, {"jitter_brightness", jitter_brightness, 1.0}, {"jitter_rotation", jitter_rotation, 180.0},
-                                        {"jitter_scale", jitter_scale, 0.9}})
-      need(v >= 0 && v <= limit, key, "expected a number from 0 to " + (limit == 180 ? std::string("180 (degrees)") : limit == 1 ? std::string("1") : std::string("0.9")));
+    struct Range {
+      const char* key;
+      double value, most;
+      const char* text;
+    };
+    for (const Range& r : {Range{"jitter_contrast", jitter_contrast, 1, "1"}, {"jitter_brightness", jitter_brightness, 2, "2"}, {"jitter_rotation", jitter_rotation, 180, "180 (degrees)"},
+                           {"jitter_scale", jitter_scale, 0.9, "0.9"}})
+      need(r.value >= 0 && r.value <= r.most, r.key, std::string("expected a number from 0 to ") + r.text + ", got " + std::to_string(r.value));
   }
 
   data::StudyColumns columns() const { return {column_study, column_split, column_images, column_findings, column_impression}; }

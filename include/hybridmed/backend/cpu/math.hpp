@@ -54,7 +54,7 @@ inline float fast_tanh(float x) {
 }
 inline double fast_tanh(double x) { return std::tanh(x); }
 
-/// Largest element of x, n >= 1; -inf for n = 0. Sixteen lanes, as in the sums below: vector code without -ffast-math.
+/// Largest element of x, n >= 1; -inf for n = 0. Sixteen lanes: vector code without -ffast-math.
 template <class T>
 T lane_max(Index n, const T* x) {
   T lane[16];

@@ -1,6 +1,6 @@
 #pragma once
-// CPU kernels: layer norm and batch norm. Arithmetic in double, rounded once: differences of nearly equal numbers decide the
-// gradients, and the time goes to memory anyway.
+// CPU kernels: layer norm and batch norm. Each computes in double and rounds what it stores: differences of nearly equal numbers
+// decide the gradients, and a ReLU behind a batch norm must not flip by a second rounding.
 #include <cmath>
 
 #include "hybridmed/backend/cpu/math.hpp"
