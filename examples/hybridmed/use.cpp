@@ -80,6 +80,7 @@ int run_pretrain(const Common& common, const PretrainOptions& o) {
       fail("app", "pretrain", "--set " + s + ": a resumed run keeps its configuration", "data, workers, checkpoint_every and keep_checkpoints may change");
     io::override_key(config, s);
   }
+  if (o.resume && !o.init.empty()) fail("app", "pretrain", "--init: a resumed run goes on with its own weights", "leave out --resume, and name a new --run, to start from others");
   if (o.resume && common.seed >= 0) fail("app", "pretrain", "--seed: a resumed run keeps its seed");
   if (common.seed >= 0) config.seed = common.seed;
   try {
@@ -116,19 +117,13 @@ static void draw_attention(const Run& run, const data::Dataset& dataset, const s
   picture::draw_sheet(path, "Where each finding's sentence looks (green: the planted finding)", tiles, 4);
 }
 
-/// splits/ wins over the column; with neither there is no split.
-static bool has_test_split(const data::DataFolder& folder, const std::string& column) {
-  if (fs::exists(folder.root() / "splits")) return fs::exists(folder.root() / "splits" / "test.txt");
-  const std::size_t at = folder.table().find(column);
-  return at != data::Table::npos && std::any_of(folder.table().rows.begin(), folder.table().rows.end(), [&](const auto& row) { return row[at] == "test"; });
-}
-
 int run_evaluate(const EvaluateOptions& o) {
   const Run run(o.run);
   const auto& c = run.config;
   const data::DataFolder folder(o.data, c.columns(), c.table);
   std::string split = o.split;
-  if (split.empty() && has_test_split(folder, c.column_split)) split = "test";
+  if (split.empty() && folder.has_split("test")) split = "test";
+  const std::string which = !folder.has_splits() ? "all studies (the folder has no splits)" : split.empty() ? "all studies (the folder has no split 'test')" : "split " + split;
   std::vector<data::Rejected> rejected;
   data::Dataset dataset(folder, folder.select(c.selection(split), &rejected), run.vocabulary, c.dataset());
   if (dataset.size() == 0)
@@ -147,7 +142,7 @@ int run_evaluate(const EvaluateOptions& o) {
   std::error_code ec;
   fs::create_directories(out, ec);
   if (ec) fail("app", "evaluate", out.string() + ": the folder cannot be made: " + ec.message());
-  std::cout << "run       " << o.run << " (" << run.weights.string() << ")\ndata      " << o.data << (split.empty() ? "" : ", split " + split) << ", " << dataset.size() << " studies\n";
+  std::cout << "run       " << o.run << " (" << run.weights.string() << ")\ndata      " << o.data << ", " << which << ", " << dataset.size() << " studies\n";
   if (!rejected.empty()) std::cout << "left out  " << rejected.size() << " rows (first: " << rejected[0].place() << ": " << rejected[0].reason << ")\n";
   std::cout << std::flush;
 
@@ -341,7 +336,9 @@ int run_check(const CheckOptions& o) {
     for (int q : {0, 5, 25, 50, 75, 95, 99, 100}) std::cout << "  p" << q << " " << words[(words.size() - 1) * static_cast<std::size_t>(q) / 100];
     std::cout << "\n";
   }
+  if (!folder.has_splits()) std::cout << "splits              none\n";
   for (const std::string& split : {config.split_train, config.split_valid, std::string("test")}) try {
+      if (!folder.has_split(split)) continue;
       data::StudySelection s = all;
       s.split = split;
       std::vector<data::Rejected> here;

@@ -470,6 +470,21 @@ TEST_CASE("configurations: values out of range are named with the range and what
     }
   }
   CHECK(holds(error([](auto& c) { c.jitter_scale = 1; }), "from 0 to 0.9"));
+  using Change = void (*)(train::RunConfig&);
+  for (const auto& [key, change] : {std::pair<const char*, Change>{"lambda_cg", [](train::RunConfig& c) { c.model.lambda_cg = -1; }},
+                                    {"lambda_dis", [](train::RunConfig& c) { c.model.lambda_dis = -0.1; }},
+                                    {"label_smoothing_cg", [](train::RunConfig& c) { c.model.label_smoothing_cg = 1; }},
+                                    {"label_smoothing_gen", [](train::RunConfig& c) { c.model.label_smoothing_gen = -0.5; }},
+                                    {"gamma1", [](train::RunConfig& c) { c.model.gamma1 = 0; }},
+                                    {"ln_eps", [](train::RunConfig& c) { c.model.ln_eps = -1; }},
+                                    {"log_scale_init", [](train::RunConfig& c) { c.model.log_scale_init = 99; }},
+                                    {"log_scale_max", [](train::RunConfig& c) { c.model.log_scale_max = -1; }},
+                                    {"warmup", [](train::RunConfig& c) { c.warmup = 5; }},
+                                    {"seed", [](train::RunConfig& c) { c.seed = -5; }},
+                                    {"epochs_stage1, epochs_stage2", [](train::RunConfig& c) { c.epochs_stage1 = c.epochs_stage2 = 0; }}}) {
+    const std::string e = error(change);
+    CHECK_MESSAGE(holds(e, std::string(key) + ": expected "), key, " gave: ", e);
+  }
 }
 
 TEST_CASE("configurations: wrong types, unknown keys, broken JSON") {

@@ -225,7 +225,7 @@ TEST_CASE("weights to start from: all three lists are printed; weights that fit 
   r.config.model.d_e = 20, r.config.model.resnet_depths = {1, 1, 1, 1}, r.config.model.dec_blocks = 2;
   REQUIRE(r.go(false, 1, good) == "");
   CHECK_MESSAGE(holds(r.printed, good.string()), r.printed);
-  for (const std::string p : {"[1-9][0-9]* loaded", "[1-9][0-9]* missing\n +decoder\\.blocks\\.1\\.", "[1-9][0-9]* unexpected\n +image\\.",
+  for (const std::string p : {"[1-9][0-9]* loaded\n +", "[1-9][0-9]* missing\n +decoder\\.blocks\\.1\\.", "[1-9][0-9]* unexpected\n +image\\.",
                               "[1-9][0-9]* mismatched\n +[a-z_0-9.]+: expected \\([0-9, ]+\\), got"})
     CHECK_MESSAGE(says(r.printed, p), p, " is not said: ", r.printed);
 

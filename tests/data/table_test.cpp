@@ -152,6 +152,30 @@ TEST_CASE("splits/ wins over the split column") {
   CHECK_MESSAGE(holds(e, f.path.string()), e);
 }
 
+TEST_CASE("which splits a folder has: splits/*.txt, else the column's values, else none; an empty file is a split without studies") {
+  const Folder f;
+  f.write("studies.csv", "study_id,split,frontal_images,findings,impression\ns1,train,a.png,x,y\ns2,test,b.png,x,y\n");
+  const auto of = [&] { return DataFolder(f.path); };
+  CHECK(of().has_splits());
+  CHECK(of().has_split("test"));
+  CHECK_FALSE(of().has_split("valid"));
+  fs::create_directories(f.path / "splits");
+  CHECK(of().has_split("test"));  // nothing in it: the column
+  f.write("splits/holdout.txt", "s1\r\n\r\n");
+  CHECK(of().has_split("holdout"));
+  CHECK_FALSE(of().has_split("test"));
+  std::vector<Rejected> rejected;
+  CHECK(of().select({.split = "holdout"}, &rejected).size() == 1);
+  CHECK(rejected.empty());  // a line end alone is no study
+  f.write("splits/test.txt", "");
+  CHECK(of().has_split("test"));
+  CHECK(of().select({.split = "test"}).empty());
+  const Folder g;
+  g.write("studies.csv", "study_id,frontal_images,findings,impression\ns1,a.png,x,y\n");
+  CHECK_FALSE(DataFolder(g.path).has_splits());
+  CHECK_FALSE(DataFolder(g.path).has_split("test"));
+}
+
 TEST_CASE("an unknown split is an error where only the table names splits") {
   const Folder f;
   f.write("studies.csv", studies_csv);

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <functional>
 #include <map>
+#include <set>
 
 #ifdef HYBRIDMED_PARITY_CPU
 #include "hybridmed/backend/cpu/backend.hpp"
@@ -323,7 +324,12 @@ class Run {
 
   template <std::size_t n>
   void note_losses(Group& g, const std::array<objective::NamedLoss<T, B>, n>& named, double total, const io::Json& want, double norm = -1) const {
+    std::set<std::string> unseen;
+    for (const auto& [key, value] : want.items())
+      if (key != "log_scale_after" && (key != "grad_norm" || norm >= 0)) unseen.insert(key);
     const auto one = [&](const std::string& key, double mine) {
+      unseen.erase(key);
+      if (!want.contains(key)) return g.problems.push_back(key + ": the reference has no such loss");
       const double b = want.at(key).template get<double>();
       g.note(key, std::abs(b) < 1e-12 ? std::abs(mine) : std::abs(mine - b) / std::abs(b), std::abs(b) < 1e-12 ? (is_double ? 1e-9 : 1e-5) : bound_);
     };
@@ -331,6 +337,7 @@ class Run {
     for (const auto& l : named) one(std::string(l.name), static_cast<double>(l.value.item()));
     one("total", total);
     if (norm >= 0) one("grad_norm", norm);
+    for (const auto& key : unseen) g.problems.push_back(key + ": missing, the reference lists it");
   }
 
   template <class M>
@@ -401,8 +408,8 @@ class Run {
   }
 
   void check_ids(Group& g, const char* what, const task::Generated& mine, const io::Json& want) const {
-    for (std::size_t b = 0; b < want.size(); ++b) {
-      ++g.expected;
+    g.expected += static_cast<int>(mine.ids.size());
+    for (std::size_t b = 0; b < std::min(want.size(), mine.ids.size()); ++b) {
       bool same = true;
       for (std::size_t t = 0; t < want[b].size() && same; ++t) {
         if (mine.margin[b][t] < 1e-4) break;

@@ -20,6 +20,15 @@ TEST_CASE("attention maps: two regions, two words") {
   CHECK(maps.maximum() == 1);
 }
 
+TEST_CASE("attention maps: the golden a2 of the method, section 11") {
+  std::vector<double> regions, words;  // T((3,5,4), 1.3), image 0; T((3,4,4), 2.1), text 0
+  for (int i = 0; i < 20; ++i) regions.push_back(std::sin(0.37 * (i + 1) + 1.3));
+  for (int i = 0; i < 16; ++i) words.push_back(std::sin(0.37 * (i + 1) + 2.1));
+  const auto maps = task::attention_maps(x(regions, {5, 4}), x(words, {4, 4}), 4);
+  const double expected[] = {.24173732, .23654795, .14264341, .19825451, .18081681};
+  for (std::size_t r = 0; r < 5; ++r) CHECK(std::abs(maps.word(0, r) - expected[r]) < 0.5e-8);
+}
+
 TEST_CASE("attention maps: a region that suits one word beats regions that suit all words a little") {
   // The second word is that of the third region; the first word suits every region alike.
   const auto maps = task::attention_maps(x({1, 0, 1, 0, 1, 3, 1, 0}, {4, 2}), x({1, 0, 0, 1}, {2, 2}), 4);

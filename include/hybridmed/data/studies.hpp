@@ -58,21 +58,33 @@ class DataFolder {
     for (const auto* c : {&columns_.study, &columns_.images, &columns_.findings, &columns_.impression}) table_.column(*c);
     if (std::filesystem::is_directory(root_ / "splits", ec))
       for (const auto& f : std::filesystem::directory_iterator(root_ / "splits"))
-        if (f.path().extension() == ".txt")
-          for (const auto& line : split_names(io::read_text(f.path()), '\n')) splits_[f.path().stem().string()].insert(line.ends_with('\r') ? line.substr(0, line.size() - 1) : line);
+        if (f.path().extension() == ".txt") {
+          auto& ids = splits_[f.path().stem().string()];
+          for (auto line : split_names(io::read_text(f.path()), '\n')) {
+            if (line.ends_with('\r')) line.pop_back();
+            if (!line.empty()) ids.insert(line);
+          }
+        }
   }
 
   const std::filesystem::path& root() const { return root_; }
   std::filesystem::path image_path(const std::string& name) const { return root_ / "images" / name; }
   const Table& table() const { return table_; }
 
+  /// Does the folder say which studies belong to which split: by splits/*.txt, else by the split column?
+  bool has_splits() const { return !splits_.empty() || table_.find(columns_.split) != Table::npos; }
+  bool has_split(const std::string& name) const {
+    if (!splits_.empty()) return splits_.count(name) > 0;
+    const std::size_t at = table_.find(columns_.split);
+    return at != Table::npos && std::any_of(table_.rows.begin(), table_.rows.end(), [&](const auto& row) { return row[at] == name; });
+  }
+
   /// The studies of a selection, in table order; all of them where neither splits/ nor a split column says which. What was left out goes to `rejected`, if given.
   std::vector<Study> select(const StudySelection& s, std::vector<Rejected>* rejected = nullptr) const {
     const std::size_t id = table_.column(columns_.study), images = table_.column(columns_.images), findings = table_.column(columns_.findings), impression = table_.column(columns_.impression);
     const std::size_t split = table_.find(columns_.split);
-    if (!s.split.empty() && !splits_.empty() && !splits_.count(s.split)) fail("data", "folder", (root_ / "splits").string() + ": no split named '" + s.split + "'");
-    if (!s.split.empty() && splits_.empty() && split != Table::npos && std::none_of(table_.rows.begin(), table_.rows.end(), [&](const auto& row) { return row[split] == s.split; }))
-      fail("data", "folder", table_.source + ": no row of split '" + s.split + "'");
+    if (!s.split.empty() && has_splits() && !has_split(s.split))
+      fail("data", "folder", splits_.empty() ? table_.source + ": no row of split '" + s.split + "'" : (root_ / "splits").string() + ": no split named '" + s.split + "'");
     std::vector<Study> out;
     std::set<std::string> seen;  // the ids of the split's rows
     for (std::size_t r = 0; r < table_.rows.size(); ++r) {

@@ -78,7 +78,14 @@ struct Config {
     need(vocab > 4 && vocab <= 10000000, "vocab", "expected 5..10000000, got " + std::to_string(vocab));
     need(t_findings >= 3 && t_findings <= 65536, "t_findings", "expected 3..65536, got " + std::to_string(t_findings));
     need(t_impression >= 3 && t_impression <= 65536, "t_impression", "expected 3..65536, got " + std::to_string(t_impression));
-    need(tau_d > 0, "tau_d", "expected a temperature above 0");
+    for (const auto& [key, v] : {std::pair{"tau_d", tau_d}, {"gamma1", gamma1}, {"gamma2", gamma2}, {"gamma3", gamma3}, {"ln_eps", ln_eps}, {"image_ln_eps", image_ln_eps}})
+      need(v > 0 && std::isfinite(v), key, "expected a number above 0, got " + std::to_string(v));
+    for (const auto& [key, v] : {std::pair{"lambda_cg", lambda_cg}, {"lambda_cl", lambda_cl}, {"lambda_sum", lambda_sum}, {"lambda_cap", lambda_cap}, {"lambda_dis", lambda_dis}})
+      need(v >= 0 && std::isfinite(v), key, "expected a weight of at least 0, got " + std::to_string(v));
+    for (const auto& [key, v] : {std::pair{"label_smoothing_cg", label_smoothing_cg}, {"label_smoothing_gen", label_smoothing_gen}})
+      need(v >= 0 && v < 1, key, "expected at least 0 and below 1, got " + std::to_string(v));
+    need(log_scale_max >= 0 && log_scale_max <= 80, "log_scale_max", "expected 0 to 80, got " + std::to_string(log_scale_max));
+    need(log_scale_init >= 0 && log_scale_init <= log_scale_max, "log_scale_init", "expected 0 to log_scale_max, got " + std::to_string(log_scale_init));
     for (Index id : {pad, bos, eos}) need(id >= 0 && id < vocab, "pad, bos, eos", "expected ids below vocab = " + std::to_string(vocab));
     need(pad != bos && pad != eos && bos != eos, "pad, bos, eos", "expected three different ids");
     if (encoder == "vit") {

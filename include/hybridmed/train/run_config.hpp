@@ -56,6 +56,9 @@ struct RunConfig {
     need(resize == 0 || resize >= model.image_size, "resize", "expected at least image_size = " + std::to_string(model.image_size) + ", got " + std::to_string(resize));
     for (const auto& [key, v] : {std::pair{"lr_stage1", lr_stage1}, {"lr_stage2", lr_stage2}, {"weight_decay", weight_decay}, {"clip", clip}, {"warmup", warmup}, {"lr_floor", lr_floor}})
       need(v >= 0 && std::isfinite(v), key, "expected a number of at least 0");
+    need(epochs_stage1 + epochs_stage2 > 0, "epochs_stage1, epochs_stage2", "expected at least one epoch");
+    need(seed >= 0, "seed", "expected at least 0, got " + std::to_string(seed));
+    need(warmup <= 1, "warmup", "expected a share of the steps, 0 to 1, got " + std::to_string(warmup));
     struct Range {
       const char* key;
       double value, most;

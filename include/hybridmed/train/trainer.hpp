@@ -78,7 +78,8 @@ class Trainer {
   std::string describe() {
     const Index parameters = nn::count_parameters(model_);
     Index both = 0, findings = 0, impression = 0;
-    for (std::size_t i = 0; i < train_.size(); ++i) {
+    const std::size_t seen = config_.overfit_batch ? static_cast<std::size_t>(config_.batch) : train_.size();
+    for (std::size_t i = 0; i < seen; ++i) {
       const bool f = train_.findings(i).size() > 2, w = !train_.impression(i).empty();
       findings += f, impression += w, both += !train_.findings(i).empty() && w;
     }
@@ -247,8 +248,8 @@ class Trainer {
       std::fprintf(stderr, "  %zu %s\n", names.size(), what);
       for (const auto& n : names) std::fprintf(stderr, "    %s\n", n.c_str());
     };
-    std::fprintf(stderr, "weights from %s: %zu loaded\n", options_.init.c_str(), r.loaded.size());
-    list("missing", r.missing), list("unexpected", r.unexpected), list("mismatched", r.mismatched);
+    std::fprintf(stderr, "weights from %s:\n", options_.init.c_str());
+    list("loaded", r.loaded), list("missing", r.missing), list("unexpected", r.unexpected), list("mismatched", r.mismatched);
     if (r.loaded.empty()) fail("train", "init", options_.init.string() + ": no tensor fits the model");
   }
 
@@ -384,7 +385,7 @@ class Trainer {
         line_.finish();
         end_epoch(objective, log);
       }
-      const bool stop = interrupted() || progress_.step == options_.stop_after;
+      const bool stop = interrupted() || (options_.stop_after >= 0 && progress_.step >= options_.stop_after);
       if (stop || progress_.finished || (config_.checkpoint_every ? progress_.step % config_.checkpoint_every == 0 : last && !config_.overfit_batch)) save(log);
       if (stop && !progress_.finished) {
         line_.finish();
