@@ -78,7 +78,7 @@ class Trainer {
   std::string describe() {
     const Index parameters = nn::count_parameters(model_);
     Index both = 0, findings = 0, impression = 0;
-    const std::size_t seen = config_.overfit_batch ? static_cast<std::size_t>(config_.batch) : train_.size();
+    const std::size_t seen = config_.overfit_batch ? std::min(static_cast<std::size_t>(config_.batch), train_.size()) : train_.size();  // by the losses
     for (std::size_t i = 0; i < seen; ++i) {
       const bool f = train_.findings(i).size() > 2, w = !train_.impression(i).empty();
       findings += f, impression += w, both += !train_.findings(i).empty() && w;
