@@ -77,6 +77,16 @@ TEST_CASE("results do not depend on the number of loader workers") {
   same_files(s.dir / "whole", s.dir / "three");
 }
 
+TEST_CASE("a batch larger than the training split is an error, overfitting included") {
+  const Scratch s;
+  auto c = s.config();
+  c.batch = 500;
+  for (const bool overfit : {false, true}) {
+    c.overfit_batch = overfit;
+    CHECK_THROWS_WITH_AS((train::Trainer<float, B>(c, {s.dir / "large", false, {}, -1})), doctest::Contains("a batch of 500 is larger than the"), Error);
+  }
+}
+
 TEST_CASE("overfitting one batch drives its losses down") {
   const Scratch s;
   auto c = s.config();

@@ -62,7 +62,7 @@ class Trainer {
         model_(make_model()),
         seed_(static_cast<std::uint64_t>(config_.seed)) {
     if (train_.size() == 0) fail("train", "data", config_.data + ": no study for training is left in split '" + config_.split_train + "'");
-    if (batches() == 0)
+    if (static_cast<std::int64_t>(train_.size()) < config_.batch)
       fail("train", "data", "a batch of " + std::to_string(config_.batch) + " is larger than the " + std::to_string(train_.size()) + " training studies",
            "--set batch=" + std::to_string(train_.size()));
     data_hash_ = hash_of_data();
@@ -78,7 +78,7 @@ class Trainer {
   std::string describe() {
     const Index parameters = nn::count_parameters(model_);
     Index both = 0, findings = 0, impression = 0;
-    const std::size_t seen = config_.overfit_batch ? std::min(static_cast<std::size_t>(config_.batch), train_.size()) : train_.size();  // by the losses
+    const std::size_t seen = config_.overfit_batch ? static_cast<std::size_t>(config_.batch) : train_.size();  // by the losses
     for (std::size_t i = 0; i < seen; ++i) {
       const bool f = train_.findings(i).size() > 2, w = !train_.impression(i).empty();
       findings += f, impression += w, both += !train_.findings(i).empty() && w;
