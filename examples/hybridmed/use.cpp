@@ -337,16 +337,15 @@ int run_check(const CheckOptions& o) {
     std::cout << "\n";
   }
   if (!folder.has_splits()) std::cout << "splits              none\n";
-  for (const std::string& split : {config.split_train, config.split_valid, std::string("test")}) try {
-      if (!folder.has_split(split)) continue;
-      data::StudySelection s = all;
-      s.split = split;
-      std::vector<data::Rejected> here;
-      const std::size_t size = folder.select(s, &here).size();
-      std::cout << std::left << std::setw(20) << "split " + split << size << "\n";
-      std::copy_if(here.begin(), here.end(), std::back_inserter(rejected), [](const auto& r) { return r.line == 0; });  // the others are known
-    } catch (const Error&) {
-    }
+  for (const std::string& split : {config.split_train, config.split_valid, std::string("test")}) {
+    if (!folder.has_split(split)) continue;
+    data::StudySelection s = all;
+    s.split = split;
+    std::vector<data::Rejected> here;
+    const std::size_t size = folder.select(s, &here).size();
+    std::cout << std::left << std::setw(20) << "split " + split << size << "\n";
+    std::copy_if(here.begin(), here.end(), std::back_inserter(rejected), [](const auto& r) { return r.line == 0; });  // the others are known
+  }
   std::cout << "rejected            " << rejected.size() << "\n";
   for (const auto& r : rejected) std::cout << "  " << r.place() << ": " << r.reason << "\n";
   return damaged ? 1 : 0;

@@ -135,7 +135,7 @@ class Trainer {
   /// The studies of a split. Training needs to know its splits: studies may not be in both.
   std::vector<data::Study> selected(const std::string& split) {
     const data::Table& table = folder_.table();
-    if (table.find(config_.column_split) == data::Table::npos && !std::filesystem::exists(folder_.root() / "splits"))
+    if (!folder_.has_splits())
       fail("train", "data", table.source + ": the column '" + config_.column_split + "' is missing and there is no folder splits/",
            "training and validation need splits: add one of the two, or name the column with --set column_split=NAME");
     std::vector<data::Rejected> rejected;
