@@ -8,7 +8,20 @@
 #include <iostream>
 
 #include "commands.hpp"
-#include "hybridmed/core/error.hpp"
+#include "hybridmed/core/interrupt.hpp"
+
+/// The first Ctrl-C, SIGTERM or SIGHUP asks for a stop: the step is finished and saved. The second ends the program at once. Output
+/// that nobody reads any more (a closed pipe) asks for a stop too.
+static void stop_on_signals() {
+  for (int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    const auto before = std::signal(signal, [](int s) {
+      hybridmed::app::interrupt();
+      std::signal(s, SIG_DFL);
+    });
+    if (before == SIG_IGN) std::signal(signal, SIG_IGN);  // under nohup, SIGHUP is no reason to stop
+  }
+  std::signal(SIGPIPE, [](int) { hybridmed::app::interrupt(); });
+}
 
 int main(int argc, char** argv) {
   using namespace hybridmed::app;
@@ -88,7 +101,7 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   const auto run = [&] {
     if (*p) {
-      for (int signal : {SIGINT, SIGTERM}) std::signal(signal, [](int) { interrupt(); });
+      stop_on_signals();
       return run_pretrain(common, pretrain);
     }
     set_threads(common);
@@ -106,6 +119,13 @@ int main(int argc, char** argv) {
     const int code = run();
     if (!std::cout.flush()) hybridmed::fail("app", "output", "standard output cannot be written: what was printed is not complete");
     return code;
+  } catch (const hybridmed::Interrupted& stop) {
+    std::cerr << stop.reason() << "; nothing was saved: no step was made\n";
+    return 130;
+  } catch (const std::bad_alloc&) {
+    std::cout.flush();
+    std::cerr << "error: out of memory on the host, for tables, texts or pictures; lower cache_mb, resize, image_size or batch, or give the data in parts\n";
+    return 1;
   } catch (const std::exception& error) {
     std::cout.flush();
     std::cerr << "error: " << error.what() << "\n";

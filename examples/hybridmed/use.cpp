@@ -30,9 +30,12 @@ int run_curves(const std::string& run) {
   std::map<std::pair<int, std::string>, std::size_t> index;
   std::ifstream in(fs::path(run) / "log.jsonl");
   if (!in) fail("app", "curves", run + ": no log.jsonl");
+  std::size_t number = 0;
   for (std::string line; std::getline(in, line);) {
+    ++number;
     const io::Json row = io::parse_json(line, run + "/log.jsonl");
-    const int stage = io::get<int>(row, "stage", run);
+    const int stage = io::get<int>(row, "stage", run + "/log.jsonl");
+    if (stage != 1 && stage != 2) fail("app", "curves", run + "/log.jsonl, line " + std::to_string(number) + ": expected stage 1 or 2, got " + std::to_string(stage));
     const bool valid = io::get<std::string>(row, "kind", run) == "valid";
     int colour = 0;
     for (const char* name : {"cg", "cl", "sum", "cap", "dis"}) {
@@ -44,7 +47,7 @@ int run_curves(const std::string& run) {
       const std::string title = std::string(name) + (valid ? " valid" : "");
       const auto [it, fresh] = index.emplace(std::pair(stage, title), curves.size());
       if (fresh) curves.push_back({title, {}, {}, valid, colour});
-      curves[it->second].x.push_back(row["step"].get<double>()), curves[it->second].y.push_back(row[name].get<double>());
+      curves[it->second].x.push_back(io::get<double>(row, "step", run + "/log.jsonl")), curves[it->second].y.push_back(row[name].get<double>());
       ++colour;
     }
   }
@@ -73,20 +76,15 @@ int run_curves(const std::string& run) {
 int run_pretrain(const Common& common, const PretrainOptions& o) {
   if (o.config.empty() && !o.resume) fail("app", "pretrain", "--config is needed", "or --resume to go on with a run");
   if (o.resume && !fs::exists(fs::path(o.run) / "config.json")) fail("app", "pretrain", o.run + ": no run to resume: it has no config.json", "start it with --config FILE and without --resume");
-  train::RunConfig config = train::RunConfig::read(o.resume ? fs::path(o.run) / "config.json" : fs::path(o.config));
-  for (const auto& s : o.overrides) {
-    static const std::set<std::string> free{"data", "workers", "checkpoint_every", "keep_checkpoints"};
-    if (const auto key = s.substr(0, s.find('=')); o.resume && !free.count(key))
-      fail("app", "pretrain", "--set " + s + ": a resumed run keeps its configuration", "data, workers, checkpoint_every and keep_checkpoints may change");
-    io::override_key(config, s);
-  }
+  // A resumed run may be given its configuration again: the trainer refuses what differs from what it began with, key by key.
+  train::RunConfig config = train::RunConfig::read(o.config.empty() ? fs::path(o.run) / "config.json" : fs::path(o.config));
+  for (const auto& s : o.overrides) io::override_key(config, s);
   if (o.resume && !o.init.empty()) fail("app", "pretrain", "--init: a resumed run goes on with its own weights", "leave out --resume, and name a new --run, to start from others");
-  if (o.resume && common.seed >= 0) fail("app", "pretrain", "--seed: a resumed run keeps its seed");
   if (common.seed >= 0) config.seed = common.seed;
   try {
     config.validate();
   } catch (const Error& e) {
-    fail("app", "pretrain", (o.resume ? o.run + "/config.json" : o.config) + (o.overrides.empty() ? "" : " with --set") + ": " + e.reason(), e.hint());
+    fail("app", "pretrain", (o.config.empty() ? o.run + "/config.json" : o.config) + (o.overrides.empty() ? "" : " with --set") + ": " + e.reason(), e.hint());
   }
   if (o.resume && !fs::is_directory(config.data)) fail("app", "pretrain", config.data + ": no such folder; it held the data when the run began", "--set data=FOLDER where it is now");
   set_threads(common);
@@ -97,7 +95,59 @@ int run_pretrain(const Common& common, const PretrainOptions& o) {
 // ---- evaluate
 static std::vector<std::string> decode_all(const Run& run, const task::Generated& g) {
   std::vector<std::string> out;
-  for (const auto& ids : g.ids) out.push_back(data::clean_text(run.vocabulary.decode(ids), run.cleaning()));
+  for (const auto& ids : g.ids) out.push_back(run.vocabulary.decode(ids));
+  return out;
+}
+
+/// The most frequent impression of the training split, whole; empty where the run has none.
+static std::string most_frequent_impression(const Run& run) {
+  const auto file = run.folder / "most_frequent_impression.txt";
+  if (!fs::exists(file)) return {};
+  std::string text = io::read_text(file);
+  if (text.ends_with('\n')) text.pop_back();
+  return text;
+}
+
+/// Numbers of a file of the run folder, one a line.
+static std::set<std::uint64_t> hashes_of(const Run& run, const char* name) {
+  std::set<std::uint64_t> out;
+  std::ifstream in(run.folder / name);
+  for (std::uint64_t h; in >> h;) out.insert(h);
+  return out;
+}
+
+/// Opens a run and says what its weights file holds besides the model.
+static Run open_run(const std::string& folder) {
+  Run run(folder);
+  if (!run.unused.empty()) std::cerr << "note: " << run.weights.string() << ": " << run.unused.size() << " tensors are not used: " << train::first_of(run.unused) << "\n";
+  return run;
+}
+
+/// The rows of `from` that `ids` name, in their order.
+static xt::xtensor<double, 2> rows_of(const xt::xtensor<double, 2>& from, const std::vector<std::size_t>& ids) {
+  auto out = xt::xtensor<double, 2>::from_shape({ids.size(), from.shape()[1]});
+  for (std::size_t i = 0; i < ids.size(); ++i)
+    for (std::size_t c = 0; c < from.shape()[1]; ++c) out(i, c) = from(ids[i], c);
+  return out;
+}
+
+/// What is to be known of the labels before they count: who has none, what is left open, who is listed twice.
+static std::vector<std::string> label_notes(const data::Labels& labels, const std::vector<data::Study>& studies, const std::vector<task::LabelPrompts>& prompts) {
+  std::vector<std::string> out;
+  std::size_t with = 0;
+  std::map<std::string, std::pair<std::size_t, std::size_t>> open;  // label -> uncertain, unknown
+  for (const auto& s : studies) {
+    const auto it = labels.of.find(s.id);
+    if (it == labels.of.end()) continue;
+    ++with;
+    for (const auto& p : prompts) {
+      const int v = it->second[labels.at(p.label)];
+      open[p.label].first += v == data::Labels::uncertain, open[p.label].second += v == data::Labels::unknown;
+    }
+  }
+  out.push_back(std::to_string(with) + " of " + std::to_string(studies.size()) + " studies with an image have a row in labels.csv" + (with < studies.size() ? "; the others do not count for the labels" : ""));
+  for (const auto& [label, n] : open)
+    if (n.first + n.second > 0) out.push_back(label + ": " + std::to_string(n.first) + " uncertain and " + std::to_string(n.second) + " unknown, left out for this label");
   return out;
 }
 
@@ -118,33 +168,55 @@ static void draw_attention(const Run& run, const data::Dataset& dataset, const s
 }
 
 int run_evaluate(const EvaluateOptions& o) {
-  const Run run(o.run);
+  const Run run = open_run(o.run);
   const auto& c = run.config;
   const data::DataFolder folder(o.data, c.columns(), c.table);
   std::string split = o.split;
   if (split.empty() && folder.has_split("test")) split = "test";
   const std::string which = !folder.has_splits() ? "all studies (the folder has no splits)" : split.empty() ? "all studies (the folder has no split 'test')" : "split " + split;
+  // Images and labels need no text: zero-shot looks at every study with an image, retrieval and generation at those of the run's sections.
   std::vector<data::Rejected> rejected;
-  data::Dataset dataset(folder, folder.select(c.selection(split), &rejected), run.vocabulary, c.dataset());
+  data::StudySelection with_image = c.selection(split);
+  with_image.needs_both = with_image.needs_text = false;
+  const data::Dataset dataset(folder, folder.select(with_image, &rejected), run.vocabulary, c.dataset());
   if (dataset.size() == 0)
     fail("app", "evaluate",
          o.data + ": no study to evaluate" + (split.empty() ? "" : " in split '" + split + "'") +
              (rejected.empty() ? "" : "; " + folder.table().source + ", " + rejected[0].place() + ": " + rejected[0].reason));
-  const auto labels = folder.labels();
+  std::vector<data::Rejected> without_text;
+  std::vector<data::Study> read;
+  if (folder.has_texts()) read = folder.select(c.selection(split), &without_text);
+  const data::Dataset texts_of(folder, read, run.vocabulary, c.dataset());
+  std::map<std::string, std::size_t> row_of;
+  for (std::size_t i = 0; i < dataset.size(); ++i) row_of[dataset.study(i).id] = i;
+  std::vector<std::size_t> with_text;
+  for (const auto& s : read) with_text.push_back(row_of.at(s.id));
+
   std::vector<task::LabelPrompts> prompts;
+  std::vector<std::string> mean_of;
+  data::Labels labels;
   if (!o.prompts.empty()) {  // before the long work
-    prompts = task::read_prompts(o.prompts);
-    if (labels.names.empty()) fail("app", "evaluate", o.data + ": --prompts needs a labels.csv");
-    for (const auto& p : prompts)
-      if (std::find(labels.names.begin(), labels.names.end(), p.label) == labels.names.end()) fail("app", "evaluate", o.prompts + ": label '" + p.label + "' is no column of " + o.data + "/labels.csv");
+    prompts = task::read_prompts(o.prompts), mean_of = task::read_mean_of(o.prompts);
+    labels = folder.labels();
+    if (labels.source.empty()) fail("app", "evaluate", o.data + ": --prompts needs a labels.csv");
+    for (const auto& p : prompts) try {
+        labels.at(p.label);
+      } catch (const Error& e) {
+        fail("app", "evaluate", o.prompts + ", label '" + p.label + "': " + e.reason(), e.hint());
+      }
   }
   const fs::path out = o.out.empty() ? fs::path(o.run) : fs::path(o.out);
   std::error_code ec;
   fs::create_directories(out, ec);
   if (ec) fail("app", "evaluate", out.string() + ": the folder cannot be made: " + ec.message());
-  std::cout << "run       " << o.run << " (" << run.weights.string() << ")\ndata      " << o.data << ", " << which << ", " << dataset.size() << " studies\n";
-  if (!rejected.empty()) std::cout << "left out  " << rejected.size() << " rows (first: " << rejected[0].place() << ": " << rejected[0].reason << ")\n";
-  std::cout << std::flush;
+  std::cout << "run         " << o.run << " (" << run.weights.string() << ")\ndata        " << o.data << ", " << which << ", " << dataset.size() << " studies with an image, " << read.size() << " of them with texts\n";
+  if (!rejected.empty()) std::cout << "left out    " << rejected.size() << " rows (first: " << rejected[0].place() << ": " << rejected[0].reason << ")\n";
+  std::cout << train::titled("leakage", train::leakage(folder));
+  const auto trained = hashes_of(run, "trained_studies.txt");
+  const auto known = std::count_if(dataset.studies().begin(), dataset.studies().end(), [&](const auto& s) { return trained.count(train::text_hash(s.id)) > 0; });
+  if (known > 0) std::cout << "leakage     the run was trained on " << known << " of these " << dataset.size() << " studies: their figures are not held out\n";
+  if (!prompts.empty()) std::cout << train::titled("labels", label_notes(labels, dataset.studies(), prompts));
+  std::cout << train::titled("texts", train::lost_letters(read, run.cleaning())) << train::titled("texts", train::cut_texts(texts_of)) << std::flush;
 
   std::vector<task::Figure> figures;
   train::ProgressLine line;
@@ -153,51 +225,55 @@ int run_evaluate(const EvaluateOptions& o) {
     line.update("embedding", static_cast<double>(done), static_cast<double>(total), "studies", "", done == total);
   });
   line.finish();
-
-  std::set<std::uint64_t> seen;
-  std::ifstream hashes(run.folder / "seen_impressions.txt");
-  for (std::uint64_t h; hashes >> h;) seen.insert(h);
-
-  if (!prompts.empty()) {
-    task::zero_shot_figures(prompts, task::zero_shot(run.model, run.vocabulary, run.cleaning(), prompts, embeddings), dataset.studies(), labels, figures);
-  }
-  task::retrieval_figures(embeddings.image, embeddings.text, dataset, seen, figures);
+  if (!prompts.empty())
+    task::zero_shot_figures(prompts, task::zero_shot(run.model, run.vocabulary, run.cleaning(), prompts, embeddings), dataset.studies(), labels, figures, mean_of);
+  task::retrieval_figures(rows_of(embeddings.image, with_text), rows_of(embeddings.text, with_text), texts_of, hashes_of(run, "seen_impressions.txt"), figures);
 
   // Impressions from images and from findings, for the studies that have an impression to compare with.
-  std::string constant;
-  std::ifstream frequent(run.folder / "most_frequent_impression.txt");
-  std::getline(frequent, constant);
+  const std::string constant = most_frequent_impression(run);
   std::vector<std::string> captions, caption_truth, summaries, summary_truth;
   const task::GenerateOptions generate{c.model.t_impression - 1, true};
-  data::Loader loader(dataset, {batch, false, false, static_cast<int>(c.workers)}, Philox(), 0);
+  data::Loader loader(texts_of, {batch, false, false, static_cast<int>(c.workers)}, Philox(), 0);
   std::size_t done = 0;
   while (auto host = loader.next()) {
     const auto caption = decode_all(run, task::caption(run.model, data::upload_images<float, B>(host->images), generate));
     const auto summary = decode_all(run, task::summarize<float, B>(run.model, host->findings_view(), generate));
     for (std::size_t i = 0; i < host->studies.size(); ++i) {
-      const auto& s = dataset.study(host->studies[i]);
+      const auto& s = texts_of.study(host->studies[i]);
       if (s.impression.empty()) continue;
       captions.push_back(caption[i]), caption_truth.push_back(s.impression);
       if (!s.findings.empty()) summaries.push_back(summary[i]), summary_truth.push_back(s.impression);
     }
     done += host->studies.size();
-    line.update("writing", static_cast<double>(done), static_cast<double>(dataset.size()), "studies", "", done == dataset.size());
+    line.update("writing", static_cast<double>(done), static_cast<double>(texts_of.size()), "studies", "", done == texts_of.size());
   }
   line.finish();
   if (!captions.empty()) task::text_figures("caption", captions, caption_truth, constant, figures);
   if (!summaries.empty()) task::text_figures("summary", summaries, summary_truth, constant, figures);
 
   const auto boxes = task::planted_boxes(folder, dataset);
+  std::optional<task::EncodedTexts<float, B>> box_texts;
   if (!boxes.empty()) {
     std::vector<std::string> sentences;
     for (const auto& box : boxes) sentences.push_back(box.text);
-    const auto texts = task::encode_texts<float, B>(run.model, run.vocabulary, sentences, run.cleaning());
-    task::pointing_figures(boxes, embeddings.regions, run.model.aggregator.grid, texts, c.model.gamma1, figures);
-    draw_attention(run, dataset, boxes, embeddings.regions, texts, (out / "attention.png").string());
-    std::cout << "pictures  " << (out / "attention.png").string() << "\n";
+    box_texts = task::encode_texts<float, B>(run.model, run.vocabulary, sentences, run.cleaning());
+    task::pointing_figures(boxes, embeddings.regions, run.model.aggregator.grid, *box_texts, c.model.gamma1, figures);
   }
-  io::write_text_atomically(out / "evaluation.json", task::to_json(figures).dump(1) + "\n");
-  std::cout << "figures   " << (out / "evaluation.json").string() << "\n\n" << task::to_table(figures) << std::flush;
+  io::write_text_atomically(out / "evaluation.json", task::to_json(figures).dump(1) + "\n");  // before the pictures: they can be drawn again
+  std::cout << "figures     " << (out / "evaluation.json").string() << "\n";
+  if (box_texts) {
+    draw_attention(run, dataset, boxes, embeddings.regions, *box_texts, (out / "attention.png").string());
+    std::cout << "pictures    " << (out / "attention.png").string() << "\n";
+  }
+  std::cout << "\n" << task::to_table(figures);
+  for (const auto& f : figures)
+    if (f.name.ends_with("both/mean of labels with n >= 10") || f.name.ends_with("both/mean of the labels listed"))
+      std::cout << "the mean holds " << f.labels.size() << " labels: " << (f.labels.empty() ? "none" : std::accumulate(std::next(f.labels.begin()), f.labels.end(), f.labels.front(), [](const auto& a, const auto& b) { return a + ", " + b; })) << "\n";
+  const auto noted = dataset.noted_pictures();
+  if (noted.first > 0) std::cout << "pictures: " << noted.first << " are odd; the first: " << noted.second << "\n";
+  for (const std::string& warning : {task::collapse_warning("captions", captions, constant), task::collapse_warning("summaries", summaries, constant)})
+    if (!warning.empty()) std::cout << "warning: " << warning << "\n";
+  std::cout << std::flush;
   return 0;
 }
 
@@ -211,8 +287,10 @@ static int in_batches(const Run& run, const std::vector<std::string>& images, F&
     std::vector<fs::path> paths;
     std::vector<xt::xtensor<float, 2>> read;
     for (std::size_t k = i; k < std::min(images.size(), i + 16); ++k) try {
-        read.push_back(run.read_image(images[k]));
+        std::vector<std::string> notes;
+        read.push_back(run.read_image(images[k], &notes));
         paths.emplace_back(images[k]);
+        for (const auto& note : notes) std::cerr << "note: " << note << "\n";
       } catch (const Error& e) {
         std::cerr << e.what() << "\n";
         code = 1;
@@ -223,15 +301,20 @@ static int in_batches(const Run& run, const std::vector<std::string>& images, F&
 }
 
 int run_caption(const ImagesOptions& o) {
-  const Run run(o.run);
-  return in_batches(run, o.images, [&](const auto& paths, const auto& images) {
+  const Run run = open_run(o.run);
+  std::vector<std::string> all;
+  const int code = in_batches(run, o.images, [&](const auto& paths, const auto& images) {
     const auto texts = decode_all(run, task::caption(run.model, images, {run.config.model.t_impression - 1, true}));
     for (std::size_t i = 0; i < paths.size(); ++i) std::cout << paths[i].string() << "\t" << texts[i] << "\n";
+    all.insert(all.end(), texts.begin(), texts.end());
   });
+  std::cout << std::flush;
+  if (const std::string warning = task::collapse_warning("captions", all, most_frequent_impression(run)); !warning.empty()) std::cerr << "warning: " << warning << "\n";
+  return code;
 }
 
 int run_summarize(const std::string& folder) {
-  const Run run(folder);
+  const Run run = open_run(folder);
   for (std::string line; std::getline(std::cin, line);) {
     const auto ids = run.vocabulary.encode_section(data::clean_text(line, run.cleaning()), static_cast<std::size_t>(run.config.model.t_findings));
     const std::vector<std::int32_t> offsets{0, static_cast<std::int32_t>(ids.size())};
@@ -241,13 +324,15 @@ int run_summarize(const std::string& folder) {
 }
 
 int run_classify(const ImagesOptions& o) {
-  const Run run(o.run);
+  const Run run = open_run(o.run);
   const auto prompts = task::read_prompts(o.prompts);
+  const auto encoded = task::encode_prompts<float, B>(run.model, run.vocabulary, run.cleaning(), prompts);
+  if (encoded.texts.cut > 0) std::cerr << "note: " << encoded.texts.cut << " prompts are longer than the model reads, and cut\n";
   std::cout << "image";
   for (const auto& p : prompts) std::cout << "," << data::csv_field(p.label);
   std::cout << "\n";
   return in_batches(run, o.images, [&](const auto& paths, const auto& images) {
-    const auto scores = task::zero_shot(run.model, run.vocabulary, run.cleaning(), prompts, task::embed_images<float, B>(run.model, images));
+    const auto scores = task::zero_shot(run.model, encoded, task::embed_images<float, B>(run.model, images));
     for (std::size_t i = 0; i < paths.size(); ++i) {
       std::cout << data::csv_field(paths[i].string());
       for (std::size_t k = 0; k < prompts.size(); ++k) std::cout << "," << scores.both(i, k);
@@ -257,7 +342,7 @@ int run_classify(const ImagesOptions& o) {
 }
 
 int run_embed(const ImagesOptions& o) {
-  const Run run(o.run);
+  const Run run = open_run(o.run);
   std::cout << "image";
   for (Index k = 0; k < run.config.model.d_e; ++k) std::cout << ",e" << k;
   std::cout << "\n";
@@ -273,7 +358,7 @@ int run_embed(const ImagesOptions& o) {
 
 int run_attention(const AttentionOptions& o) {
   if (const auto parent = fs::path(o.out).parent_path(); !parent.empty() && !fs::is_directory(parent)) fail("app", "attention", o.out + ": " + parent.string() + " is no folder");
-  const Run run(o.run);
+  const Run run = open_run(o.run);
   using X = Tensor<float, B>;
   const X image = run.load_images({o.image});
   const auto texts = task::encode_texts<float, B>(run.model, run.vocabulary, {o.prompt}, run.cleaning());
@@ -289,19 +374,34 @@ int run_attention(const AttentionOptions& o) {
 }
 
 // ---- data
+/// What makes a picture suspicious besides what its reader notes: hardly any range.
+static std::string narrow_range(const data::Image& image) {
+  std::vector<std::uint16_t> values(image.pixels.begin(), image.pixels.end());
+  const auto at = [&](double share) {
+    const auto nth = values.begin() + static_cast<std::ptrdiff_t>(share * static_cast<double>(values.size() - 1));
+    std::nth_element(values.begin(), nth, values.end());
+    return *nth;
+  };
+  const int low = at(0.01), high = at(0.99), full = image.bits == 16 ? 65535 : 255;
+  if (high - low >= full / 50) return {};
+  return "nearly constant: 98 % of its pixels lie between " + std::to_string(low) + " and " + std::to_string(high) + " of " + std::to_string(full);
+}
+
 int run_check(const CheckOptions& o) {
   train::RunConfig config;
   if (!o.config.empty()) config = train::RunConfig::read(o.config);
   const data::DataFolder folder(o.data, config.columns(), config.table);
   std::vector<data::Rejected> rejected;
+  std::vector<std::string> suspicious;
   data::StudySelection all = config.selection("");
   all.needs_both = false;  // missing sections are counted
+  all.needs_text = folder.has_texts();
   const auto studies = folder.select(all, &rejected);
   std::size_t findings = 0, impression = 0, both = 0, images = 0, several = 0;
   std::map<std::string, std::size_t> f_texts, i_texts;
   std::vector<std::size_t> f_words, i_words;
-  std::map<std::uint64_t, std::size_t> pictures;  // by the hash of their bytes
-  bool damaged = false;
+  std::map<std::uint64_t, std::vector<std::string>> pictures;  // by the hash of their pixels
+  bool refused = false;                                        // is there something that later commands refuse?
   train::ProgressLine line;
   std::size_t done = 0;
   for (const auto& s : studies) {
@@ -310,20 +410,30 @@ int run_check(const CheckOptions& o) {
     if (!s.findings.empty()) ++f_texts[s.findings], f_words.push_back(metrics::split_words(s.findings).size());
     if (!s.impression.empty()) ++i_texts[s.impression], i_words.push_back(metrics::split_words(s.impression).size());
     for (const auto& name : s.images) try {
-        const std::string bytes = io::read_text(folder.image_path(name));
-        data::decode_image(std::as_bytes(std::span(bytes)), folder.image_path(name).string());
-        ++pictures[train::text_hash(bytes)];
+        const data::Image image = data::read_image(folder.image_path(name));
+        const auto shape = std::to_string(image.height()) + " " + std::to_string(image.width()) + " ";
+        pictures[train::text_hash(shape + std::string(reinterpret_cast<const char*>(image.pixels.data()), image.pixels.size() * sizeof(std::uint16_t)))].push_back(name);
+        for (const auto& note : image.notes) suspicious.push_back(name + ": " + note);
+        if (const std::string narrow = narrow_range(image); !narrow.empty()) suspicious.push_back(name + ": " + narrow);
       } catch (const Error& e) {
         rejected.push_back({s.id, s.line, e.what()});
-        damaged = true;
+        refused = true;
       }
     ++done;
     line.update("reading", static_cast<double>(done), static_cast<double>(studies.size()), "studies", "", done == studies.size());
   }
   line.finish();
+  std::size_t copies = 0;
+  for (const auto& [hash, names] : pictures) {
+    copies += names.size() - 1;
+    if (names.size() > 1) suspicious.push_back(names.front() + ": the same pixels as " + train::first_of(std::vector<std::string>(names.begin() + 1, names.end())));
+  }
+  if (!folder.has_texts())
+    std::cout << "table               " << folder.table().source << (fs::exists(fs::path(o.data) / config.table) ? " holds no reports" : ": there is no " + config.table + ", so its rows are the studies, without reports")
+              << "; the names of table and columns can be set in --config\n";
   std::cout << "studies             " << studies.size() << " of " << folder.table().rows.size() << " rows\n"
             << "images              " << images << " (" << several << " studies have several)\n"
-            << "duplicate images    " << std::accumulate(pictures.begin(), pictures.end(), std::size_t{0}, [](std::size_t n, const auto& p) { return n + p.second - 1; }) << "\n"
+            << "duplicate images    " << copies << "\n"
             << "findings            " << findings << ", missing in " << studies.size() - findings << "\n"
             << "impression          " << impression << ", missing in " << studies.size() - impression << "\n"
             << "both sections       " << both << "\n"
@@ -336,6 +446,7 @@ int run_check(const CheckOptions& o) {
     for (int q : {0, 5, 25, 50, 75, 95, 99, 100}) std::cout << "  p" << q << " " << words[(words.size() - 1) * static_cast<std::size_t>(q) / 100];
     std::cout << "\n";
   }
+  for (const auto& sentence : train::lost_letters(studies, all.cleaning)) std::cout << "texts               " << sentence << "\n";
   if (!folder.has_splits()) std::cout << "splits              none\n";
   for (const std::string& split : {config.split_train, config.split_valid, std::string("test")}) {
     if (!folder.has_split(split)) continue;
@@ -346,9 +457,36 @@ int run_check(const CheckOptions& o) {
     std::cout << std::left << std::setw(20) << "split " + split << size << "\n";
     std::copy_if(here.begin(), here.end(), std::back_inserter(rejected), [](const auto& r) { return r.line == 0; });  // the others are known
   }
+  for (const auto& sentence : train::leakage(folder)) {
+    std::cout << "leakage             " << sentence << "\n";
+    refused = true;
+  }
+  std::vector<std::string> problems;
+  const data::Labels labels = folder.labels(&problems);
+  if (labels.source.empty()) {
+    std::cout << "labels              none\n";
+  } else {
+    const auto with = std::count_if(studies.begin(), studies.end(), [&](const auto& s) { return labels.of.count(s.id) > 0; });
+    std::cout << "labels              " << labels.names.size() << " columns; " << with << " of " << studies.size() << " studies have a row, " << labels.of.size() - static_cast<std::size_t>(with) << " rows have no study";
+    if (labels.left_out > 0) std::cout << ", " << labels.left_out << " rows are not indexed";
+    std::cout << "\n";
+    for (std::size_t k = 0; k < labels.names.size(); ++k) {
+      std::map<int, std::size_t> counts;
+      for (const auto& s : studies)
+        if (const auto it = labels.of.find(s.id); it != labels.of.end()) ++counts[it->second[k]];
+      std::cout << "  " << std::left << std::setw(18) << labels.names[k] << counts[1] << " present, " << counts[0] << " absent, " << counts[data::Labels::uncertain] << " uncertain, " << counts[data::Labels::unknown] << " unknown\n";
+    }
+    for (const auto& [name, value] : labels.other_columns) std::cout << "  " << std::left << std::setw(18) << name << "no label column: it holds " << value << "\n";
+    for (const auto& problem : problems) {
+      std::cout << "  " << problem << "\n";
+      refused = refused || problem.ends_with("different values");
+    }
+  }
+  std::cout << "suspicious pictures " << suspicious.size() << "\n";
+  for (const auto& s : suspicious) std::cout << "  " << s << "\n";
   std::cout << "rejected            " << rejected.size() << "\n";
   for (const auto& r : rejected) std::cout << "  " << r.place() << ": " << r.reason << "\n";
-  return damaged ? 1 : 0;
+  return refused ? 1 : 0;
 }
 
 int run_phantom(const Common& common, const PhantomCommand& o) {

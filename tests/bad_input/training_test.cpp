@@ -90,10 +90,14 @@ struct Run {
   std::string printed;
 
   /// The error's text, or "".
-  std::string go(bool resume, std::int64_t stop_after, const fs::path& init = {}) {
+  std::string go(bool resume, std::int64_t stop_after, const fs::path& init = {}, bool interrupt = false) {
     Listening ear(scratch.path / "printed.txt");
     std::string e;
-    CHECK_NOTHROW(e = error_of([&] { Trainer(config, {folder, resume, init, stop_after}).run(); }));
+    CHECK_NOTHROW(e = error_of([&] {
+      Trainer trainer(config, {folder, resume, init, stop_after});
+      if (interrupt) ::raise(SIGINT);
+      trainer.run();
+    }));
     printed = ear.text();
     return e;
   }
@@ -187,35 +191,157 @@ TEST_CASE("a damaged checkpoint is found before older ones are given up") {
   r.goes_on();
 }
 
-TEST_CASE("a checkpoint of another model is refused with the names that do not fit") {
+TEST_CASE("a run is not resumed with another configuration: every key that differs is named") {
   struct Row {
-    std::string name, file;
+    std::string name;
     std::function<void(train::RunConfig&)> change;
     std::vector<std::string> patterns;
   };
-  for (const Row& row : {Row{"wider embeddings",
-                             "model.safetensors",
-                             [](train::RunConfig& c) { c.model.d_e = 20; },
-                             {"[0-9]+ mismatched: [a-z_0-9.]+: expected \\([0-9, ]+\\), got \\([0-9, ]+\\)"}},
-                         {"one decoder block more",
-                          "model.safetensors",
-                          [](train::RunConfig& c) { c.model.dec_blocks = 2; },
-                          {"[0-9]+ missing: decoder\\.blocks\\.1\\."}},
-                         {"another image encoder",
-                          "model.safetensors",
-                          [](train::RunConfig& c) {
-                            c.model.resnet_depths = {1, 1, 1, 1};
-                          },
-                          {"[0-9]+ unexpected: image\\."}}}) {
+  for (const Row& row : {Row{"wider embeddings", [](train::RunConfig& c) { c.model.d_e = 20; }, {"d_e \\(was 12, is 20\\)"}},
+                         {"another image encoder", [](train::RunConfig& c) { c.model.resnet_depths = {1, 1, 1, 1}; }, {"resnet_depths \\(was \\[1,2,1,1\\]"}},
+                         {"another seed and rate", [](train::RunConfig& c) { c.seed = 5, c.lr_stage2 = 0.5; }, {"lr_stage2 \\(was", "seed \\(was 0, is 5\\)"}},
+                         {"another batch", [](train::RunConfig& c) { c.batch = 4; }, {"batch \\(was 8, is 4\\)"}},
+                         {"other weights of the losses", [](train::RunConfig& c) { c.model.lambda_cl = 0.5; }, {"lambda_cl"}},
+                         {"another precision", [](train::RunConfig& c) { c.precision = "double"; }, {"precision"}},
+                         {"fewer epochs", [](train::RunConfig& c) { c.epochs_stage2 = 1; }, {"epochs_stage2 \\(was 2, is 1\\)"}},
+                         {"other sections", [](train::RunConfig& c) { c.sections = "both"; }, {"sections"}}}) {
     INFO(row.name);
     Run r;
     r.start(2);
     const Snapshot before = snapshot(r.folder);
     row.change(r.config);
-    check_error(r.go(true, 9), r.checkpoint(2) / row.file, row.patterns);
+    check_error(r.go(true, 9), r.folder, row.patterns);
     nothing_changed(before, snapshot(r.folder));
     r.goes_on();
   }
+}
+
+TEST_CASE("a resumed run may move, and may get more epochs, in either stage and when it is over") {
+  Run r;
+  r.start(2);  // in stage 1
+  r.config.workers = 2, r.config.checkpoint_every = 2, r.config.keep_checkpoints = 3, r.config.cache_mb = 1;
+  r.config.epochs_stage1 = 3;
+  REQUIRE(r.go(true, stage1_steps + 1) == "");
+  CHECK_MESSAGE(holds(r.printed, "1 more epochs"), r.printed);
+  CHECK(train::list_checkpoints(r.folder).back() == r.checkpoint(stage1_steps + 1));
+  r.config.epochs_stage1 = 4;
+  REQUIRE(r.go(true, 4 * epoch_steps + 1) == "");
+  r.config.epochs_stage1 = 5;  // stage 1 is over
+  CHECK(holds(r.go(true, -1), "epochs_stage1 (was 4, is 5)"));
+  r.config.epochs_stage1 = 4;
+  REQUIRE(r.go(true, -1) == "");
+  const auto steps = [&] { return io::read_json(train::list_checkpoints(r.folder).back() / "state.json")["step"].get<std::int64_t>(); };
+  CHECK(steps() == 6 * epoch_steps);
+  r.config.epochs_stage2 = 3;  // a finished run
+  REQUIRE(r.go(true, -1) == "");
+  CHECK(steps() == 7 * epoch_steps);
+  CHECK(io::read_json(train::list_checkpoints(r.folder).back() / "state.json")["finished"].get<bool>());
+  REQUIRE(r.go(true, -1) == "");  // and nothing more
+  CHECK(steps() == 7 * epoch_steps);
+}
+
+TEST_CASE("a state that the schedule cannot have reached, a flipped bit and another vocabulary are refused at once") {
+  struct Row {
+    const char* key;
+    io::Json value;
+  };
+  for (const Row& row : {Row{"sums", io::Json::array()}, {"sums", io::Json{1.0}}, {"sums", io::Json{1, 2, 3, 4, 5, 6, 7, 8, 9}}, {"batch", 4}, {"batch", 1000000000}, {"batch", -1}, {"epoch", 2}, {"epoch", 7},
+                         {"epoch", 9000000000000000000}, {"epoch", -1}, {"stage_step", 1}, {"stage_step", 100}, {"step", 1}, {"stage", 3}, {"stage", 0}, {"best_epoch", 9}, {"best_epoch", -2}, {"bad_epochs", 5},
+                         {"bad_epochs", -1}, {"finished", true}, {"best", 1e-3}, {"data", 1}, {"vocabulary", 1}}) {
+    INFO(row.key, " = ", row.value.dump());
+    Run r;
+    r.start(4);  // epoch 2, batch 1 of stage 1
+    const fs::path state = r.checkpoint(4) / "state.json";
+    io::Json j = io::read_json(state);
+    j[row.key] = row.value;
+    write_bytes(state, j.dump(1));
+    const std::string e = r.go(true, -1);
+    CHECK_MESSAGE(e.starts_with("[hybridmed."), e);
+    CHECK_MESSAGE(holds(e, state.string()), e);
+    if (std::string(row.key) != "best" && std::string(row.key) != "data" && std::string(row.key) != "vocabulary") CHECK_MESSAGE(holds(e, "'" + std::string(row.key)) , e);
+  }
+  for (const char* file : {"model.safetensors", "optimizer.safetensors", "state.json", "config.json"}) {
+    INFO(file);
+    Run r;
+    r.start(4);
+    const fs::path path = r.checkpoint(4) / file;
+    std::string bytes = io::read_text(path);
+    bytes[bytes.size() - 40] ^= 1;  // the lowest bit of a number, a letter of a key or a value
+    write_bytes(path, bytes);
+    const std::string e = r.go(true, -1);
+    CHECK_MESSAGE(e.starts_with("[hybridmed."), file, ": ", e);
+  }
+  Run r;
+  r.start(4);
+  std::string vocabulary = io::read_text(r.folder / "vocab.txt");
+  const auto last = vocabulary.rfind('\n', vocabulary.size() - 2), before = vocabulary.rfind('\n', last - 1);
+  write_bytes(r.folder / "vocab.txt", vocabulary.substr(0, before + 1) + vocabulary.substr(last + 1) + vocabulary.substr(before + 1, last - before));  // two tokens change places
+  CHECK(holds(r.go(true, -1), "vocab.txt"));
+}
+
+TEST_CASE("settings that cannot learn are refused, or warned about") {
+  const auto refusal = [](auto change) {
+    train::RunConfig c = tiny_config("somewhere");
+    change(c);
+    return error_of([&] { c.validate(); });
+  };
+  CHECK(refusal([](auto&) {}) == "");
+  CHECK(holds(refusal([](auto& c) { c.model.lambda_sum = 0; }), "lambda_sum"));
+  CHECK(refusal([](auto& c) { c.model.lambda_sum = 0, c.epochs_stage1 = 0; }) == "");
+  CHECK(holds(refusal([](auto& c) { c.model.lambda_cg = c.model.lambda_cl = c.model.lambda_sum = c.model.lambda_cap = c.model.lambda_dis = 0, c.epochs_stage1 = 0; }), "cannot learn"));
+  CHECK(holds(refusal([](auto& c) { c.batch = 1, c.epochs_stage1 = 0, c.model.lambda_sum = c.model.lambda_cap = c.model.lambda_dis = 0; }), "batch"));
+  CHECK(holds(refusal([](auto& c) { c.workers = Index{1} << 32; }), "workers"));
+  CHECK(holds(refusal([](auto& c) { c.workers = 257; }), "workers"));
+  CHECK(holds(refusal([](auto& c) { c.resize = 1000000; }), "resize"));
+  train::RunConfig one = tiny_config("somewhere");
+  one.batch = 1;
+  REQUIRE(one.warnings().size() == 1);
+  CHECK(holds(one.warnings()[0], "batch = 1"));
+  one.lr_stage2 = 0;
+  CHECK(one.warnings().size() == 2);
+}
+
+TEST_CASE("a plan that the machine has no memory for is refused before the first step, with the keys to lower") {
+  Run r;
+  r.config.model.d = 65536, r.config.model.heads = 1, r.config.model.uni_blocks = 64;
+  const std::string e = r.go(false, -1);
+  CHECK_MESSAGE(holds(e, "out of memory"), e);
+  CHECK_MESSAGE(holds(e, "lower"), e);
+  CHECK_FALSE(fs::exists(r.folder / "log.csv"));
+}
+
+TEST_CASE("a stop that is asked for within the validation is answered there; the resumed run ends as the undisturbed one") {
+  for (int delay : {0, 1, 2, 4, 8, 16, 32}) {
+    Run again;
+    again.config.checkpoint_every = 1;
+    std::thread stop([&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20 + 3 * delay));
+      train::interrupted() = true;
+    });
+    const std::string e = again.go(false, -1);
+    stop.join();
+    train::interrupted() = false;
+    const bool before_the_first = holds(e, "stopped on request");
+    CHECK_MESSAGE((e == "" || before_the_first), e);
+    if (!before_the_first && !train::list_checkpoints(again.folder).empty()) again.goes_on();
+  }
+}
+
+TEST_CASE("a state saved within the validation, its epoch still open, goes on to the same result") {
+  Run r;
+  r.start(epoch_steps - 1);
+  // Stop after the last batch of the epoch, as a Ctrl-C within its validation does: the step is made, the flag is up when validation begins.
+  {
+    const Listening quiet(r.scratch.path / "quiet.txt");
+    Trainer trainer(r.config, {r.folder, true, {}, -1});
+    train::interrupted() = true;
+    CHECK_FALSE(trainer.run());
+    train::interrupted() = false;
+  }
+  const io::Json state = io::read_json(train::list_checkpoints(r.folder).back() / "state.json");
+  CHECK(state["batch"].get<std::int64_t>() == epoch_steps);
+  CHECK(state["epoch"].get<std::int64_t>() == 0);
+  r.goes_on();
 }
 
 TEST_CASE("weights to start from: all three lists are printed; weights that fit nowhere and damaged ones are errors") {
@@ -547,15 +673,14 @@ TEST_CASE("NaN in the loss stops the run with the step and its studies; what was
     std::string split;
     std::int64_t step;  // 0: the one after the last that was logged
   };
-  const float nan = std::nanf(""), inf = HUGE_VALF;
+  const float huge = 3e38f;  // weights that are not finite are refused when they are loaded; these overflow when they are used
   for (const Row& row : {
-           Row{"weights with NaN, stage 1", "^text\\.", nan, 2, 8, "train", 1},
-           {"infinite weights, stage 1", "^decoder\\.fc_sum\\.weight$", inf, 2, 8, "train", 1},
-           {"weights with NaN, stage 2", "^proj\\.", nan, 0, 8, "train", 1},
-           {"all training studies in one batch", "^text\\.", nan, 2, static_cast<Index>(ids_of("train").size()), "train", 1},
+           Row{"weights that overflow, stage 1", "^text\\.", huge, 2, 8, "train", 1},
+           {"an output layer that overflows, stage 1", "^decoder\\.fc_sum\\.weight$", huge, 2, 8, "train", 1},
+           {"weights that overflow, stage 2", "^proj\\.", huge, 0, 8, "train", 1},
+           {"all training studies in one batch", "^text\\.", huge, 2, static_cast<Index>(ids_of("train").size()), "train", 1},
            {"an absurd learning rate", "", 0, 2, 8, "train", 0},
-           {"only the validation loss: running statistics with NaN", "running_(mean|var)$", nan, 0, 8, "valid", epoch_steps},
-           {"only the validation loss: infinite running statistics", "running_mean$", -inf, 0, 8, "valid", epoch_steps},
+           {"only the validation loss: a negative variance", "running_var$", -1, 0, 8, "valid", epoch_steps},
        }) {
     INFO(row.name);
     Run r;
@@ -563,9 +688,10 @@ TEST_CASE("NaN in the loss stops the run with the step and its studies; what was
     std::string e;
     Snapshot before;
     if (row.poisoned.empty()) {
+      r.config.lr_stage1 = 1e38;
       r.start(1);
       before = r.saved();
-      r.config.lr_stage1 = 1e38, r.config.checkpoint_every = 100;
+      r.config.checkpoint_every = 100;
       e = r.go(true, -1);
     } else {
       r.config.epochs_stage1 = row.stage1_epochs, r.config.batch = row.batch;
@@ -593,7 +719,6 @@ TEST_CASE("NaN in the loss stops the run with the step and its studies; what was
     nothing_changed(before, r.saved());
     // Without a checkpoint the error must not promise one.
     CHECK_MESSAGE(holds(e, "last checkpoint") == !before.empty(), e);
-    if (row.poisoned.empty()) r.goes_on();
   }
 }
 
@@ -614,8 +739,7 @@ TEST_CASE("Ctrl-C: the step is finished and saved, the message says how to go on
     r.config.checkpoint_every = 0;  // nothing is saved but for the interrupt
     if (row.saved) r.start(row.saved);
     const auto old = std::signal(SIGINT, [](int) { train::interrupted() = true; });
-    ::raise(SIGINT);
-    const std::string e = r.go(row.saved > 0, -1);
+    const std::string e = r.go(row.saved > 0, -1, {}, true);
     std::signal(SIGINT, old);
     train::interrupted() = false;
     CHECK_MESSAGE(e == "", e);
@@ -628,6 +752,11 @@ TEST_CASE("Ctrl-C: the step is finished and saved, the message says how to go on
     CHECK_NOTHROW(train::TrainedRun<float, B>(r.folder));  // and it can be used as it is
     r.goes_on();
   }
+  train::interrupted() = true;  // before there is anything to save
+  Run r;
+  CHECK(holds(r.go(false, -1), "stopped on request"));
+  train::interrupted() = false;
+  CHECK(train::list_checkpoints(r.folder).empty());
 }
 
 #ifdef HYBRIDMED_PROGRAM
@@ -732,7 +861,8 @@ TEST_CASE("the program reports an error on standard error and ends with 1") {
   fs::copy(corpus().data, data, fs::copy_options::recursive);
   fs::rename(data / "studies.csv", data / "reports.csv");
   write_bytes(f.path / "names.json", R"({"table": "reports.csv"})");
-  CHECK(finish(in_quotes(program) + " check --data " + in_quotes(data), f.path / "errors.txt") == 1);
+  CHECK(finish(in_quotes(program) + " check --data " + in_quotes(data), f.path / "errors.txt", f.path / "report.txt") == 0);
+  CHECK(holds(io::read_text(f.path / "report.txt"), "no studies.csv"));  // labelled images without reports are a data folder too
   CHECK(finish(in_quotes(program) + " check --data " + in_quotes(data) + " --config " + in_quotes(f.path / "names.json"), f.path / "errors.txt") == 0);
 
   // An id that a split lists and the table lacks is reported; a damaged picture is an error.

@@ -206,9 +206,10 @@ def transforms():
 # ---------------------------------------------------------------- texts
 
 def clean(text):
-    """The reference's cleaning."""
+    """The reference's cleaning; a text without letter or digit is no text."""
     text = re.sub(r"(?m)^\s*\d+\.\s", " ", text.lower())
-    return re.sub(r"\s+", " ", re.sub(r"\bx{2,}\b|_+", " ", re.sub(r"[^a-z0-9.,/%_ -]", " ", text))).strip()
+    text = re.sub(r"\s+", " ", re.sub(r"\bx{2,}\b|_+", " ", re.sub(r"[^a-z0-9.,/%_ -]", " ", text))).strip()
+    return text if re.search("[a-z0-9]", text) else ""
 
 
 TEXTS = ["", " ", "\n", ".", "Cardiomegaly.", "Emphysema.", "Normal chest", "1. Heart size normal.", "1. No effusion.\n2. No pneumothorax.", "1. One\n 2. Two\n\t3. Three",

@@ -199,7 +199,7 @@ TEST_CASE("column names can be told; a missing folder, table or column is named"
   CHECK(ids(folder.select({})) == Row{"7"});
   std::string e = error_of([&] { DataFolder(f.path, {}, "reports.csv"); });
   CHECK_MESSAGE(holds(e, "reports.csv"), e);
-  e = error_of([&] { DataFolder(f.path, {.study = "dicom", .images = "images", .findings = "findings", .impression = "Impression"}, "reports.csv"); });
+  e = error_of([&] { DataFolder(f.path, {.study = "dicom", .images = "images", .findings = "findings", .impression = "Impression"}, "reports.csv").select({}); });
   CHECK_MESSAGE(holds(e, "'findings'"), e);
   CHECK_MESSAGE(holds(e, "'Findings'"), e);
   e = error_of([&] { DataFolder{f.path}; });
@@ -208,7 +208,7 @@ TEST_CASE("column names can be told; a missing folder, table or column is named"
   CHECK_MESSAGE(holds(e, (f.path / "nowhere").string()), e);
 }
 
-TEST_CASE("labels: 0 and 1 only, not indexed studies left out") {
+TEST_CASE("labels: present, absent, uncertain or unknown; not indexed studies left out") {
   const Folder f;
   f.write("studies.csv", studies_csv);
   CHECK(DataFolder(f.path).labels().of.empty());  // labels.csv is optional
@@ -218,10 +218,18 @@ TEST_CASE("labels: 0 and 1 only, not indexed studies left out") {
   CHECK(labels.of.size() == 2);
   CHECK(labels.of.at("s1") == std::vector<int>{1, 0});
   CHECK(labels.of.at("s3") == std::vector<int>{0, 1});
-  for (const char* value : {"", "2", "-1", "yes", " 1", "1.0", "nan"}) {
+  for (const auto& [value, want] : {std::pair{"", Labels::unknown}, {"-1", Labels::uncertain}, {"-1.0", Labels::uncertain}, {"1.0", 1}, {"0.0", 0}, {" 1", 1}}) {
     f.write("labels.csv", std::string("study_id,not_indexed,normal,effusion\ns1,0,1,0\ns3,0,0,") + value + "\n");
-    const std::string e = error_of([&] { DataFolder(f.path).labels(); });
-    CHECK_MESSAGE(holds(e, (f.path / "labels.csv").string() + ", line 3"), e);
+    CHECK_MESSAGE((DataFolder(f.path).labels().of.at("s3") == std::vector<int>{0, want}), value);
+  }
+  for (const char* value : {"2", "yes", "nan", "1;0", "-2"}) {
+    f.write("labels.csv", std::string("study_id,not_indexed,normal,effusion\ns1,0,1,0\ns3,0,0,") + value + "\n");
+    const auto other = DataFolder(f.path).labels();
+    CHECK(other.names == Row{"normal"});  // the column holds something else: an error only for who needs it
+    CHECK(other.at("normal") == 0);
+    const std::string e = error_of([&] { other.at("effusion"); });
+    CHECK_MESSAGE(holds(e, (f.path / "labels.csv").string()), e);
+    CHECK_MESSAGE(holds(e, "line 3"), e);
     CHECK_MESSAGE(holds(e, "'effusion'"), e);
     CHECK_MESSAGE(holds(e, "'" + std::string(value) + "'"), e);
   }

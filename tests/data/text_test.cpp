@@ -69,7 +69,7 @@ TEST_CASE("cleaning equals the reference") {
     REQUIRE(row.size() == 2);
     CAPTURE(row[0]);
     CHECK(clean_text(row[0]) == row[1]);
-    CHECK(clean_text(row[0], Cleaning::none) == row[0]);
+    CHECK(clean_text(row[0], Cleaning::none) == (has_words(row[0]) ? row[0] : ""));
   }
 }
 

@@ -66,6 +66,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       });
     fuzz::guarded(source, [&] {
       const auto labels = folder.labels();
+      for (const auto& [column, value] : labels.other_columns) labels.at(column);
       for (const auto& [study, values] : labels.of)
         fuzz::require(values.size() == labels.names.size(), "each study has a value for each label");
     });

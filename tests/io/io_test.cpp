@@ -13,6 +13,7 @@
 
 #include "../support.hpp"
 #include "errors.hpp"
+#include "hybridmed/io/checksum.hpp"
 #include "hybridmed/io/config.hpp"
 #include "hybridmed/io/file.hpp"
 #include "hybridmed/io/json.hpp"
@@ -465,7 +466,7 @@ TEST_CASE("safetensors: every kind of damage is an Error that names the source")
       {"no dtype", file("{\"a\":{\"shape\":[2],\"data_offsets\":[0,8]}}", 8)},
       {"no shape", file("{\"a\":{\"dtype\":\"F32\",\"data_offsets\":[0,8]}}", 8)},
       {"no offsets", file("{\"a\":{\"dtype\":\"F32\",\"shape\":[2]}}", 8)},
-      {"an unknown dtype", file(one("\"F33\"", "[2]", "[0,8]"), 8)},
+      {"a dtype that is no name", file(one("\"F 33\"", "[2]", "[0,8]"), 8)},
       {"a dtype in small letters", file(one("\"f32\"", "[2]", "[0,8]"), 8)},
       {"a dtype that is a number", file(one("32", "[2]", "[0,8]"), 8)},
       {"a negative extent", file(one("\"F32\"", "[-2]", "[0,8]"), 8)},
@@ -604,4 +605,102 @@ TEST_CASE("a file's tensor of more dimensions than the library has is a mismatch
   const auto r = io::load_weights(m, io::Safetensors(bytes(file(header, 12)), "six"));
   REQUIRE(r.mismatched.size() == 1);
   CHECK(holds(r.mismatched[0], "first.bias"));
+}
+
+TEST_CASE("weights are floats that are finite in the model's precision; everything else is refused by name") {
+  const Folder f;
+  const fs::path path = f.path / "w.safetensors";
+  const auto written = [&](auto change) {
+    io::SafetensorsWriter w;
+    Tiny good = tiny(1);
+    change(w, good);
+    io::add_weights(w, good);
+    w.write(path);
+  };
+  const auto load = [&] {
+    Tiny m = tiny(2);
+    const Values before = values(m.first.weight.value);
+    const std::string e = error_of([&] { io::load_weights(m, io::Safetensors::read(path)); });
+    if (e != "") CHECK(values(m.first.weight.value) == before);
+    return e;
+  };
+  written([](auto&, Tiny&) {});
+  CHECK(load() == "");
+  for (float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()}) {
+    written([&](auto&, Tiny& m) { m.more[1].weight.value.data()[1] = bad; });
+    const std::string e = load();
+    CHECK_MESSAGE((holds(e, "'more.1.weight'") && holds(e, "element 1") && holds(e, path.string())), e);
+    written([&](auto&, Tiny& m) { m.norm.running_var.value.data()[0] = bad; });
+    CHECK(holds(load(), "'norm.running_var'"));
+  }
+  // doubles: exact where a float holds them, refused beyond it
+  const auto doubles = [&](double x) {
+    io::SafetensorsWriter w;
+    w.add("first.bias", tensor<double, B>({0.5, x, 2.5}, {3}));
+    w.write(path);
+  };
+  doubles(1.5);
+  CHECK(load() == "");
+  doubles(1e300);
+  CHECK(holds(load(), "'first.bias' holds 1e+300 at element 1"));
+  // codes of quantised weights and truth values fit by name and shape, and are no weights
+  const auto codes = [&](auto zero) {
+    using T = decltype(zero);
+    io::SafetensorsWriter w;
+    w.add("first.bias", Tensor<T, B>::full({3}, T(1)));
+    w.write(path);
+    Tiny m = tiny(1);
+    const auto r = io::load_weights(m, io::Safetensors::read(path));
+    REQUIRE(r.mismatched.size() == 1);
+    CHECK_MESSAGE((holds(r.mismatched[0], "first.bias") && holds(r.mismatched[0], "expected floats")), r.mismatched[0]);
+    CHECK(r.loaded.empty());
+  };
+  codes(std::int8_t{}), codes(std::uint8_t{}), codes(std::int32_t{}), codes(std::int64_t{}), codes(bool{});
+}
+
+TEST_CASE("tensors of any type that nobody needs are kept and reported, not fatal") {
+  for (const auto& [type, bytes_each] : {std::pair{"U16", 2}, {"U32", 4}, {"U64", 8}, {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"C64", 8}, {"F4", 1}, {"I8", 1}}) {
+    const std::string n = std::to_string(2 * bytes_each), end = std::to_string(2 * bytes_each + 12);
+    const std::string header = std::string("{\"extra\":{\"dtype\":\"") + type + "\",\"shape\":[2],\"data_offsets\":[0," + n + "]},\"first.bias\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[" + n + "," + end + "]}}";
+    Tiny m = tiny(1);
+    const auto r = io::load_weights(m, io::Safetensors(bytes(file(header, static_cast<std::size_t>(2 * bytes_each + 12))), "file"));
+    CHECK_MESSAGE(r.loaded == std::vector<std::string>{"first.bias"}, type);
+    CHECK_MESSAGE(r.unexpected == std::vector<std::string>{"extra"}, type);
+  }
+  // one byte each: 2^-9 * 1 (the smallest), 1.5, -448 (the largest)
+  const std::string e4m3 = file("{\"x\":{\"dtype\":\"F8_E4M3\",\"shape\":[4],\"data_offsets\":[0,4]}}") + std::string("\x01\x3C\xFE\x7F", 4);
+  const io::Safetensors parsed(bytes(e4m3), "file");
+  const auto& x = parsed.at("x");
+  CHECK(x.at(0) == 0.001953125);
+  CHECK(x.at(1) == 1.5);
+  CHECK(x.at(2) == -448);
+  CHECK(std::isnan(x.at(3)));
+}
+
+TEST_CASE("a file of torch.save gets a hint") {
+  for (const std::string& magic : {std::string("PK\x03\x04"), std::string("\x80\x02}q")}) {
+    const std::string e = error_of([&] { io::Safetensors(bytes(magic + std::string(60, 'x')), "model.pt"); });
+    CHECK_MESSAGE((holds(e, "model.pt") && holds(e, "torch.save") && holds(e, "save_file")), e);
+  }
+}
+
+TEST_CASE("a checksum notices every flipped bit") {
+  const Folder f;
+  std::string text = "some words, 17 of them or so";
+  for (std::size_t length : {std::size_t{0}, std::size_t{1}, std::size_t{7}, std::size_t{8}, std::size_t{9}, text.size()}) {
+    const auto good = bytes(text.substr(0, length));
+    std::ofstream(f.path / "a", std::ios::binary) << text.substr(0, length);
+    io::write_checksums(f.path);
+    CHECK(error_of([&] { io::verify_checksum(f.path / "a", good); }) == "");
+    for (std::size_t i = 0; i < 8 * length; ++i) {
+      auto bad = good;
+      bad[i / 8] ^= std::byte{1} << i % 8;
+      CHECK(holds(error_of([&] { io::verify_checksum(f.path / "a", bad); }), (f.path / "a").string()));
+    }
+    auto longer = good;
+    longer.push_back(std::byte{0});
+    CHECK(error_of([&] { io::verify_checksum(f.path / "a", longer); }) != "");
+    fs::remove(f.path / io::checksum_file);
+    CHECK(error_of([&] { io::verify_checksum(f.path / "a", {}); }) == "");  // a folder without checksums
+  }
 }

@@ -306,7 +306,7 @@ TEST_CASE("words are cut at spaces, punctuation marks apart") {
   CHECK(split_words("the heart, 50%.") == Words{"the", "heart", ",", "50", "%", "."});
   CHECK(split_words("") == Words{});
   CHECK(split_words("  a\n\tb ") == Words{"a", "b"});
-  CHECK(split_words("t9-t10") == Words{"t9-t10"});
+  CHECK(split_words("t9-t10") == Words{"t9", "-", "t10"});
 }
 
 TEST_CASE("BLEU: the textbook's clipping example") {

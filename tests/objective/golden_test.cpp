@@ -243,7 +243,7 @@ TEST_CASE_TEMPLATE("a sum weighs values and gradients", X, BACKENDS) {
   CHECK(difference(gradient(g.u), want) <= tol);
 }
 
-TEST_CASE_TEMPLATE("a term of weight 0 is reported and sends no gradient", X, BACKENDS) {
+TEST_CASE_TEMPLATE("a term of weight 0 is left out, one that is observed is reported, and neither sends a gradient", X, BACKENDS) {
   using T = typename X::T;
   using B = typename X::B;
   using V = Variable<T, B>;
@@ -260,15 +260,26 @@ TEST_CASE_TEMPLATE("a term of weight 0 is reported and sends no gradient", X, BA
     backward(first ? total : other);
     const auto& cg = first ? losses[0] : swapped[1];
     CHECK(cg.name == "cg");
-    CHECK(static_cast<double>(cg.value.item()) == a);
+    CHECK(std::isnan(static_cast<double>(cg.value.item())));
     CHECK(std::abs(static_cast<double>((first ? total : other).tensor.item()) - b) <= 1e-12);
     CHECK_FALSE(g.u.slot.grad.defined());
     CHECK_FALSE(g.v.slot.grad.defined());
     CHECK_FALSE(g.s.slot.grad.defined());
     CHECK(largest(gradient(g.student)) > 0);
   }
-  CHECK(g.run(0.0 * InfoNce{} + 0.0 * Captioning{}) == 0);
-  CHECK_FALSE(g.student.slot.grad.defined());
+  g.clear();
+  Tape tape;
+  RecordOn on(tape);
+  std::array<NamedLoss<T, B>, 2> losses;
+  const auto sum = observe(InfoNce{}) + Captioning{};
+  CHECK(sum.active_needs() == (InfoNce::needs | Captioning::needs));
+  CHECK((0.0 * InfoNce{} + Captioning{}).active_needs() == Captioning::needs);
+  const V total = sum(g(), losses);
+  backward(total);
+  CHECK(static_cast<double>(losses[0].value.item()) == a);
+  CHECK(std::abs(static_cast<double>(total.tensor.item()) - b) <= 1e-12);
+  CHECK_FALSE(g.u.slot.grad.defined());
+  CHECK_THROWS_AS(g.run(0.0 * InfoNce{} + 0.0 * Captioning{}), Error);  // nothing is left
 }
 
 TEST_CASE("the needs of a sum are those of its terms together") {

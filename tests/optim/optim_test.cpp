@@ -198,3 +198,40 @@ TEST_CASE("WarmupCosine is a pure function of the step") {
   CHECK(optim::WarmupCosine{1, .1, 1e-3, 100}(250) == 1e-3);  // past the end: no second period
   CHECK(optim::WarmupCosine{1, 0, 0, 10}(0) == 1);            // no warm-up
 }
+
+namespace {
+struct TwoWeights {
+  Parameter<double, CpuBackend> a = Parameter<double, CpuBackend>({2, 2}), b = Parameter<double, CpuBackend>({2, 2});
+  template <class F>
+  void visit(F&& f) {
+    f("a", a), f("b", b);
+  }
+};
+}  // namespace
+
+TEST_CASE("a parameter that is frozen after the optimizer was made stays as it is, and one that is released meets an error") {
+  using T = double;
+  using B = CpuBackend;
+  TwoWeights m;
+  for (auto* p : {&m.a, &m.b}) p->value = Tensor<T, B>::full({2, 2}, 1);
+  optim::AdamW<T, B> o(m, {});
+  const auto give = [&](Parameter<T, B>& p) { p.slot.grad = Tensor<T, B>::full({2, 2}, 0.5); };
+  give(m.a), give(m.b);
+  m.b.trainable = false;
+  const double norm = o.step(0.1);
+  CHECK(norm == doctest::Approx(1));  // of a alone: sqrt(4 * 0.25)
+  CHECK(m.a.value.to_host()[0] != 1);
+  CHECK(m.b.value.to_host() == std::vector<T>(4, 1));
+  CHECK_FALSE(m.b.slot.grad.defined());
+  for (T x : o.entries()[1].m.to_host()) CHECK(x == 0);
+
+  optim::AdamW<T, B> without(m, {});  // b is frozen now
+  m.b.trainable = true;
+  give(m.b);
+  try {
+    without.step(0.1);
+    FAIL_CHECK("no error");
+  } catch (const Error& e) {
+    CHECK(std::string(e.what()).find("'b'") != std::string::npos);
+  }
+}

@@ -1,6 +1,7 @@
 #pragma once
 // Differentiable ragged multi-head attention. Probabilities are never stored: the backward pass rebuilds them by tile
 // from q, k and one log-sum-exp per row and head.
+#include <algorithm>
 #include <cmath>
 #include <span>
 
@@ -14,6 +15,7 @@ template <class B>
 struct Segments {
   IndexTensor<B> ranges;  // (count, 2): first row, end row
   Index count = 0, rows = 0;
+  Index longest = 0;     // rows of the longest segment
   bool covering = true;  // every row lies in a segment
 
   Segments() = default;
@@ -22,14 +24,28 @@ struct Segments {
       : ranges(IndexTensor<B>::from_host(begin_end, {static_cast<Index>(begin_end.size()) / 2, 2})),
         count(static_cast<Index>(begin_end.size()) / 2), rows(rows_) {
     Index covered = 0;
+    if (begin_end.size() % 2 != 0) fail("autograd", "Segments", "expected pairs of first row and end row, got " + std::to_string(begin_end.size()) + " numbers");
     for (std::size_t i = 0; i + 1 < begin_end.size(); i += 2) {
       if (begin_end[i] < 0 || begin_end[i + 1] < begin_end[i] || begin_end[i + 1] > rows)
         fail("autograd", "Segments", "rows [" + std::to_string(begin_end[i]) + ", " + std::to_string(begin_end[i + 1]) + ") of " + std::to_string(rows));
       covered += begin_end[i + 1] - begin_end[i];
+      longest = (std::max)(longest, static_cast<Index>(begin_end[i + 1] - begin_end[i]));
     }
     covering = covered == rows;
   }
 };
+
+/// `count` segments of `length` rows each, one behind the other.
+template <class B>
+Segments<B> equal_segments(Index count, Index length) {
+  ArenaVector<std::int32_t> ranges;
+  ranges.reserve(static_cast<std::size_t>(2 * count));
+  for (Index s = 0; s < count; ++s) {
+    ranges.push_back(static_cast<std::int32_t>(s * length));
+    ranges.push_back(static_cast<std::int32_t>((s + 1) * length));
+  }
+  return Segments<B>(ranges, count * length);
+}
 
 /// What kind of attention, beyond who attends to whom.
 template <Value V>
@@ -44,7 +60,7 @@ namespace detail {
 template <Value V>
 AttentionArgs<scalar_of<V>> attention_args(const tensor_of<V>& q, Index q_col, const tensor_of<V>& kv, Index k_col, Index v_col, Index width,
                                            const Segments<backend_of<V>>& qs, const Segments<backend_of<V>>& ks, const AttentionOptions<V>& o) {
-  if (width % o.heads != 0)
+  if (o.heads < 1 || width % o.heads != 0)
     fail("autograd", "attention", "width " + std::to_string(width) + " is not a multiple of " + std::to_string(o.heads) + " heads");
   if (qs.count != ks.count)
     fail("autograd", "attention", std::to_string(qs.count) + " query segments but " + std::to_string(ks.count) + " key segments");
@@ -54,8 +70,19 @@ AttentionArgs<scalar_of<V>> attention_args(const tensor_of<V>& q, Index q_col, c
   a.q_ranges = qs.ranges.data(), a.k_ranges = ks.ranges.data();
   a.q = q.data() + q_col, a.ldq = q.cols();
   a.k = kv.data() + k_col, a.v = kv.data() + v_col, a.ldk = a.ldv = kv.cols();
-  if (o.bias) a.bias = value(*o.bias).data(), a.area = value(*o.bias).cols();
-  if (o.mask.defined()) a.mask = o.mask.data(), a.windows = o.mask.shape()[0], a.area = o.mask.cols();
+  if (o.bias) {
+    need_defined("attention", *o.bias);
+    a.bias = value(*o.bias).data(), a.area = value(*o.bias).cols();
+    if (value(*o.bias).rows() != o.heads * a.area)
+      fail("autograd", "attention", "expected a bias (heads * area, area) with " + std::to_string(o.heads) + " heads, got " + value(*o.bias).shape().str());
+  }
+  if (o.mask.defined()) {
+    const Shape& m = o.mask.shape();
+    if (m.rank() != 3 || m[1] != m[2] || m[0] < 1 || (o.bias && m[1] != a.area)) fail("autograd", "attention", "expected a mask (windows, area, area)" + (o.bias ? " with area " + std::to_string(a.area) : std::string()) + ", got " + m.str());
+    a.mask = o.mask.data(), a.windows = m[0], a.area = m[1];
+  }
+  if ((a.bias || a.mask) && (std::max)(qs.longest, ks.longest) > a.area)
+    fail("autograd", "attention", "a segment of " + std::to_string((std::max)(qs.longest, ks.longest)) + " rows, but bias and mask are for " + std::to_string(a.area));
   return a;
 }
 }  // namespace detail
@@ -65,6 +92,7 @@ template <Value V>
 V self_attention(const V& qkv, const Segments<backend_of<V>>& segments, const AttentionOptions<V>& options) {
   static_assert(BackendAttention<backend_of<V>, scalar_of<V>>, "hybridmed: this backend has no attention for this scalar; see docs/policies/backend.md");
   using B = backend_of<V>;
+  detail::need_defined("self_attention", qkv);
   const Index rows = value(qkv).rows(), width = value(qkv).cols() / 3;
   if (value(qkv).cols() != 3 * width || segments.rows != rows)
     fail("autograd", "self_attention", "expected qkv (" + std::to_string(segments.rows) + ", 3 width), got " + value(qkv).shape().str());
@@ -96,6 +124,7 @@ template <Value V>
 V cross_attention(const V& q, const V& kv, const Segments<backend_of<V>>& q_segments, const Segments<backend_of<V>>& k_segments, Index heads) {
   static_assert(BackendAttention<backend_of<V>, scalar_of<V>>, "hybridmed: this backend has no attention for this scalar; see docs/policies/backend.md");
   using B = backend_of<V>;
+  detail::need_defined("cross_attention", q, kv);
   const Index rows = value(q).rows(), width = value(q).cols();
   if (value(kv).cols() != 2 * width || q_segments.rows != rows || k_segments.rows != value(kv).rows())
     fail("autograd", "cross_attention",

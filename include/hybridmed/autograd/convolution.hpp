@@ -5,11 +5,20 @@
 
 namespace hybridmed {
 
+namespace detail {
+inline void need_window(std::string_view operation, const ConvShape& s) {
+  if (s.batch < 0 || s.kernel < 1 || s.stride < 1 || s.pad < 0 || s.pad >= s.kernel || s.height + 2 * s.pad < s.kernel || s.width + 2 * s.pad < s.kernel)
+    fail("autograd", operation, "a window of " + std::to_string(s.kernel) + " with stride " + std::to_string(s.stride) + " and padding " + std::to_string(s.pad) + " does not fit a map of " + std::to_string(s.height) + " x " + std::to_string(s.width));
+}
+}  // namespace detail
+
 /// x (batch * height * width, in), w (out, in, kernel, kernel) -> (batch * out_height * out_width, out). No bias.
 template <Value V>
 V conv2d(const V& x, const V& w, const ConvShape& s) {
   static_assert(BackendConvolution<backend_of<V>, scalar_of<V>>, "hybridmed: this backend has no convolution or pooling for this scalar; see docs/policies/backend.md");
   using B = backend_of<V>;
+  detail::need_defined("conv2d", x, w);
+  detail::need_window("conv2d", s);
   const Index taps = s.kernel * s.kernel;
   if (value(x).rows() != s.batch * s.height * s.width || value(x).cols() != s.in || value(w).size() != s.out * s.in * taps)
     fail("autograd", "conv2d", "the map " + value(x).shape().str() + " or the weight " + value(w).shape().str() + " does not fit the convolution");
@@ -40,7 +49,9 @@ template <Value V>
 V max_pool(const V& x, const ConvShape& s) {
   static_assert(BackendConvolution<backend_of<V>, scalar_of<V>>, "hybridmed: this backend has no convolution or pooling for this scalar; see docs/policies/backend.md");
   using B = backend_of<V>;
-  if (value(x).rows() != s.batch * s.height * s.width || value(x).cols() != s.in)
+  detail::need_defined("max_pool", x);
+  detail::need_window("max_pool", s);
+  if (value(x).rows() != s.batch * s.height * s.width || value(x).cols() != s.in || s.out != s.in)
     fail("autograd", "max_pool", "the map " + value(x).shape().str() + " does not fit the window");
   const Shape out{s.batch * s.out_height() * s.out_width(), s.in};
   tensor_of<V> y(out);

@@ -15,6 +15,7 @@ inline void same_shape(std::string_view operation, const Shape& a, const Shape& 
 template <Value V>
 V add(const V& a, const V& b) {
   using B = backend_of<V>;
+  detail::need_defined("add", a, b);
   detail::same_shape("add", value(a).shape(), value(b).shape());
   tensor_of<V> y(value(a).shape());
   B::add(y.size(), value(a).data(), value(b).data(), y.data());
@@ -31,6 +32,7 @@ V add(const V& a, const V& b) {
 template <Value V>
 V scale(const V& x, double alpha) {
   using B = backend_of<V>;
+  detail::need_defined("scale", x);
   const auto factor = static_cast<scalar_of<V>>(alpha);
   tensor_of<V> y(value(x).shape());
   B::scale(y.size(), factor, value(x).data(), y.data());
@@ -48,6 +50,7 @@ V scale(const V& x, double alpha) {
 template <Value V>
 V multiply(const V& x, const tensor_of<V>& mask) {
   using B = backend_of<V>;
+  detail::need_defined("multiply", x, mask);
   detail::same_shape("multiply", value(x).shape(), mask.shape());
   tensor_of<V> y(mask.shape());
   B::multiply(y.size(), value(x).data(), mask.data(), y.data());
@@ -65,6 +68,7 @@ V multiply(const V& x, const tensor_of<V>& mask) {
 template <Value V>
 V activate(const V& x, Activation kind) {
   using B = backend_of<V>;
+  detail::need_defined("activate", x);
   if (kind == Activation::identity) return x;
   tensor_of<V> y(value(x).shape());
   B::activation(kind, y.size(), value(x).data(), y.data());

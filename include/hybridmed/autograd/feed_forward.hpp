@@ -10,6 +10,7 @@ template <Value V>
 V feed_forward(const V& x, const V& w1, const V& b1, const V& w2, const V& b2, Activation act) {
   using T = scalar_of<V>;
   using B = backend_of<V>;
+  detail::need_defined("feed_forward", x, w1, b1, w2, b2);
   const Index rows = value(x).rows(), in = value(x).cols(), hidden = value(w1).rows(), out = value(w2).rows();
   if (value(w1).cols() != in || value(w2).cols() != hidden)
     fail("autograd", "feed_forward", "expected x (rows, in), w1 (hidden, in), w2 (out, hidden), got " + value(x).shape().str() + ", " + value(w1).shape().str() + ", " + value(w2).shape().str());

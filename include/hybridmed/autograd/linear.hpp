@@ -36,6 +36,8 @@ void affine_backward(Index rows, Index in, Index out, const Tensor<T, B>& dy, co
 /// y = x w^T + b. x (rows, in), w (out, in), b (out) or null -> (rows, out).
 template <Value V>
 V linear(const V& x, const V& w, const std::type_identity_t<V>* b = nullptr) {
+  detail::need_defined("linear", x, w);
+  if (b) detail::need_defined("linear", *b);
   const Index rows = value(x).rows(), in = value(x).cols(), out = value(w).rows();
   if (value(w).cols() != in)
     fail("autograd", "linear", "expected x (rows, in) and w (out, in), got " + value(x).shape().str() + " and " + value(w).shape().str());
@@ -54,6 +56,7 @@ template <Value V>
 V scaled_similarity(const V& u, const V& v, const V& log_scale) {
   using T = scalar_of<V>;
   using B = backend_of<V>;
+  detail::need_defined("scaled_similarity", u, v, log_scale);
   const Index n = value(u).rows(), m = value(v).rows(), d = value(u).cols();
   if (value(v).cols() != d)
     fail("autograd", "scaled_similarity", "expected equal widths, got " + value(u).shape().str() + " and " + value(v).shape().str());

@@ -1,18 +1,29 @@
 #pragma once
 // Differentiable kernels of the objectives. Every loss is one element; an empty index set gives 0 and no gradient.
+#include <cmath>
+
 #include "hybridmed/autograd/elementwise.hpp"
 #include "hybridmed/backend/reference/backend.hpp"
 
 namespace hybridmed {
+
+namespace detail {
+inline void need_smoothing(std::string_view operation, double smoothing) {
+  if (!(smoothing >= 0 && smoothing <= 1)) fail("autograd", operation, "expected a label smoothing from 0 to 1, got " + std::to_string(smoothing));
+}
+}  // namespace detail
 
 /// Mean cross-entropy over rows. logits (rows, classes), target (rows) -> ().
 template <Value V>
 V cross_entropy(const V& logits, const IndexTensor<backend_of<V>>& target, double smoothing) {
   using T = scalar_of<V>;
   using B = backend_of<V>;
+  detail::need_defined("cross_entropy", logits);
   const Index rows = value(logits).rows(), classes = value(logits).cols();
+  detail::need_smoothing("cross_entropy", smoothing);
   if (target.size() != rows)
     fail("autograd", "cross_entropy", "expected " + std::to_string(rows) + " targets, got " + std::to_string(target.size()));
+  if (rows > 0) detail::need_indices<B>("cross_entropy", "target", target, classes, false, "leave rows without a target out: no class number means 'ignore'");
   tensor_of<V> loss{Shape{}}, lse({rows});
   B::cross_entropy(rows, classes, value(logits).data(), target.data(), smoothing, loss.data(), lse.data());
   if constexpr (is_recorded<V>)
@@ -29,6 +40,8 @@ template <Value V>
 V distillation(const V& student, const tensor_of<V>& teacher, double tau) {
   using T = scalar_of<V>;
   using B = backend_of<V>;
+  detail::need_defined("distillation", student, teacher);
+  if (!(tau > 0) || !std::isfinite(tau)) fail("autograd", "distillation", "expected a temperature above 0, got " + std::to_string(tau));
   const Index rows = value(student).rows(), classes = value(student).cols();
   detail::same_shape("distillation", value(student).shape(), teacher.shape());
   tensor_of<V> loss{Shape{}}, lse_s({rows}), lse_t({rows});
@@ -47,6 +60,8 @@ V distillation(const V& student, const tensor_of<V>& teacher, double tau) {
 template <Value V>
 V symmetric_cross_entropy(const V& scores, const IndexTensor<backend_of<V>>& keys, double smoothing, double row_weight, double column_weight) {
   using B = backend_of<V>;
+  detail::need_defined("symmetric_cross_entropy", scores);
+  detail::need_smoothing("symmetric_cross_entropy", smoothing);
   const Index n = value(scores).rows();
   if (value(scores).cols() != n) fail("autograd", "symmetric_cross_entropy", "expected a square matrix, got " + value(scores).shape().str());
   if (keys.defined() && keys.size() != n && keys.size() != 0)
@@ -75,8 +90,10 @@ template <Value V>
 V local_scores(const V& p, Index images, const V& w, const Tensor<std::int32_t, Reference>& offsets, const LocalScore& h) {
   using T = scalar_of<V>;
   using B = backend_of<V>;
+  detail::need_defined("local_scores", p, w);
+  if (!offsets.defined()) fail("autograd", "local_scores", "the word offsets are an undefined tensor", "they hold one more number than there are texts: 0, ends of the texts");
   const Index texts = offsets.size() - 1;
-  if (texts < 0 || (images > 0 && value(p).rows() % images != 0) || offsets.data()[texts] != value(w).rows() || (texts > 0 && images > 0 && value(p).cols() != value(w).cols()))
+  if (images < 0 || texts < 0 || offsets.data()[0] != 0 || (images > 0 && value(p).rows() % images != 0) || offsets.data()[texts] != value(w).rows() || (texts > 0 && images > 0 && value(p).cols() != value(w).cols()))
     fail("autograd", "local_scores",
          "expected p (" + std::to_string(images) + " * regions, d) and w (" + std::to_string(texts < 0 ? 0 : offsets.data()[texts]) + ", d), got " + value(p).shape().str() + " and " +
              value(w).shape().str());

@@ -8,6 +8,7 @@ namespace hybridmed {
 template <Value V>
 V layer_norm(const V& x, const V& gain, const V& bias, double eps) {
   using B = backend_of<V>;
+  detail::need_defined("layer_norm", x, gain, bias);
   const Index rows = value(x).rows(), cols = value(x).cols();
   if (value(gain).size() != cols || value(bias).size() != cols)
     fail("autograd", "layer_norm", "expected gain and bias of " + std::to_string(cols) + " elements, got " + value(gain).shape().str());
@@ -31,6 +32,7 @@ V layer_norm(const V& x, const V& gain, const V& bias, double eps) {
 template <Value V>
 V batch_norm(const V& x, const V& gain, const V& bias, const tensor_of<V>& mean, const tensor_of<V>& rstd, bool moments) {
   using B = backend_of<V>;
+  detail::need_defined("batch_norm", x, gain, bias, mean, rstd);
   const Index rows = value(x).rows(), cols = value(x).cols();
   if (value(gain).size() != cols || value(bias).size() != cols || mean.size() != cols || rstd.size() != cols)
     fail("autograd", "batch_norm", "expected vectors of " + std::to_string(cols) + " elements, got " + value(gain).shape().str());

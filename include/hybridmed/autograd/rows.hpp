@@ -13,6 +13,8 @@ template <Value V>
 V gather_rows(const V& x, const IndexTensor<backend_of<V>>& index) {
   static_assert(BackendRows<backend_of<V>, scalar_of<V>>, "hybridmed: this backend picks and mixes no rows for this scalar; see docs/policies/backend.md");
   using B = backend_of<V>;
+  detail::need_defined("gather_rows", x);
+  detail::need_indices<B>("gather_rows", "index", index, value(x).rows(), true);
   const Index rows = index.size(), cols = value(x).cols();
   tensor_of<V> y({rows, cols});
   B::gather_rows(rows, cols, value(x).data(), index.data(), y.data());
@@ -28,6 +30,7 @@ V gather_rows(const V& x, const IndexTensor<backend_of<V>>& index) {
 template <Value V>
 V slice_rows(const V& x, Index begin, Index end) {
   using B = backend_of<V>;
+  detail::need_defined("slice_rows", x);
   if (begin == 0 && end == value(x).rows()) return x;
   tensor_of<V> y = value(x).row_slice(begin, end);
   if constexpr (is_recorded<V>)
@@ -42,6 +45,7 @@ V slice_rows(const V& x, Index begin, Index end) {
 template <Value V>
 V stack_rows(const V& a, const V& b) {
   using B = backend_of<V>;
+  detail::need_defined("stack_rows", a, b);
   if (value(a).cols() != value(b).cols())
     fail("autograd", "stack_rows", "expected equal widths, got " + value(a).shape().str() + " and " + value(b).shape().str());
   if (value(b).rows() == 0) return a;
@@ -63,6 +67,7 @@ V stack_rows(const V& a, const V& b) {
 template <Value V>
 V add_row_vector(const V& x, const V& v) {
   using B = backend_of<V>;
+  detail::need_defined("add_row_vector", x, v);
   const Index rows = value(x).rows(), cols = value(x).cols();
   if (value(v).size() != cols) fail("autograd", "add_row_vector", "expected a vector of " + std::to_string(cols) + ", got " + value(v).shape().str());
   tensor_of<V> y({rows, cols});
@@ -79,6 +84,7 @@ V add_row_vector(const V& x, const V& v) {
 /// The same elements under another shape of equal size.
 template <Value V>
 V reshape(const V& x, const Shape& shape) {
+  detail::need_defined("reshape", x);
   tensor_of<V> y = value(x).view(shape);
   if constexpr (is_recorded<V>)
     if (recording(x))
@@ -99,6 +105,8 @@ struct RowMixing {
   RowMixing() = default;
   /// dense: (outputs, inputs), row-major.
   RowMixing(Index outputs_, Index inputs_, const std::vector<double>& dense) : outputs(outputs_), inputs(inputs_) {
+    if (outputs < 0 || inputs < 0 || static_cast<Index>(dense.size()) != outputs * inputs)
+      fail("autograd", "RowMixing", "expected " + std::to_string(outputs) + " x " + std::to_string(inputs) + " weights, got " + std::to_string(dense.size()));
     forward = compress(outputs, inputs, [&](Index o, Index i) { return dense[static_cast<std::size_t>(o * inputs + i)]; });
     transposed = compress(inputs, outputs, [&](Index i, Index o) { return dense[static_cast<std::size_t>(o * inputs + i)]; });
   }
@@ -123,6 +131,7 @@ template <Value V>
 V mix_rows(const V& x, const RowMixing<scalar_of<V>, backend_of<V>>& m) {
   static_assert(BackendRows<backend_of<V>, scalar_of<V>>, "hybridmed: this backend picks and mixes no rows for this scalar; see docs/policies/backend.md");
   using B = backend_of<V>;
+  detail::need_defined("mix_rows", x);
   if (m.inputs == 0 || value(x).rows() % m.inputs != 0)
     fail("autograd", "mix_rows", "expected a multiple of " + std::to_string(m.inputs) + " rows, got " + value(x).shape().str());
   const Index cols = value(x).cols(), batch = value(x).rows() / m.inputs;
@@ -143,6 +152,7 @@ template <Value V>
 V normalize_rows(const V& x) {
   static_assert(BackendRows<backend_of<V>, scalar_of<V>>, "hybridmed: this backend picks and mixes no rows for this scalar; see docs/policies/backend.md");
   using B = backend_of<V>;
+  detail::need_defined("normalize_rows", x);
   const Index rows = value(x).rows(), cols = value(x).cols();
   tensor_of<V> y({rows, cols}), norm({rows});
   B::normalize_rows(rows, cols, value(x).data(), y.data(), norm.data());

@@ -3,6 +3,7 @@
 // Each recorded operation is one node, placed in a bump arena that is rewound after the backward pass, so recording
 // allocates no heap memory. Nodes run in reverse order and are destroyed as they run: what they saved is freed at once.
 #include <cstddef>
+#include <exception>
 #include <new>
 #include <utility>
 
@@ -70,13 +71,26 @@ class Tape {
     return &n->slot;
   }
 
-  /// Runs every node in reverse and empties the tape. Nodes that received no gradient are skipped.
+  /// Notes a leaf whose gradient this tape adds to, so that a backward pass that fails can take back what it added.
+  template <class T, class B>
+  void leaf(GradientSlot<T, B>& slot) {
+    leaves_ = ::new (bump(sizeof(Leaf), alignof(Leaf))) Leaf{leaves_, &slot, [](void* s) { static_cast<GradientSlot<T, B>*>(s)->grad = {}; }};
+  }
+
+  /// Runs every node in reverse and empties the tape. Nodes that received no gradient are skipped. Where a node throws, the
+  /// tape is empty too and no leaf that was noted keeps a gradient: a sum over half of the nodes is worth nothing.
   void backward() {
-    while (last_) {
-      Node* n = last_;
-      n->run(n);
-      last_ = n->previous;
-      n->destroy(n);
+    try {
+      while (last_) {
+        Node* n = last_;
+        n->run(n);
+        last_ = n->previous;
+        n->destroy(n);
+      }
+    } catch (...) {
+      for (Leaf* l = leaves_; l; l = l->next) l->drop(l->slot);
+      clear();
+      throw;
     }
     clear();
   }
@@ -87,11 +101,24 @@ class Tape {
       last_ = n->previous;
       n->destroy(n);
     }
+    leaves_ = nullptr;
     current_ = first_;
     offset_ = 0;
     size_ = 0;
   }
   std::size_t size() const { return size_; }
+
+  /// Is `p` in memory of this tape that nothing lives in any more: a slot of a node that has run or was forgotten?
+  bool forgot(const void* p) const {
+    const auto* at = static_cast<const std::byte*>(p);
+    bool live = current_ != nullptr;
+    for (const Chunk* c = first_; c; c = c->next) {
+      const auto* begin = reinterpret_cast<const std::byte*>(c + 1);
+      if (at >= begin && at < begin + c->capacity) return !live || (c == current_ && at >= begin + offset_);
+      if (c == current_) live = false;
+    }
+    return false;
+  }
 
   /// The tape that operations of this thread record on, or null.
   static Tape*& current() {
@@ -114,6 +141,11 @@ class Tape {
       if (self->slot.grad.defined()) self->backward(std::move(self->slot.grad));
     }
     static void destroy(Node* n) { static_cast<NodeOf*>(n)->~NodeOf(); }
+  };
+  struct Leaf {
+    Leaf* next;
+    void* slot;
+    void (*drop)(void*);
   };
   struct alignas(HostArena::alignment) Chunk {
     Chunk* next = nullptr;
@@ -144,18 +176,24 @@ class Tape {
   Chunk *first_ = nullptr, *current_ = nullptr;
   std::size_t offset_ = 0, size_ = 0;
   Node* last_ = nullptr;
+  Leaf* leaves_ = nullptr;
 };
 
-/// Operations inside the scope record on `tape`.
+/// Operations inside the scope record on `tape`. A scope that an exception leaves forgets what the tape holds.
 class RecordOn {
  public:
-  explicit RecordOn(Tape& tape) : previous_(std::exchange(Tape::current(), &tape)) {}
-  ~RecordOn() { Tape::current() = previous_; }
+  explicit RecordOn(Tape& tape) : tape_(tape), previous_(std::exchange(Tape::current(), &tape)), thrown_(std::uncaught_exceptions()) {}
+  ~RecordOn() {
+    Tape::current() = previous_;
+    if (std::uncaught_exceptions() > thrown_) tape_.clear();
+  }
   RecordOn(const RecordOn&) = delete;
   RecordOn& operator=(const RecordOn&) = delete;
 
  private:
+  Tape& tape_;
   Tape* previous_;
+  int thrown_;
 };
 
 /// Operations inside the scope record nothing and save nothing.

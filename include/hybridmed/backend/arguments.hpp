@@ -14,7 +14,8 @@ enum class Activation { identity, relu, gelu, gelu_tanh };
 enum class LocalAggregation { mean, sum, max };
 
 /// Multi-head attention over ragged segments: softmax(scale q k^T + bias + mask) v, per segment and head.
-/// A query whose segment has no key yields zeros. Head h uses columns [h * head_dim, (h + 1) * head_dim).
+/// A query whose segment has no key, or whose keys are all masked out (bias and mask add up to -inf for each), yields zeros; a score
+/// that is NaN or +inf comes out as NaN. Head h uses columns [h * head_dim, (h + 1) * head_dim).
 template <class T>
 struct AttentionArgs {
   Index segments = 0, heads = 0, head_dim = 0;
@@ -31,7 +32,15 @@ struct AttentionArgs {
   Index windows = 1, area = 0;
   T* out = nullptr;                // (query rows, heads * head_dim), rows of ldo
   Index ldo = 0;
-  T* lse = nullptr;                // (query rows, heads): log-sum-exp of each row's scores
+  T* lse = nullptr;                // (query rows, heads): log-sum-exp of each row's scores; -inf marks a row without keys
+
+  /// May query i of the segment's queries attend to key j, as far as bias and mask say?
+  HYBRIDMED_HOST_DEVICE bool admits(Index segment, Index head, Index i, Index j) const {
+    T x = T(0);
+    if (bias) x += bias[(head * area + i) * area + j];
+    if (mask) x += mask[(segment % windows * area + i) * area + j];
+    return !(x < T(0) && x + x == x);  // everything but -inf
+  }
 };
 
 /// Gradients of attention. dq, dk, dv have the strides of q, k, v and are overwritten on the rows of the segments;
@@ -68,11 +77,20 @@ struct AdamWArgs {
   double learning_rate = 0, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, decay = 0;
   double correction1 = 1, correction2 = 1;  // 1 - beta^t
   double clip = 0;                          // maximum global gradient norm; 0: no clipping
-  const double* squared_norm = nullptr;     // backend memory: the norm's square; where it is not finite, nothing is changed
+  const double* squared_norm = nullptr;     // backend memory: the norm's square; where the norm is not finite, nothing is changed
+  const double* squared_norm_small = nullptr;  // the same of the gradients times `shrink`, read where the other overflows; or null
 
-  /// The factor of every gradient.
-  static HYBRIDMED_HOST_DEVICE double gradient_scale(double clip, double squared_norm) {
-    const double limit = clip / (std::sqrt(squared_norm) + 1e-6);
+  static constexpr double shrink = 0x1p-512;
+
+  /// The global gradient norm.
+  HYBRIDMED_HOST_DEVICE double norm() const {
+    if (!squared_norm_small || *squared_norm <= 1e300) return std::sqrt(*squared_norm);
+    return std::sqrt(*squared_norm_small) / shrink;
+  }
+  /// The factor of every gradient, given their global norm. Kernels multiply in double: squared in float, the factor of a norm
+  /// of 1e19 is 0.
+  static HYBRIDMED_HOST_DEVICE double gradient_scale(double clip, double norm) {
+    const double limit = clip / (norm + 1e-6);
     return clip > 0 && limit < 1 ? limit : 1.0;
   }
 };

@@ -4,6 +4,7 @@
 // touching the heap; memory is committed by the operating system on first use and kept for the next step.
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstddef>
@@ -13,6 +14,7 @@
 #include <string>
 
 #include "hybridmed/core/error.hpp"
+#include "hybridmed/core/memory.hpp"
 
 #ifdef __has_feature
 #if __has_feature(address_sanitizer)
@@ -44,7 +46,8 @@ class HostArena {
     return *arena;
   }
 
-  /// 64-byte-aligned memory. Throws Error when the reserved range is exhausted.
+  /// 64-byte-aligned memory.
+  /// @throws OutOfMemory where the machine does not have it.
   void* allocate(std::size_t bytes) {
     const std::size_t size = (bytes + alignment - 1) / alignment * alignment + sizeof(Block) + (bytes == 0 ? alignment : 0);
     if (size < bytes) fail("core", "allocate", "a size of " + std::to_string(bytes) + " bytes overflows");
@@ -137,7 +140,7 @@ class HostArena {
     int first, sub;
   };
   static Bin bin_of(std::size_t size) {
-    const int f = std::bit_width(size) - 1;  // size >= 128, so f >= 7 > sub_bits
+    const int f = static_cast<int>(std::bit_width(size)) - 1;  // size >= 128, so f >= 7 > sub_bits
     return {f, static_cast<int>((size >> (f - sub_bits)) & ((1u << sub_bits) - 1))};
   }
 
@@ -160,8 +163,7 @@ class HostArena {
   }
 
   Block* grow(std::size_t size) {
-    if (static_cast<std::size_t>(end_ - top_) < size)
-      fail("core", "allocate", "out of reserved memory for " + std::to_string(size) + " bytes");
+    check_room(size);
     unpoison(top_, sizeof(Block));
     Block* b = ::new (top_) Block;
     b->size = size;
@@ -170,6 +172,23 @@ class HostArena {
     top_ += size;
     if (const auto used = static_cast<std::size_t>(top_ - begin_); used > stats_.high_mark) stats_.high_mark = used;
     return b;
+  }
+
+  /// The range is reserved, not committed: without this, a request beyond the machine's memory would end the process when it is
+  /// written to. Memory at hand is looked up again for every 64 MB that the arena has never used before.
+  void check_room(std::size_t size) {
+    const auto used = static_cast<std::size_t>(top_ - begin_);
+    const auto refuse = [&](std::size_t available) {
+      const auto megabytes = [](std::size_t n) { return std::to_string(n >> 20) + " MB"; };
+      throw OutOfMemory("core", "allocate",
+                        "out of memory: " + std::to_string(size) + " bytes (" + megabytes(size) + ") asked for, " + megabytes(stats_.in_use) +
+                            " of tensors held, " + megabytes(available) + " available");
+    };
+    if (static_cast<std::size_t>(end_ - top_) < size) refuse(static_cast<std::size_t>(end_ - top_));
+    if (used + size <= checked_) return;
+    const std::size_t fresh = used + size - stats_.high_mark, available = available_memory();
+    if (fresh > available) refuse(available);
+    checked_ = used + size + (std::min)(std::size_t{64} << 20, (available - fresh) / 2);
   }
 
   void split(Block* b, std::size_t size) {
@@ -215,6 +234,7 @@ class HostArena {
   mutable std::mutex mutex_;
   std::byte *begin_ = nullptr, *top_ = nullptr, *end_ = nullptr;
   Block* last_ = nullptr;
+  std::size_t checked_ = 0;  // offset up to which memory was at hand
   ArenaStatistics stats_;
   std::uint64_t first_map_ = 0;
   std::array<std::uint32_t, first_level> sub_map_{};

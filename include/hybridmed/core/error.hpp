@@ -4,6 +4,9 @@
 #if __cplusplus < 202002L
 #error "hybridmed needs C++20: compile with -std=c++20"
 #endif
+#ifndef __cpp_exceptions
+#error "hybridmed reports errors by exceptions: compile without -fno-exceptions"
+#endif
 
 #include <stdexcept>
 #include <string>
@@ -31,6 +34,12 @@ class Error : public std::runtime_error {
     return s;
   }
   std::string area_, reason_, hint_;
+};
+
+/// Memory that the machine does not have. Callers that know what was asked for add it to the message.
+class OutOfMemory : public Error {
+ public:
+  using Error::Error;
 };
 
 [[noreturn]] inline void fail(std::string_view area, std::string_view operation, std::string_view message,

@@ -1,12 +1,14 @@
 #pragma once
 // Executors: who runs the independent tiles of one operation. A policy of the CPU backend.
 // Work is cut into tiles by the caller, never by thread count, so results do not depend on the executor.
+#include <algorithm>
 #include <atomic>
 #include <concepts>
 #include <condition_variable>
 #include <cstdint>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <type_traits>
 #include <utility>
@@ -62,20 +64,76 @@ struct Serial {
   }
 };
 
+/// The one rule for threads, the same for every executor that has any: the process has one team. `set_threads` sets its size
+/// for all callers, from any thread, at any time; an operation that finds the team at work runs on its own calling thread. So
+/// k callers with a team of n never make more than k + n - 1 threads, and nobody waits for anybody.
+class Team {
+ public:
+  /// The largest team that can be asked for.
+  static int most() { return (std::max)(256, processors()); }
+  static int processors() { return (std::max)(1, static_cast<int>(std::thread::hardware_concurrency())); }
+
+  explicit Team(int size) : size_(size) {}
+  int size() const { return size_.load(std::memory_order_relaxed); }
+  /// @throws Error unless 1 <= n <= most().
+  void resize(int n) {
+    if (n < 1 || n > most()) fail("core", "set_threads", "expected 1 to " + std::to_string(most()) + " threads, got " + std::to_string(n));
+    size_.store(n, std::memory_order_relaxed);
+  }
+
+  /// Holds the team for one operation, where it is free and there is one.
+  class Hold {
+   public:
+    explicit Hold(Team& team) : team_(team), held_(!inside() && team.size() > 1 && !team.busy_.exchange(true, std::memory_order_acquire)) {}
+    ~Hold() {
+      if (held_) team_.busy_.store(false, std::memory_order_release);
+    }
+    Hold(const Hold&) = delete;
+    Hold& operator=(const Hold&) = delete;
+    explicit operator bool() const { return held_; }
+
+   private:
+    Team& team_;
+    bool held_;
+  };
+
+  /// True on a thread that is running a tile: what it calls runs serially.
+  static bool& inside() {
+    thread_local bool flag = false;
+    return flag;
+  }
+
+ private:
+  std::atomic<int> size_;
+  std::atomic<bool> busy_{false};
+};
+
 #ifdef _OPENMP
-/// OpenMP: the runtime's thread team, dynamic tile assignment. Nested calls run serially.
+/// OpenMP: the runtime's threads. OMP_NUM_THREADS sets the size of the team at first, up to the number of processors.
 struct OpenMP {
   static constexpr const char* name = "openmp";
-  static int threads() { return omp_get_max_threads(); }
-  static void set_threads(int n) { omp_set_num_threads(n); }
+  static int threads() { return team().size(); }
+  static void set_threads(int n) { team().resize(n); }
   template <class F>
   static void for_each(Index count, F&& f) {
-    if (count <= 1 || omp_in_parallel() || omp_get_max_threads() == 1) return Serial::for_each(count, f);
+    if (count <= 1 || omp_in_parallel()) return Serial::for_each(count, f);
+    const Team::Hold team_is_ours(team());
+    if (!team_is_ours) return Serial::for_each(count, f);
     FirstError error;
     std::atomic<Index> next{0};  // not schedule(dynamic): for that, clang's runtime allocates memory in every loop
-#pragma omp parallel
-    for (Index i = next++; i < count; i = next++) error.guard(f, i);
+#pragma omp parallel num_threads(threads())
+    {
+      const bool outer = std::exchange(Team::inside(), true);
+      for (Index i = next++; i < count; i = next++) error.guard(f, i);
+      Team::inside() = outer;
+    }
     error.rethrow();
+  }
+
+ private:
+  static Team& team() {
+    static Team instance((std::clamp)(omp_get_max_threads(), 1, (std::max)(1, omp_get_num_procs())));
+    return instance;
   }
 };
 #endif
@@ -84,37 +142,28 @@ struct OpenMP {
 class StdThread {
  public:
   static constexpr const char* name = "std::thread";
-  static int threads() { return pool().size(); }
-  static void set_threads(int n) { pool().resize(n); }
+  static int threads() { return team().size(); }
+  static void set_threads(int n) { team().resize(n); }
   template <class F>
   static void for_each(Index count, F&& f) {
-    if (count <= 1 || inside() || pool().size() == 1) return Serial::for_each(count, f);
+    if (count <= 1) return Serial::for_each(count, f);
+    const Team::Hold team_is_ours(team());
+    if (!team_is_ours) return Serial::for_each(count, f);
     FirstError error;
     auto guarded = [&](Index i) { error.guard(f, i); };
-    pool().run(count, [](void* g, Index i) { (*static_cast<decltype(guarded)*>(g))(i); }, &guarded);
+    pool().run(threads(), count, [](void* g, Index i) { (*static_cast<decltype(guarded)*>(g))(i); }, &guarded);
     error.rethrow();
   }
 
  private:
-  static bool& inside() {
-    thread_local bool flag = false;
-    return flag;
-  }
-
+  /// Workers that sleep between operations. Used by one caller at a time.
   class Pool {
    public:
-    Pool() { resize(static_cast<int>(std::thread::hardware_concurrency())); }
+    Pool() = default;
     ~Pool() { stop(); }
-    int size() const { return static_cast<int>(workers_.size()) + 1; }
 
-    void resize(int n) {
-      stop();
-      stopping_ = false;
-      for (int i = 1; i < n; ++i) workers_.emplace_back([this, seen = generation_]() mutable { work(seen); });
-    }
-
-    void run(Index count, void (*call)(void*, Index), void* f) {
-      std::lock_guard one_caller(callers_);
+    void run(int threads, Index count, void (*call)(void*, Index), void* f) {
+      resize(threads);
       {
         std::lock_guard lock(mutex_);
         count_ = count, call_ = call, f_ = f, next_ = 0, busy_ = static_cast<int>(workers_.size());
@@ -127,10 +176,21 @@ class StdThread {
     }
 
    private:
+    /// A machine that gives fewer threads than asked for works with those that it gave.
+    void resize(int threads) {
+      if (static_cast<int>(workers_.size()) + 1 == threads || threads == refused_) return;
+      stop();
+      stopping_ = false, refused_ = 0;
+      try {
+        for (int i = 1; i < threads; ++i) workers_.emplace_back([this, seen = generation_]() mutable { work(seen); });
+      } catch (const std::system_error&) {
+        refused_ = threads;
+      }
+    }
     void drain() {
-      inside() = true;
+      const bool outer = std::exchange(Team::inside(), true);
       for (Index i; (i = next_.fetch_add(1)) < count_;) call_(f_, i);
-      inside() = false;
+      Team::inside() = outer;
     }
     void work(std::uint64_t seen) {
       for (;;) {
@@ -159,16 +219,20 @@ class StdThread {
     }
 
     std::vector<std::thread> workers_;
-    std::mutex callers_, mutex_;
+    std::mutex mutex_;
     std::condition_variable wake_, done_;
     std::atomic<Index> next_{0};
     Index count_ = 0;
     void (*call_)(void*, Index) = nullptr;
     void* f_ = nullptr;
     std::uint64_t generation_ = 0;
-    int busy_ = 0;
+    int busy_ = 0, refused_ = 0;
     bool stopping_ = false;
   };
+  static Team& team() {
+    static Team instance(Team::processors());
+    return instance;
+  }
   static Pool& pool() {
     static Pool instance;
     return instance;

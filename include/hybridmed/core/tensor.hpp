@@ -24,9 +24,14 @@ class Tensor {
   Tensor() = default;
   /// Uninitialised memory of the given shape.
   explicit Tensor(const Shape& shape) : shape_(shape) {
-    void* memory = Backend::allocate(static_cast<std::size_t>(shape.size()) * sizeof(T));
-    control_ = ::new (HostArena::instance().allocate(sizeof(Control))) Control(memory);
-    data_ = static_cast<T*>(memory);
+    void* control = HostArena::instance().allocate(sizeof(Control));
+    try {
+      control_ = ::new (control) Control(Backend::allocate(static_cast<std::size_t>(shape.size()) * sizeof(T)));
+    } catch (...) {
+      HostArena::instance().deallocate(control);
+      throw;
+    }
+    data_ = static_cast<T*>(control_->memory);
   }
   Tensor(const Tensor& o) : control_(o.control_), data_(o.data_), shape_(o.shape_) {
     if (control_) control_->references.fetch_add(1, std::memory_order_relaxed);
@@ -73,6 +78,7 @@ class Tensor {
 
   /// The same memory under another shape of equal size.
   Tensor view(const Shape& shape) const {
+    need_memory("view");
     if (shape.size() != shape_.size())
       fail("core", "Tensor::view", "expected " + std::to_string(shape_.size()) + " elements, got shape " + shape.str());
     Tensor t(*this);
@@ -81,6 +87,7 @@ class Tensor {
   }
   /// Rows [begin, end) of the matrix view, sharing memory: (end - begin, cols).
   Tensor row_slice(Index begin, Index end) const {
+    need_memory("row_slice");
     if (begin < 0 || end < begin || end > rows())
       fail("core", "Tensor::row_slice", "rows [" + std::to_string(begin) + ", " + std::to_string(end) + ") of " + shape_.str());
     Tensor t(*this);
@@ -88,7 +95,9 @@ class Tensor {
     t.shape_ = {end - begin, cols()};
     return t;
   }
+  /// A copy with memory of its own; of an undefined tensor, an undefined one.
   Tensor clone() const {
+    if (!defined()) return {};
     Tensor t(shape_);
     Backend::copy(size(), data_, t.data());
     return t;
@@ -101,6 +110,7 @@ class Tensor {
   }
   /// The value of a one-element tensor.
   T item() const {
+    need_memory("item");
     if (size() != 1) fail("core", "Tensor::item", "expected one element, got shape " + shape_.str());
     T v;
     copy_to_host(&v);
@@ -108,6 +118,9 @@ class Tensor {
   }
 
  private:
+  void need_memory(const char* operation) const {
+    if (!defined()) fail("core", std::string("Tensor::") + operation, "the tensor is undefined: it has a shape and no memory");
+  }
   struct Control {
     void* memory;
     std::atomic<std::int64_t> references{1};

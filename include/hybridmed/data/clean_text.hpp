@@ -2,6 +2,7 @@
 // Cleaning of report sections (method 3).
 #include <utf8proc.h>
 
+#include <algorithm>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -95,44 +96,77 @@ inline std::string clean_standard(std::string_view text) {
   return out;
 }
 
-/// GLoRIA's and MGCA's rule: sentences split at numbers and full stops, words only, sentences of one word dropped.
+/// GLoRIA's and MGCA's rule: sentences split at <digits>. and at full stops, words of letters, digits and underscores; sentences of
+/// one word are dropped, then what is not ASCII. Unlike there, words of underscores alone (de-identification blanks) are none.
 inline std::string clean_gloria(std::string_view text) {
   const std::string t = fold(text);
-  std::vector<std::vector<std::string>> sentences(1);
-  for (std::size_t i = 0; i < t.size();) {
-    if (t[i] == '.') {
-      sentences.emplace_back();
-      ++i;
-    } else if (word(t[i]) || t[i] == '\x01' || t[i] == '\x02') {
-      std::size_t j = i;
-      bool digits = true, blank = true;
-      std::string ascii;  // other letters are dropped from the word
-      for (; j < t.size() && (word(t[j]) || t[j] == '\x01' || t[j] == '\x02'); ++j) {
-        digits = digits && digit(t[j]), blank = blank && t[j] == '_';
-        if (word(t[j])) ascii += t[j];
-      }
-      if (digits && j < t.size() && t[j] == '.') sentences.emplace_back();
-      else if (!blank && !ascii.empty()) sentences.back().push_back(ascii);
-      i = j;
-    } else {
-      ++i;
-    }
-  }
+  const auto in_word = [](char c) { return word(c) || c == '\x01' || c == '\x02'; };
   std::string out;
-  for (const auto& s : sentences)
-    if (s.size() > 1)
-      for (const auto& w : s) out += (out.empty() ? "" : " ") + w;
+  for (std::size_t begin = 0; begin <= t.size();) {
+    const std::size_t stop = (std::min)(t.find('.', begin), t.size());
+    std::size_t end = stop;
+    if (stop < t.size())
+      while (end > begin && t[end - 1] >= '0' && t[end - 1] <= '9') --end;  // the digits belong to the separator: "t10." leaves "t"
+    std::vector<std::string> words;
+    for (std::size_t i = begin; i < end; ++i) {
+      if (!in_word(t[i])) continue;
+      if (i == begin || !in_word(t[i - 1])) words.emplace_back();
+      words.back() += t[i];
+    }
+    std::erase_if(words, [](const std::string& w) { return w.find_first_not_of('_') == w.npos; });
+    if (words.size() > 1)
+      for (auto& w : words) {
+        std::erase_if(w, [](char c) { return !word(c); });
+        if (!w.empty()) out += (out.empty() ? "" : " ") + w;
+      }
+    begin = stop + 1;
+  }
   return out;
+}
+
+/// Calls f(character) for every character, f(-1) for every byte that is no UTF-8.
+template <class F>
+void each_character(std::string_view text, F&& f) {
+  const auto* p = reinterpret_cast<const utf8proc_uint8_t*>(text.data());
+  for (std::size_t i = 0; i < text.size();) {
+    utf8proc_int32_t c = 0;
+    const auto n = utf8proc_iterate(p + i, static_cast<utf8proc_ssize_t>(text.size() - i), &c);
+    f(n > 0 ? c : -1);
+    i += n > 0 ? static_cast<std::size_t>(n) : 1;
+  }
+}
+inline bool letter_or_number(utf8proc_int32_t c) {
+  const auto k = utf8proc_category(c);
+  return (k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_LO) || (k >= UTF8PROC_CATEGORY_ND && k <= UTF8PROC_CATEGORY_NO);
 }
 }  // namespace detail
 
-/// The text as the model reads it; references of BLEU and ROUGE-L are cleaned the same way.
+/// Does the text hold a letter or a digit of any script?
+inline bool has_words(std::string_view text) {
+  bool found = false;
+  detail::each_character(text, [&](utf8proc_int32_t c) { found = found || (c >= 0 && detail::letter_or_number(c)); });
+  return found;
+}
+
+/// The text as the model reads it; empty where no letter or digit is left.
 inline std::string clean_text(std::string_view text, Cleaning rule = Cleaning::standard) {
-  switch (rule) {
-    case Cleaning::standard: return detail::clean_standard(text);
-    case Cleaning::gloria: return detail::clean_gloria(text);
-    default: return std::string(text);
-  }
+  std::string out = rule == Cleaning::standard ? detail::clean_standard(text) : rule == Cleaning::gloria ? detail::clean_gloria(text) : std::string(text);
+  if (!has_words(out)) out.clear();
+  return out;
+}
+
+/// What a rule takes from a text besides punctuation.
+struct CleaningLoss {
+  std::size_t letters = 0;  ///< letters and digits beyond ASCII; `none` keeps them
+  std::size_t bytes = 0;    ///< bytes that are no UTF-8: no rule can read them
+};
+inline CleaningLoss cleaning_loss(std::string_view text, Cleaning rule) {
+  CleaningLoss loss;
+  detail::each_character(text, [&](utf8proc_int32_t c) {
+    if (c < 0) ++loss.bytes;
+    else if (c > 127 && rule != Cleaning::none && detail::letter_or_number(c)) ++loss.letters;
+  });
+  return loss;
 }
 
 }  // namespace hybridmed::data

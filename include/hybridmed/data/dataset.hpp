@@ -27,12 +27,17 @@ struct HostBatch {
 
 class Dataset {
  public:
+  /// `folder` must outlive the data set.
   Dataset(const DataFolder& folder, std::vector<Study> studies, const WordPiece& vocabulary, DatasetOptions options)
       : folder_(&folder), studies_(std::move(studies)), options_(options), squares_(studies_.size()) {
     std::map<std::string, std::int32_t> keys;
     for (const Study& s : studies_) {
-      findings_.push_back(vocabulary.encode_section(s.findings, options_.t_findings));
-      impression_.push_back(vocabulary.encode_section(s.impression, options_.t_impression));
+      if (findings_.size() % 256 == 0) check_interrupt("the texts are tokenized");
+      bool cut = false;
+      findings_.push_back(vocabulary.encode_section(s.findings, options_.t_findings, &cut));
+      cut_findings_ += cut;
+      impression_.push_back(vocabulary.encode_section(s.impression, options_.t_impression, &cut));
+      cut_impression_ += cut;
       keys_.push_back(keys.emplace(s.impression, static_cast<std::int32_t>(keys.size())).first->second);
     }
   }
@@ -44,6 +49,14 @@ class Dataset {
   const std::vector<std::int32_t>& findings(std::size_t i) const { return findings_[i]; }
   const std::vector<std::int32_t>& impression(std::size_t i) const { return impression_[i]; }
   std::int32_t key(std::size_t i) const { return keys_[i]; }
+  /// Studies whose findings, or impression, have more tokens than t_findings, or t_impression.
+  std::size_t cut_findings() const { return cut_findings_; }
+  std::size_t cut_impression() const { return cut_impression_; }
+  /// Pictures read so far that are odd in some way, and the first of them with what is odd.
+  std::pair<std::size_t, std::string> noted_pictures() const {
+    std::lock_guard lock(mutex_);
+    return {noted_, first_note_};
+  }
 
   /// Studies `which` as one batch. With `random`, a seeded choice among several frontal images, random crop and jitter;
   /// else the first image and the centre. Safe to call from several threads.
@@ -51,7 +64,11 @@ class Dataset {
     HostBatch b;
     b.studies = which;
     const std::size_t side = options_.transform.image_size;
-    if (with_images) b.images = xt::xtensor<float, 3>::from_shape({which.size(), side, side});
+    if (with_images) try {
+        b.images = xt::xtensor<float, 3>::from_shape({which.size(), side, side});
+      } catch (const std::bad_alloc&) {
+        throw OutOfMemory("data", "batch", "no memory for " + std::to_string(which.size()) + " images of " + std::to_string(side) + " x " + std::to_string(side) + " pixels", "lower batch or image_size");
+      }
     for (std::size_t k = 0; k < which.size(); ++k) {
       const std::size_t i = which[k];
       b.findings.insert(b.findings.end(), findings_[i].begin(), findings_[i].end());
@@ -78,7 +95,15 @@ class Dataset {
     const Study& study = studies_[i];
     std::shared_ptr<const Square> square;
     try {
-      square = std::make_shared<const Square>(make_square(read_image(folder_->image_path(study.images[image])), options_.transform.resize));
+      const Image picture = read_image(folder_->image_path(study.images[image]));
+      if (!picture.notes.empty()) {
+        std::lock_guard lock(mutex_);
+        if (noted_++ == 0) first_note_ = folder_->image_path(study.images[image]).string() + ": " + picture.notes.front();
+      }
+      square = std::make_shared<const Square>(make_square(picture, options_.transform.resize));
+    } catch (const std::bad_alloc&) {
+      throw OutOfMemory("data", "batch", "no memory for " + folder_->image_path(study.images[image]).string() + " at " + std::to_string(options_.transform.resize) + " x " + std::to_string(options_.transform.resize) + " pixels",
+                        "lower resize, image_size or cache_mb");
     } catch (const Error& e) {
       fail("data", "batch", e.reason() + "; it belongs to study " + study.id + " (" + folder_->table().source + ", line " + std::to_string(study.line) + ")", e.hint());
     }
@@ -97,7 +122,9 @@ class Dataset {
   std::vector<std::int32_t> keys_;
   mutable std::mutex mutex_;
   mutable std::vector<std::vector<std::shared_ptr<const Square>>> squares_;
-  mutable std::size_t cached_ = 0;
+  mutable std::size_t cached_ = 0, noted_ = 0;
+  mutable std::string first_note_;
+  std::size_t cut_findings_ = 0, cut_impression_ = 0;
 };
 
 /// Grey images (B, S, S) as the three equal channels that encoders read: (B, 3, S, S).

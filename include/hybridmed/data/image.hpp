@@ -1,8 +1,10 @@
 #pragma once
-// Reading radiographs: PNG (libpng) and JPEG (libjpeg-turbo), told apart by content, as one grey channel of 8 or 16 bits.
+// Reading radiographs: PNG (libpng) and JPEG (libjpeg-turbo), told apart by content, as one grey channel of 8 or 16 bits, upright
+// by their EXIF orientation.
 #include <png.h>
 #include <stdio.h>  // jpeglib.h needs FILE
 
+#include <algorithm>
 #include <csetjmp>
 #include <cstdlib>
 #include <memory>
@@ -19,6 +21,7 @@ namespace hybridmed::data {
 struct Image {
   xt::xtensor<std::uint16_t, 2> pixels;  // (height, width)
   int bits = 8;
+  std::vector<std::string> notes;        // what is odd about the file, a sentence each
 
   std::size_t height() const { return pixels.shape()[0]; }
   std::size_t width() const { return pixels.shape()[1]; }
@@ -39,6 +42,27 @@ inline std::uint16_t luma(std::uint32_t r, std::uint32_t g, std::uint32_t b) {
   return static_cast<std::uint16_t>((std::uint64_t{r} * 19595 + std::uint64_t{g} * 38470 + std::uint64_t{b} * 7471 + 0x8000) >> 16);
 }
 
+/// The orientation tag (1 to 8) of an EXIF block (TIFF 6.0, tag 0x0112); 1 where there is none, or none that makes sense.
+inline int exif_orientation(const unsigned char* p, std::size_t n) {
+  if (n < 8 || !((p[0] == 'I' && p[1] == 'I') || (p[0] == 'M' && p[1] == 'M'))) return 1;
+  const bool little = p[0] == 'I';
+  const auto number = [&](std::size_t at, std::size_t bytes) {
+    std::size_t v = 0;
+    for (std::size_t i = 0; i < bytes; ++i) v = v << 8 | p[little ? at + bytes - 1 - i : at + i];
+    return v;
+  };
+  const std::size_t directory = number(4, 4);
+  if (directory > n || n - directory < 2) return 1;
+  const std::size_t entries = number(directory, 2);
+  for (std::size_t e = 0; e < entries && (n - directory - 2) / 12 > e; ++e) {
+    const std::size_t at = directory + 2 + 12 * e;
+    if (number(at, 2) != 0x0112 || number(at + 2, 2) != 3) continue;  // a 16-bit number
+    const std::size_t v = number(at + 8, 2);
+    return v >= 1 && v <= 8 ? static_cast<int>(v) : 1;
+  }
+  return 1;
+}
+
 struct JpegErrors {
   jpeg_error_mgr base;
   std::size_t size = 0, at = 0;  // of the file; where decoding stopped
@@ -48,7 +72,7 @@ struct JpegErrors {
 
 /// The C part: no object with a destructor lives between setjmp and longjmp. Rows of `components` bytes go to `out` once
 /// `*size` was accepted by the caller's limit.
-inline bool decode_jpeg(const unsigned char* bytes, std::size_t n, unsigned char** out, unsigned* width, unsigned* height, int* components, JpegErrors* errors) {
+inline bool decode_jpeg(const unsigned char* bytes, std::size_t n, unsigned char** out, unsigned* width, unsigned* height, int* components, int* orientation, JpegErrors* errors) {
   jpeg_decompress_struct c;
   c.err = jpeg_std_error(&errors->base);
   errors->base.error_exit = [](j_common_ptr info) {
@@ -69,18 +93,17 @@ inline bool decode_jpeg(const unsigned char* bytes, std::size_t n, unsigned char
   errors->size = n;
   jpeg_create_decompress(&c);
   jpeg_mem_src(&c, bytes, static_cast<unsigned long>(n));
+  jpeg_save_markers(&c, JPEG_APP0 + 1, 0xFFFF);  // EXIF
   jpeg_read_header(&c, TRUE);
+  for (jpeg_saved_marker_ptr m = c.marker_list; m; m = m->next)
+    if (m->marker == JPEG_APP0 + 1 && m->data_length > 6 && std::memcmp(m->data, "Exif\0\0", 6) == 0) *orientation = exif_orientation(m->data + 6, m->data_length - 6);
   *width = c.image_width, *height = c.image_height;
   if (c.image_width > max_side || c.image_height > max_side || std::uint64_t{c.image_width} * c.image_height > max_pixels) {
     jpeg_destroy_decompress(&c);
     return true;  // the caller reports the size
   }
-  if (c.jpeg_color_space == JCS_CMYK || c.jpeg_color_space == JCS_YCCK) {
-    std::snprintf(errors->message, sizeof errors->message, "a CMYK picture, which no radiograph is");
-    jpeg_destroy_decompress(&c);
-    return false;
-  }
-  c.out_color_space = c.jpeg_color_space == JCS_GRAYSCALE ? JCS_GRAYSCALE : JCS_RGB;
+  const bool inks = c.jpeg_color_space == JCS_CMYK || c.jpeg_color_space == JCS_YCCK;
+  c.out_color_space = c.jpeg_color_space == JCS_GRAYSCALE ? JCS_GRAYSCALE : inks ? JCS_CMYK : JCS_RGB;
   jpeg_start_decompress(&c);
   *components = c.output_components;
   *out = static_cast<unsigned char*>(std::malloc(std::size_t{c.output_width} * c.output_height * static_cast<std::size_t>(c.output_components)));
@@ -101,7 +124,24 @@ struct PngState {
   const std::byte* bytes;
   std::size_t size, at;
   char message[256];
+  int orientation = 1;
+  int significant_bits = 0;  // of a sample, by sBIT; 0: not said
+  bool cut = false;          // the file ends too early
 };
+
+/// Is every image chunk of a cut PNG whole, so that only what follows the picture is missing?
+inline bool picture_is_whole(const std::byte* bytes, std::size_t size) {
+  const auto is_data = [&](std::size_t at) { return std::memcmp(bytes + at + 4, "IDAT", 4) == 0; };
+  bool data = false;
+  for (std::size_t at = 8; at + 8 <= size;) {
+    std::size_t length = 0;
+    for (std::size_t i = 0; i < 4; ++i) length = length << 8 | std::to_integer<std::size_t>(bytes[at + i]);
+    if (length + 12 > size - at) return data && !is_data(at);
+    data = data || is_data(at);
+    at += length + 12;
+  }
+  return data;
+}
 
 /// The C part of PNG; rows of 16-bit big-endian or 8-bit samples with `channels` samples a pixel.
 inline bool decode_png(PngState* state, unsigned char** out, unsigned* width, unsigned* height, int* depth, int* channels) {
@@ -118,15 +158,19 @@ inline bool decode_png(PngState* state, unsigned char** out, unsigned* width, un
   png_bytep* rows = nullptr;
   // volatile: assigned between setjmp and longjmp
   png_bytep* volatile kept = nullptr;
+  volatile bool complete = false;  // every row is there
   if (!info || setjmp(png_jmpbuf(png))) {
     std::free(kept);
     png_destroy_read_struct(&png, &info, nullptr);
-    return false;
+    return complete && state->cut && picture_is_whole(state->bytes, state->size);
   }
   png_set_user_limits(png, 0x7fffffff, 0x7fffffff);
   png_set_read_fn(png, state, [](png_structp p, png_bytep to, png_size_t n) {
     auto* s = static_cast<PngState*>(png_get_io_ptr(p));
-    if (n > s->size - s->at) png_error(p, "the file ends too early");
+    if (n > s->size - s->at) {
+      s->cut = true;
+      png_error(p, "the file ends too early");
+    }
     std::memcpy(to, s->bytes + s->at, n);
     s->at += n;
   });
@@ -136,6 +180,9 @@ inline bool decode_png(PngState* state, unsigned char** out, unsigned* width, un
     png_destroy_read_struct(&png, &info, nullptr);
     return true;  // the caller reports the size
   }
+  png_color_8p significant = nullptr;
+  if (png_get_bit_depth(png, info) == 16 && png_get_sBIT(png, info, &significant))
+    state->significant_bits = png_get_color_type(png, info) & PNG_COLOR_MASK_COLOR ? (std::max)({significant->red, significant->green, significant->blue}) : significant->gray;
   png_set_expand(png);        // palettes to RGB, low bit depths to 8
   png_set_strip_alpha(png);
   png_set_interlace_handling(png);
@@ -148,10 +195,49 @@ inline bool decode_png(PngState* state, unsigned char** out, unsigned* width, un
   if (!*out || !rows) png_error(png, "not enough memory");
   for (unsigned y = 0; y < *height; ++y) rows[y] = *out + stride * y;
   png_read_image(png, rows);
-  png_read_end(png, nullptr);
+  complete = true;
+  png_read_end(png, info);
+#ifdef PNG_eXIf_SUPPORTED
+  png_uint_32 exif_size = 0;
+  png_bytep exif = nullptr;
+  if (png_get_eXIf_1(png, info, &exif_size, &exif)) state->orientation = exif_orientation(exif, exif_size);
+#endif
   std::free(rows);
   png_destroy_read_struct(&png, &info, nullptr);
   return true;
+}
+
+/// The picture as it is looked at: stored pixels turned and mirrored by an EXIF orientation.
+inline xt::xtensor<std::uint16_t, 2> upright(const xt::xtensor<std::uint16_t, 2>& stored, int orientation) {
+  const std::size_t h = stored.shape()[0], w = stored.shape()[1];
+  const bool turned = orientation >= 5;  // height and width change places
+  auto out = xt::xtensor<std::uint16_t, 2>::from_shape({turned ? w : h, turned ? h : w});
+  for (std::size_t y = 0; y < out.shape()[0]; ++y)
+    for (std::size_t x = 0; x < out.shape()[1]; ++x) {
+      std::size_t row = turned ? x : y, column = turned ? y : x;
+      if (orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7) row = h - 1 - row;
+      if (orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8) column = w - 1 - column;
+      out(y, x) = stored(row, column);
+    }
+  return out;
+}
+
+/// Brings 16-bit samples that hold fewer bits, right-aligned, to the whole range where sBIT says how many; else notes a range far
+/// below it. By the PNG specification samples fill the range whatever sBIT says; many writers leave them as they are.
+inline void use_whole_range(Image& image, int significant_bits) {
+  const std::uint32_t top = *std::max_element(image.pixels.begin(), image.pixels.end());
+  if (significant_bits > 8 && significant_bits < 16) {
+    const std::uint32_t full = (1u << significant_bits) - 1, low = (1u << (16 - significant_bits)) - 1;
+    const bool right_aligned = top <= full && std::any_of(image.pixels.begin(), image.pixels.end(), [&](std::uint16_t v) { return v & low; });
+    if (right_aligned)
+      for (auto& v : image.pixels) v = static_cast<std::uint16_t>((std::uint64_t{v} * 65535 + full / 2) / full);
+    if (right_aligned) return;
+  }
+  if (top > 0 && top < 8192) {
+    int bits = 1;
+    while ((1u << bits) <= top) ++bits;
+    image.notes.push_back("its largest value is " + std::to_string(top) + " of 65535: " + std::to_string(bits) + " bits stored in 16? it is read as nearly black; store sBIT, or values up to 65535");
+  }
 }
 
 }  // namespace detail
@@ -166,15 +252,18 @@ inline Image decode_image(std::span<const std::byte> bytes, const std::string& s
   };
   unsigned char* raw = nullptr;
   unsigned width = 0, height = 0;
-  int depth = 8, channels = 1;
+  int depth = 8, channels = 1, orientation = 1, significant_bits = 0;
+  bool cut = false;
   std::string problem;
   if (starts({0x89, 'P', 'N', 'G'})) {
     detail::PngState state{bytes.data(), bytes.size(), 0, {}};
+    const auto keep = [&] { orientation = state.orientation, significant_bits = state.significant_bits, cut = state.cut; };
     if (!detail::decode_png(&state, &raw, &width, &height, &depth, &channels))
       problem = std::string("damaged PNG: ") + (state.message[0] ? state.message : "not enough memory") + " (at byte " + std::to_string(state.at) + " of " + std::to_string(bytes.size()) + ")";
+    keep();
   } else if (starts({0xFF, 0xD8, 0xFF})) {
     detail::JpegErrors errors{};
-    if (!detail::decode_jpeg(reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(), &raw, &width, &height, &channels, &errors))
+    if (!detail::decode_jpeg(reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(), &raw, &width, &height, &channels, &orientation, &errors))
       problem = std::string("damaged JPEG: ") + (errors.message[0] ? errors.message : "not enough memory") + " (at byte " + std::to_string(errors.at) + " of " + std::to_string(bytes.size()) + ")";
   } else {
     detail::bad_image(source, bytes.empty() ? "an empty file" : "neither PNG nor JPEG by its first bytes");
@@ -188,19 +277,36 @@ inline Image decode_image(std::span<const std::byte> bytes, const std::string& s
   const std::size_t n = std::size_t{width} * height, step = static_cast<std::size_t>(channels);
   const auto sample = [&](std::size_t i) -> std::uint32_t { return depth == 16 ? std::uint32_t{raw[2 * i]} << 8 | raw[2 * i + 1] : raw[i]; };
   std::uint16_t* to = image.pixels.data();
-  for (std::size_t i = 0; i < n; ++i) to[i] = channels >= 3 ? detail::luma(sample(i * step), sample(i * step + 1), sample(i * step + 2)) : static_cast<std::uint16_t>(sample(i * step));
+  for (std::size_t i = 0; i < n; ++i) {
+    const auto channel = [&](std::size_t c) { return sample(i * step + c); };
+    if (channels == 4) {  // CMYK, stored inverted as Adobe does: light = 255 - ink; R = light of cyan times light of black
+      const auto light = [&](std::size_t c) { return (channel(c) * channel(3) + 127) / 255; };
+      to[i] = detail::luma(light(0), light(1), light(2));
+    } else {
+      to[i] = channels >= 3 ? detail::luma(channel(0), channel(1), channel(2)) : static_cast<std::uint16_t>(channel(0));
+    }
+  }
+  if (image.bits == 16) detail::use_whole_range(image, significant_bits);
+  if (cut) image.notes.push_back("the end of the file is missing; the picture is whole");
+  if (channels == 4) image.notes.push_back("a CMYK picture, which radiographs are not");
+  if (orientation != 1) {
+    image.pixels = detail::upright(image.pixels, orientation);
+    image.notes.push_back("stored turned or mirrored (EXIF orientation " + std::to_string(orientation) + "); it is read upright");
+  }
   return image;
 }
 
 inline Image read_image(const std::filesystem::path& path) { return decode_image(io::read_file(path), path.string()); }
 
-/// Writes an 8-bit PNG: grey (height, width) with channels 1, RGB with channels 3, rows packed.
+/// Writes an 8-bit PNG, whole or not at all: grey (height, width) with channels 1, RGB with channels 3, rows packed.
 inline void write_png(const std::filesystem::path& path, const std::uint8_t* pixels, std::size_t width, std::size_t height, int channels) {
   png_image image{};
   image.version = PNG_IMAGE_VERSION;
   image.width = static_cast<png_uint_32>(width), image.height = static_cast<png_uint_32>(height);
   image.format = channels == 3 ? PNG_FORMAT_RGB : PNG_FORMAT_GRAY;
-  if (!png_image_write_to_file(&image, path.c_str(), 0, pixels, 0, nullptr)) fail("data", "write_png", path.string() + ": " + image.message);
+  io::write_atomically(path, [&](const std::filesystem::path& temporary) {
+    if (!png_image_write_to_file(&image, temporary.c_str(), 0, pixels, 0, nullptr)) fail("data", "write_png", path.string() + ": " + image.message);
+  }, /*sync=*/false);
 }
 
 }  // namespace hybridmed::data

@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <exception>
 #include <optional>
+#include <system_error>
 #include <thread>
 
 #include "hybridmed/data/dataset.hpp"
@@ -28,24 +29,27 @@ inline std::vector<std::size_t> shuffled(std::size_t n, Philox random) {
 
 class Loader {
  public:
+  static constexpr int most_workers = 256;
+
   /// Batches of `epoch` from batch `first` on. The dataset must outlive the loader.
   Loader(const Dataset& dataset, LoaderOptions options, Philox seed, std::uint64_t epoch, std::size_t first = 0)
       : dataset_(&dataset), options_(options), random_(seed.fork(2 * epoch + 1)), next_(first), claim_(first) {
     if (options.batch == 0) fail("data", "loader", "expected a batch size of at least 1");
     order_ = options.shuffle ? shuffled(dataset.size(), seed.fork(2 * epoch)) : shuffled_none(dataset.size());
     count_ = options.drop_last ? dataset.size() / options.batch : (dataset.size() + options.batch - 1) / options.batch;
-    for (int i = 0; i < options.workers; ++i) workers_.emplace_back([this] { work(); });
+    if (options.workers < 0 || options.workers > most_workers)
+      fail("data", "loader", "expected 0 to " + std::to_string(most_workers) + " workers, got " + std::to_string(options.workers));
+    try {
+      for (int i = 0; i < options.workers; ++i) workers_.emplace_back([this] { work(); });
+    } catch (const std::system_error& e) {
+      const std::size_t made = workers_.size();
+      stop();
+      fail("data", "loader", "the machine gave " + std::to_string(made) + " of " + std::to_string(options.workers) + " worker threads: " + e.what(), "lower workers");
+    }
   }
   Loader(const Loader&) = delete;
   Loader& operator=(const Loader&) = delete;
-  ~Loader() {
-    {
-      std::lock_guard lock(mutex_);
-      stop_ = true;
-    }
-    room_.notify_all();
-    for (auto& t : workers_) t.join();
-  }
+  ~Loader() { stop(); }
 
   std::size_t batches() const { return count_; }
 
@@ -64,6 +68,15 @@ class Loader {
   }
 
  private:
+  void stop() {
+    {
+      std::lock_guard lock(mutex_);
+      stop_ = true;
+    }
+    room_.notify_all();
+    for (auto& t : workers_) t.join();
+    workers_.clear();
+  }
   struct Result {
     HostBatch batch;
     std::exception_ptr error;

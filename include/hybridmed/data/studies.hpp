@@ -1,11 +1,13 @@
 #pragma once
-// A data folder: a table of studies, images/, optional labels.csv and splits/ (one study id a line; they win over the
-// table's split column).
+// A data folder: a table of studies, images/, optional labels.csv and splits/ (one study id a line; they win over the table's
+// split column). A folder of labelled images without reports needs no table: labels.csv lists its studies.
 #include <map>
 #include <set>
 
+#include "hybridmed/core/interrupt.hpp"
 #include "hybridmed/data/clean_text.hpp"
 #include "hybridmed/data/csv.hpp"
+#include "hybridmed/data/labels.hpp"
 
 namespace hybridmed::data {
 
@@ -28,6 +30,7 @@ struct StudySelection {
   bool needs_both = false;         ///< only studies with findings and impression
   bool needs_image = true;
   Cleaning cleaning = Cleaning::standard;
+  bool needs_text = true;          ///< only studies with findings or impression; false for what looks at images and labels alone
 };
 
 /// A row that was left out, and why.
@@ -37,6 +40,11 @@ struct Rejected {
   std::string reason;
 
   std::string place() const { return (line > 0 ? "line " + std::to_string(line) + ", " : "") + "study '" + study + "'"; }
+};
+
+/// A study in two splits.
+struct Leak {
+  std::string study, first, second;
 };
 
 inline std::vector<std::string> split_names(const std::string& s, char separator) {
@@ -54,23 +62,23 @@ class DataFolder {
   explicit DataFolder(std::filesystem::path root, StudyColumns columns = {}, const std::string& table = "studies.csv") : root_(std::move(root)), columns_(std::move(columns)) {
     std::error_code ec;
     if (!std::filesystem::is_directory(root_, ec)) fail("data", "folder", root_.string() + ": no such folder");
-    table_ = read_csv(root_ / table);
-    for (const auto* c : {&columns_.study, &columns_.images, &columns_.findings, &columns_.impression}) table_.column(*c);
+    if (!std::filesystem::exists(root_ / table, ec) && std::filesystem::exists(root_ / "labels.csv", ec)) {
+      table_ = studies_of_labels();
+    } else {
+      table_ = read_csv(root_ / table);
+      for (const auto* c : {&columns_.study, &columns_.images}) table_.column(*c);
+    }
     if (std::filesystem::is_directory(root_ / "splits", ec))
       for (const auto& f : std::filesystem::directory_iterator(root_ / "splits"))
-        if (f.path().extension() == ".txt") {
-          auto& ids = splits_[f.path().stem().string()];
-          for (auto line : split_names(io::read_text(f.path()), '\n')) {
-            if (line.ends_with('\r')) line.pop_back();
-            if (!line.empty()) ids.insert(line);
-          }
-        }
+        if (f.path().extension() == ".txt") read_split(f.path());
   }
 
   const std::filesystem::path& root() const { return root_; }
   std::filesystem::path image_path(const std::string& name) const { return root_ / "images" / name; }
   const Table& table() const { return table_; }
 
+  /// Does the table hold reports?
+  bool has_texts() const { return table_.find(columns_.findings) != Table::npos || table_.find(columns_.impression) != Table::npos; }
   /// Does the folder say which studies belong to which split: by splits/*.txt, else by the split column?
   bool has_splits() const { return !splits_.empty() || table_.find(columns_.split) != Table::npos; }
   bool has_split(const std::string& name) const {
@@ -81,18 +89,23 @@ class DataFolder {
 
   /// The studies of a selection, in table order; all of them where neither splits/ nor a split column says which. What was left out goes to `rejected`, if given.
   std::vector<Study> select(const StudySelection& s, std::vector<Rejected>* rejected = nullptr) const {
-    const std::size_t id = table_.column(columns_.study), images = table_.column(columns_.images), findings = table_.column(columns_.findings), impression = table_.column(columns_.impression);
-    const std::size_t split = table_.find(columns_.split);
+    const std::size_t id = table_.column(columns_.study), images = table_.column(columns_.images), split = table_.find(columns_.split);
+    const bool texts = s.needs_text || s.needs_both;
+    const std::size_t findings = texts ? table_.column(columns_.findings) : table_.find(columns_.findings);
+    const std::size_t impression = texts ? table_.column(columns_.impression) : table_.find(columns_.impression);
     if (!s.split.empty() && has_splits() && !has_split(s.split))
       fail("data", "folder", splits_.empty() ? table_.source + ": no row of split '" + s.split + "'" : (root_ / "splits").string() + ": no split named '" + s.split + "'");
     std::vector<Study> out;
     std::set<std::string> seen;  // the ids of the split's rows
     for (std::size_t r = 0; r < table_.rows.size(); ++r) {
+      if (r % 256 == 0) check_interrupt("the texts are cleaned");
       const auto& row = table_.rows[r];
       if (!s.split.empty()) {
         if (!splits_.empty() ? !splits_.at(s.split).count(row[id]) : split != Table::npos && row[split] != s.split) continue;
       }
-      Study study{row[id], split_names(row[images], ';'), row[findings], row[impression], clean_text(row[findings], s.cleaning), clean_text(row[impression], s.cleaning), table_.lines[r]};
+      const auto text = [&](std::size_t column) { return column == Table::npos ? std::string() : row[column]; };
+      Study study{row[id], split_names(row[images], ';'), text(findings), text(impression), {}, {}, table_.lines[r]};
+      study.findings = clean_text(study.raw_findings, s.cleaning), study.impression = clean_text(study.raw_impression, s.cleaning);
       const auto leave_out = [&](const std::string& why) {
         if (rejected) rejected->push_back({study.id, study.line, why});
       };
@@ -100,7 +113,7 @@ class DataFolder {
       else if (!seen.insert(study.id).second) leave_out("the study id stands twice");
       else if (s.needs_image && study.images.empty()) leave_out("no image");
       else if (s.needs_both && (study.findings.empty() || study.impression.empty())) leave_out(study.findings.empty() ? "no findings" : "no impression");
-      else if (study.findings.empty() && study.impression.empty()) leave_out("neither findings nor impression");
+      else if (s.needs_text && study.findings.empty() && study.impression.empty()) leave_out("neither findings nor impression");
       else out.push_back(std::move(study));
     }
     if (rejected && !s.split.empty() && !splits_.empty())
@@ -109,34 +122,61 @@ class DataFolder {
     return out;
   }
 
-  /// 0/1 label columns of labels.csv by study; studies with not_indexed = 1 are left out.
-  struct Labels {
-    std::vector<std::string> names;
-    std::map<std::string, std::vector<int>> of;  // study -> value per name
-  };
-  Labels labels() const {
-    Labels l;
+  /// Studies that belong to two splits: a figure on one of them is not held out from the other. By split list, else by the table.
+  std::vector<Leak> leaks() const {
+    std::vector<Leak> out;
+    std::map<std::string, std::string> first;  // study -> split
+    const auto meet = [&](const std::string& study, const std::string& split) {
+      const auto [it, fresh] = first.emplace(study, split);
+      if (!fresh && it->second != split) out.push_back({study, it->second, split});
+    };
+    for (const auto& [split, ids] : splits_)
+      for (const auto& study : ids) meet(study, split);
+    const std::size_t id = table_.column(columns_.study), split = table_.find(columns_.split);
+    if (splits_.empty() && split != Table::npos)
+      for (const auto& row : table_.rows) meet(row[id], row[split]);
+    return out;
+  }
+
+  /// The labels of labels.csv; none where there is no such file.
+  /// @throws Error where a study is listed twice with different values, unless `problems` is given, which then names it.
+  Labels labels(std::vector<std::string>* problems = nullptr) const {
     const auto path = root_ / "labels.csv";
-    if (!std::filesystem::exists(path)) return l;
-    const Table t = read_csv(path);
-    const std::size_t id = t.column(columns_.study), skip = t.find("not_indexed");
-    std::vector<std::size_t> columns;
-    for (std::size_t c = 0; c < t.columns.size(); ++c)
-      if (c != id && c != skip && t.columns[c] != columns_.split) columns.push_back(c), l.names.push_back(t.columns[c]);
-    for (std::size_t r = 0; r < t.rows.size(); ++r) {
-      if (skip != Table::npos && t.rows[r][skip] == "1") continue;
-      auto& values = l.of[t.rows[r][id]];
-      values.clear();
-      for (std::size_t c : columns) {
-        if (t.rows[r][c] != "0" && t.rows[r][c] != "1")
-          fail("data", "labels", path.string() + ", line " + std::to_string(t.lines[r]) + ", column '" + t.columns[c] + "': expected 0 or 1, got '" + t.rows[r][c] + "'");
-        values.push_back(t.rows[r][c] == "1");
-      }
-    }
-    return l;
+    std::error_code ec;
+    if (!std::filesystem::exists(path, ec)) return {};
+    return read_labels(read_csv(path), columns_.study, {columns_.split, columns_.images, columns_.findings, columns_.impression}, problems);
   }
 
  private:
+  void read_split(const std::filesystem::path& path) {
+    auto& ids = splits_[path.stem().string()];
+    std::string text = io::read_text(path);
+    if (text.starts_with("\xEF\xBB\xBF")) text.erase(0, 3);
+    for (auto line : split_names(text, '\n')) {
+      while (line.ends_with('\r') || line.ends_with(' ') || line.ends_with('\t')) line.pop_back();
+      if (!line.empty()) ids.insert(line);
+    }
+  }
+
+  /// The rows of labels.csv as studies: the images are named by the images column, else by the study id with .png or .jpg.
+  Table studies_of_labels() const {
+    Table t = read_csv(root_ / "labels.csv");
+    const std::size_t id = t.column(columns_.study);
+    if (t.find(columns_.images) != Table::npos) return t;
+    t.columns.push_back(columns_.images);
+    for (auto& row : t.rows) {
+      std::string name = row[id];
+      std::error_code ec;
+      for (const char* extension : {"", ".png", ".jpg", ".jpeg"})
+        if (!row[id].empty() && std::filesystem::is_regular_file(image_path(row[id] + extension), ec)) {
+          name = row[id] + extension;
+          break;
+        }
+      row.push_back(name);
+    }
+    return t;
+  }
+
   std::filesystem::path root_;
   StudyColumns columns_;
   Table table_;

@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <map>
 #include <unordered_map>
+#include <utility>
 
+#include "hybridmed/core/interrupt.hpp"
 #include "hybridmed/io/file.hpp"
 
 namespace hybridmed::data {
@@ -64,6 +66,11 @@ inline std::vector<std::string> basic_tokens(std::string_view text) {
   return words;
 }
 
+/// Number of characters of well-formed UTF-8.
+inline std::size_t characters_in(std::string_view s) {
+  return static_cast<std::size_t>(std::count_if(s.begin(), s.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+}
+
 /// Is every character well-formed?
 inline bool is_utf8(std::string_view s) {
   return utf8proc_decompose(reinterpret_cast<const utf8proc_uint8_t*>(s.data()), static_cast<utf8proc_ssize_t>(s.size()), nullptr, 0, utf8proc_option_t{}) >= 0;
@@ -71,6 +78,8 @@ inline bool is_utf8(std::string_view s) {
 
 class WordPiece {
  public:
+  static constexpr std::size_t longest_word = 100;  ///< characters; a longer word is unknown, as BERT's
+
   std::int32_t pad = 0, bos = 0, eos = 0, unk = 0;
 
   WordPiece() = default;
@@ -110,7 +119,12 @@ class WordPiece {
   }
 
   std::size_t size() const { return tokens_.size(); }
-  const std::string& token(std::int32_t id) const { return tokens_.at(static_cast<std::size_t>(id)); }
+  /// @throws Error for an id outside the vocabulary.
+  const std::string& token(std::int32_t id) const {
+    if (id < 0 || static_cast<std::size_t>(id) >= tokens_.size())
+      fail("data", "vocabulary", "expected a token id from 0 to " + std::to_string(tokens_.size() - 1) + ", got " + std::to_string(id));
+    return tokens_[static_cast<std::size_t>(id)];
+  }
 
   /// Token ids without BOS and EOS.
   std::vector<std::int32_t> encode(std::string_view text) const {
@@ -118,34 +132,53 @@ class WordPiece {
     for (const std::string& word : basic_tokens(text)) append(word, out);
     return out;
   }
-  /// BOS ... EOS, cut to `limit` tokens in all; an empty text gives none.
-  std::vector<std::int32_t> encode_section(std::string_view text, std::size_t limit) const {
+  /// BOS ... EOS, cut to `limit` tokens in all; an empty text gives none. `cut`, if given, says whether something was cut off.
+  std::vector<std::int32_t> encode_section(std::string_view text, std::size_t limit, bool* cut = nullptr) const {
     if (limit < 2) fail("data", "encode_section", "a limit of " + std::to_string(limit) + " tokens has no room for BOS and EOS");
     std::vector<std::int32_t> out = encode(text);
+    if (cut) *cut = out.size() > limit - 2;
     if (out.empty()) return out;
     if (out.size() > limit - 2) out.resize(limit - 2);
     out.insert(out.begin(), bos);
     out.push_back(eos);
     return out;
   }
-  /// Words joined by spaces, word pieces joined, punctuation attached as in prose; special tokens are left out.
+  /// The text again, but for case, accents and blanks: word pieces are joined, punctuation is attached as in prose ("2.5 cm,
+  /// left-sided"). Special tokens are left out, but for the unknown one. basic_tokens(decode(encode(x))) are those of x.
   std::string decode(const std::vector<std::int32_t>& ids) const {
     std::string s;
+    const std::string* before = nullptr;       // the token before, and the one before that
+    const std::string* before_that = nullptr;
     for (std::int32_t id : ids) {
-      if (id == pad || id == bos || id == eos) continue;
       const std::string& t = token(id);
+      if (id == pad || id == bos || id == eos || t == "[CLS]" || t == "[SEP]" || t == "[MASK]") continue;
       if (t.starts_with("##")) s += t.substr(2);
-      else s += (s.empty() || t == "." || t == "," || t == "%" ? "" : " ") + t;
+      else s += (before && blank_between(before_that, *before, t) ? " " : "") + t;
+      before_that = std::exchange(before, &t);
     }
     return s;
   }
 
  private:
+  static bool wordlike(char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || static_cast<unsigned char>(c) >= 128; }
+  /// Is there a blank between `left` and `right` in prose? `earlier` stands before `left`, or is null.
+  static bool blank_between(const std::string* earlier, const std::string& left, const std::string& right) {
+    static constexpr std::string_view closing = ".,;:!?%)]}", joining = "-/'";
+    const auto is = [](const std::string& t, std::string_view set) { return t.size() == 1 && set.find(t[0]) != set.npos; };
+    const auto digit = [](char c) { return c >= '0' && c <= '9'; };
+    if (is(right, closing) || left == "(" || left == "[" || left == "{") return false;
+    if (is(right, joining)) return !wordlike(left.back());
+    if (!earlier) return true;
+    if (is(left, joining)) return !wordlike(earlier->back()) || !wordlike(right.front());       // left-sided, but: . - right
+    if (left == "." || left == ":") return !digit(earlier->back()) || !digit(right.front());    // 2.5, 10:30
+    return true;
+  }
+
   void append(const std::string& word, std::vector<std::int32_t>& out) const {
     std::vector<std::size_t> starts;  // of the characters
     for (std::size_t i = 0; i < word.size(); ++i)
       if ((static_cast<unsigned char>(word[i]) & 0xC0) != 0x80) starts.push_back(i);
-    if (starts.size() > 100) return out.push_back(unk);
+    if (starts.size() > longest_word) return out.push_back(unk);
     starts.push_back(word.size());
     const std::size_t before = out.size();
     for (std::size_t from = 0; from + 1 < starts.size();) {
@@ -169,12 +202,15 @@ class WordPiece {
   std::unordered_map<std::string, std::int32_t> ids_;
 };
 
-/// Learns a vocabulary: special tokens, the alphabet, then the most frequent pair merged again and again (ties: the
+/// Learns a vocabulary from words that `encode` would look up: special tokens, the alphabet, then the most frequent pair merged again and again (ties: the
 /// alphabetically first), until `size` tokens or until no pair occurs `min_count` times.
 inline WordPiece train_wordpiece(const std::vector<std::string>& texts, std::size_t size, std::size_t min_count = 2) {
   std::map<std::string, std::size_t> counts;
-  for (const auto& t : texts)
-    for (auto& w : basic_tokens(t)) ++counts[w];
+  for (const auto& t : texts) {
+    check_interrupt("the vocabulary is learned");
+    for (auto& w : basic_tokens(t))
+      if (characters_in(w) <= WordPiece::longest_word) ++counts[w];
+  }
   struct Word {
     std::vector<std::string> pieces;
     std::size_t count;
@@ -212,6 +248,7 @@ inline WordPiece train_wordpiece(const std::vector<std::string>& texts, std::siz
   };
   for (std::size_t w = 0; w < words.size(); ++w) add_pairs(w, false);
   while (tokens.size() < size) {
+    check_interrupt("the vocabulary is learned");
     const auto best = std::max_element(pairs.begin(), pairs.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
     if (best == pairs.end() || best->second < min_count) break;
     const Pair pair = best->first;

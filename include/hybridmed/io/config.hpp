@@ -59,7 +59,9 @@ void assign(const Json& v, const std::string& key, Field& field, const std::stri
 template <class C>
 void from_json(const Json& j, C& config, const std::string& source, bool extra_allowed = false) {
   if (!j.is_object()) fail("io", "config", source + ": expected an object of keys and values");
-  for (const auto& [name, v] : j.items()) {
+  for (const auto& item : j.items()) {
+    const std::string& name = item.key();
+    const Json& v = item.value();
     bool found = false;
     std::string nearest;
     std::size_t best = ~std::size_t{0};

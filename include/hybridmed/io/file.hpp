@@ -102,18 +102,27 @@ inline void write_text(const std::filesystem::path& path, std::string_view text)
   w.close();
 }
 
-/// Writes a text file under a temporary name, syncs and renames it.
-inline void write_text_atomically(const std::filesystem::path& path, std::string_view text) {
+/// Calls write(temporary path) and renames what it wrote to `path`: the file is there whole, or as it was. `sync`: also after the
+/// machine stops, for what cannot be made again.
+template <class F>
+void write_atomically(const std::filesystem::path& path, F&& write, bool sync = true) {
   const std::filesystem::path temporary = path.string() + ".tmp";
   std::error_code ec, ignored;
   try {
-    write_text(temporary, text);
+    write(temporary);
+    if (sync) sync_path(temporary);
   } catch (...) {
     std::filesystem::remove(temporary, ignored);
     throw;
   }
   std::filesystem::rename(temporary, path, ec);
-  if (ec) std::filesystem::remove(temporary, ignored), fail("io", "write", path.string() + ": " + ec.message());
+  if (ec) {
+    std::filesystem::remove(temporary, ignored);
+    fail("io", "write", path.string() + ": " + ec.message());
+  }
+}
+inline void write_text_atomically(const std::filesystem::path& path, std::string_view text) {
+  write_atomically(path, [&](const std::filesystem::path& temporary) { write_text(temporary, text); }, /*sync=*/false);  // write_text syncs
 }
 
 }  // namespace hybridmed::io

@@ -10,15 +10,17 @@
 
 namespace hybridmed::io {
 
-enum class DType { f64, f32, f16, bf16, i64, i32, i16, i8, u8, boolean };
+enum class DType { f64, f32, f16, bf16, i64, i32, i16, i8, u8, boolean, u64, u32, u16, f8_e4m3, f8_e5m2, other };
 
+/// `other`: any type that this list does not name; its bytes are kept and not looked into.
 struct DTypeInfo {
   DType type;
   std::string_view name;
   std::size_t bytes;
 };
-inline constexpr std::array<DTypeInfo, 10> dtypes{{{DType::f64, "F64", 8}, {DType::f32, "F32", 4}, {DType::f16, "F16", 2}, {DType::bf16, "BF16", 2}, {DType::i64, "I64", 8},
-                                                   {DType::i32, "I32", 4}, {DType::i16, "I16", 2}, {DType::i8, "I8", 1}, {DType::u8, "U8", 1}, {DType::boolean, "BOOL", 1}}};
+inline constexpr std::array<DTypeInfo, 16> dtypes{{{DType::f64, "F64", 8},   {DType::f32, "F32", 4},  {DType::f16, "F16", 2},         {DType::bf16, "BF16", 2},       {DType::i64, "I64", 8}, {DType::i32, "I32", 4},
+                                                   {DType::i16, "I16", 2},   {DType::i8, "I8", 1},    {DType::u8, "U8", 1},           {DType::boolean, "BOOL", 1},    {DType::u64, "U64", 8}, {DType::u32, "U32", 4},
+                                                   {DType::u16, "U16", 2},   {DType::f8_e4m3, "F8_E4M3", 1}, {DType::f8_e5m2, "F8_E5M2", 1}, {DType::other, "other", 1}}};
 inline const DTypeInfo& info(DType t) { return dtypes[static_cast<std::size_t>(t)]; }
 
 template <class T>
@@ -42,9 +44,17 @@ struct StoredTensor {
   DType type = DType::f32;
   std::vector<Index> shape;
   std::span<const std::byte> bytes;
+  std::string type_name = "F32";  // as the file says it
 
-  Index size() const { return static_cast<Index>(bytes.size() / info(type).bytes); }
-  /// Element i converted to double.
+  /// Number of elements.
+  Index size() const {
+    Index n = 1;
+    for (Index e : shape) n *= e;
+    return n;
+  }
+  /// May it be taken as a weight? Integers, codes of quantised weights and truth values may not.
+  bool is_float() const { return type == DType::f64 || type == DType::f32 || type == DType::f16 || type == DType::bf16; }
+  /// Element i converted to double; NaN for a type that is not known.
   double at(Index i) const {
     const std::byte* p = bytes.data() + static_cast<std::size_t>(i) * info(type).bytes;
     switch (type) {
@@ -56,6 +66,12 @@ struct StoredTensor {
       case DType::i32: return load<std::int32_t>(p);
       case DType::i16: return load<std::int16_t>(p);
       case DType::i8: return load<std::int8_t>(p);
+      case DType::u64: return static_cast<double>(load<std::uint64_t>(p));
+      case DType::u32: return load<std::uint32_t>(p);
+      case DType::u16: return load<std::uint16_t>(p);
+      case DType::f8_e5m2: return half(static_cast<std::uint16_t>(load<std::uint8_t>(p) << 8));
+      case DType::f8_e4m3: return quarter(load<std::uint8_t>(p));
+      case DType::other: return std::nan("");
       default: return load<std::uint8_t>(p);
     }
   }
@@ -66,6 +82,13 @@ struct StoredTensor {
     T v;
     std::memcpy(&v, p, sizeof v);
     return v;
+  }
+  /// 4 bits of exponent, 3 of mantissa, no infinity.
+  static double quarter(std::uint8_t q) {
+    const double sign = q & 0x80 ? -1 : 1;
+    const int exponent = q >> 3 & 15, mantissa = q & 7;
+    if (exponent == 15 && mantissa == 7) return std::nan("");
+    return sign * (exponent ? std::ldexp(8 + mantissa, exponent - 10) : std::ldexp(mantissa, -9));
   }
   static double half(std::uint16_t h) {
     const double sign = h & 0x8000 ? -1 : 1;
@@ -80,6 +103,11 @@ class Safetensors {
   static Safetensors read(const std::filesystem::path& path) { return Safetensors(read_file(path), path.string()); }
   /// Parses a file image; `source` is named in errors.
   Safetensors(std::vector<std::byte> bytes, std::string source) : bytes_(std::move(bytes)), source_(std::move(source)) {
+    const auto starts = [&](std::initializer_list<unsigned> magic) {
+      return bytes_.size() >= magic.size() && std::equal(magic.begin(), magic.end(), bytes_.begin(), [](unsigned a, std::byte b) { return a == std::to_integer<unsigned>(b); });
+    };
+    if (starts({'P', 'K', 3, 4}) || starts({0x80, 0x02}))
+      fail("io", "safetensors", source_ + ": a PyTorch checkpoint (torch.save), not safetensors", "in Python: safetensors.torch.save_file(torch.load(FILE, weights_only=True), \"weights.safetensors\")");
     if (bytes_.size() < 8) bad("the file ends inside the 8-byte header length (offset 0)");
     std::uint64_t n;
     std::memcpy(&n, bytes_.data(), 8);
@@ -115,6 +143,8 @@ class Safetensors {
   const std::map<std::string, StoredTensor>& tensors() const { return tensors_; }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   const std::string& source() const { return source_; }
+  /// The file image.
+  std::span<const std::byte> bytes() const { return bytes_; }
   const StoredTensor* find(const std::string& name) const {
     const auto it = tensors_.find(name);
     return it == tensors_.end() ? nullptr : &it->second;
@@ -136,13 +166,14 @@ class Safetensors {
     StoredTensor t;
     const std::string type = e.at("dtype").get<std::string>();
     const auto known = std::find_if(dtypes.begin(), dtypes.end(), [&](const DTypeInfo& d) { return d.name == type; });
-    if (known == dtypes.end()) bad("tensor '" + name + "' has unknown dtype '" + type + "'");
-    t.type = known->type;
+    const bool name_of_a_type = !type.empty() && type.size() <= 16 && type[0] >= 'A' && type[0] <= 'Z' && type.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == type.npos;
+    if (!name_of_a_type) bad("tensor '" + name + "' has the dtype '" + type.substr(0, 40) + "', which is none");
+    t.type = known == dtypes.end() ? DType::other : known->type, t.type_name = type;
     const auto natural = [&](const Json& v, const char* what) {
       if (!v.is_number_unsigned()) bad("tensor '" + name + "': " + what + " " + v.dump().substr(0, 40) + " is not a natural number");
       return v.get<std::uint64_t>();
     };
-    std::uint64_t size = known->bytes;
+    std::uint64_t size = info(t.type).bytes;
     bool empty = false;
     for (const Json& v : e.at("shape")) {
       const std::uint64_t n = natural(v, "extent");
@@ -157,7 +188,7 @@ class Safetensors {
     if (a > b) bad("tensor '" + name + "': its data would begin at " + std::to_string(a) + " and end at " + std::to_string(b));
     if (b > data.size())
       bad("tensor '" + name + "': offsets [" + std::to_string(a) + ", " + std::to_string(b) + ") outside " + std::to_string(data.size()) + " data bytes: the file is cut short or damaged");
-    if (b - a != size) bad("tensor '" + name + "': " + std::to_string(b - a) + " bytes, but its shape needs " + std::to_string(size));
+    if (b - a != size && t.type != DType::other) bad("tensor '" + name + "': " + std::to_string(b - a) + " bytes, but its shape needs " + std::to_string(size));
     t.bytes = data.subspan(static_cast<std::size_t>(a), static_cast<std::size_t>(b - a));
     if (b > a) ranges.emplace_back(a, b, name);
     tensors_[name] = std::move(t);

@@ -66,16 +66,19 @@ inline Interval auroc_interval(const std::vector<double>& score, const std::vect
       random);
 }
 
-/// Interval of the mean AUROC of several labels of the same studies: a draw resamples studies, for all labels at once.
+/// Interval of the mean AUROC of several labels of the same studies: a draw resamples studies, for all labels at once. Each label
+/// has a score and a truth for every study; a study whose truth is neither 0 nor 1 does not count for that label.
 inline Interval mean_auroc_interval(const std::vector<std::pair<std::vector<double>, std::vector<int>>>& labels, Philox random) {
   return bootstrap(
       labels.empty() ? 0 : labels[0].first.size(),
       [&](const std::vector<std::size_t>& index) -> std::optional<double> {
         double sum = 0;
-        std::vector<double> s(index.size());
-        std::vector<int> l(index.size());
+        std::vector<double> s;
+        std::vector<int> l;
         for (const auto& [score, label] : labels) {
-          for (std::size_t i = 0; i < index.size(); ++i) s[i] = score[index[i]], l[i] = label[index[i]];
+          s.clear(), l.clear();
+          for (std::size_t i : index)
+            if (label[i] == 0 || label[i] == 1) s.push_back(score[i]), l.push_back(label[i]);
           const auto a = auroc(s, l);
           if (!a) return std::nullopt;
           sum += *a;

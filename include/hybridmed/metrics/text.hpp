@@ -7,27 +7,15 @@
 #include <string>
 #include <vector>
 
+#include "hybridmed/data/wordpiece.hpp"
+
 namespace hybridmed::metrics {
 
 using Words = std::vector<std::string>;
 
-/// Words at spaces, punctuation marks apart.
-inline Words split_words(const std::string& text) {
-  Words out(1);
-  for (char c : text) {
-    if (c == ' ' || c == '\n' || c == '\t') {
-      if (!out.back().empty()) out.emplace_back();
-    } else if (c == '.' || c == ',' || c == '%' || c == '/') {
-      if (!out.back().empty()) out.emplace_back();
-      out.back() = std::string(1, c);
-      out.emplace_back();
-    } else {
-      out.back() += c;
-    }
-  }
-  if (out.back().empty()) out.pop_back();
-  return out;
-}
+/// The one normalisation of texts that are compared, generated, reference and constant alike: lower case, accents stripped, words
+/// and single punctuation marks. What a tokenizer loses (case, accents, blanks) makes no difference to a score.
+inline Words split_words(const std::string& text) { return data::basic_tokens(text); }
 
 /// Corpus BLEU-1..4, one reference a text, brevity penalty; 0 where an n-gram order never matches.
 inline std::array<double, 4> bleu(const std::vector<Words>& candidates, const std::vector<Words>& references) {

@@ -2,6 +2,7 @@
 // The Aggregated Module `fpn_sum` (method 2.2): per level a 1x1 lateral, resampled to G x G, plus a level embedding; summed;
 // LayerNorm; a two-layer perceptron. Also the captioning memory and the projections into the joint space.
 #include <algorithm>
+#include <numeric>
 
 #include "hybridmed/model/image_encoder.hpp"
 #include "hybridmed/model/mean_pool.hpp"
@@ -60,6 +61,16 @@ struct FpnSum {
   /// levels -> (B * G * G, d_e). Lateral and resampling commute, so the cheaper order is used.
   template <Value V>
   V operator()(const std::array<V, 4>& levels) const {
+    Index batch = -1;
+    for (std::size_t l = 0; l < 4; ++l) {
+      hybridmed::detail::need_defined("FpnSum", levels[l]);
+      const Index places = sides[l] * sides[l], width = lateral[l].weight.value.cols(), rows = value(levels[l]).rows();
+      if (value(levels[l]).cols() != width || rows % places != 0 || (batch >= 0 && rows != batch * places))
+        fail("model", "FpnSum",
+             "level " + std::to_string(l) + ": expected (" + (batch < 0 ? "B" : std::to_string(batch)) + " * " + std::to_string(places) + ", " + std::to_string(width) + "), got " + value(levels[l]).shape().str(),
+             "image encoder and aggregator must agree about the sides and widths of the levels");
+      batch = rows / places;
+    }
     V total;
     for (std::size_t l = 0; l < 4; ++l) {
       V y = sides[l] > grid ? mix_rows(levels[l], resample[l]) : levels[l];
@@ -90,18 +101,11 @@ struct CaptionMemory {
   template <Value V>
   V operator()(const V& level) const {
     const Index rows = value(level).rows(), places = pos.value.rows();
-    if (rows != prepared_) {
-      std::vector<std::int32_t> index;
-      for (Index r = 0; r < rows; ++r) index.push_back(static_cast<std::int32_t>(r % places));
-      index_ = IndexTensor<B>::from_host(index, {rows});
-      prepared_ = rows;
-    }
-    return add(proj(level), gather_rows(use<V>(pos), index_));
+    if (rows % places != 0) fail("model", "CaptionMemory", "expected rows of whole maps of " + std::to_string(places) + " places, got " + value(level).shape().str());
+    ArenaVector<std::int32_t> first(static_cast<std::size_t>(places));
+    std::iota(first.begin(), first.end(), 0);
+    return add(proj(level), gather_rows(use<V>(pos), repeated_indices<B>(first, rows / places, 0)));
   }
-
- private:
-  mutable Index prepared_ = -1;
-  mutable IndexTensor<B> index_;
 };
 
 /// Linear maps without bias into the joint space of width d_e.

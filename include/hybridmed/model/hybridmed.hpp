@@ -78,60 +78,83 @@ struct HybridMed : private RequireBackend<B, T> {
     return TextPlan<B>(findings, impression, keys, places, config.positions(), config.vocab, cls);
   }
 
-  /// Computes what the bits of `needs` ask for, and nothing else. `teacher` may be null when teacher logits are not needed.
+  /// Computes what the bits of `needs` that are also in `wanted` ask for, and nothing else. `teacher` may be null when teacher
+  /// logits are not wanted.
+  /// @throws Error where the batch does not fit the configuration: images (B, 3, image_size, image_size), texts of the same B.
   template <unsigned needs, Value V>
-  objective::Representations<V> represent(const Batch<T, B>& batch, const Teacher<T, B>* teacher, const nn::Mode& mode) const {
+  objective::Representations<V> represent(const Batch<T, B>& batch, const Teacher<T, B>* teacher, const nn::Mode& mode, unsigned wanted = needs) const {
     using namespace objective;
     static_assert((needs & ~unsigned{everything}) == 0, "hybridmed: an objective needs what HybridMed does not compute: its needs are bits of objective::Needs; see docs/policies/objective.md");
-    constexpr bool needs_image = needs & (image_global | image_tokens | captioning_logits);
-    constexpr bool needs_text = needs & (text_global | findings_tokens | summarization_logits | captioning_logits);
-    if (needs & ~parts_) fail("model", "HybridMed", "an objective needs a part that this model was built without", "build the model with the needs of all its objectives");
+    const unsigned want = needs & wanted;
+    if (want & ~parts_) fail("model", "HybridMed", "an objective needs a part that this model was built without", "build the model with the needs of all its objectives");
     const TextPlan<B>& p = batch.text;
     Representations<V> r;
-    if constexpr (needs & teacher_logits) {
-      if (!teacher) fail("model", "HybridMed", "an objective needs teacher logits, but there is no teacher");
-      r.teacher = (*teacher)(p);
-    }
+    if constexpr (needs & teacher_logits)
+      if (want & teacher_logits) {
+        if (!teacher) fail("model", "HybridMed", "an objective needs teacher logits, but there is no teacher");
+        r.teacher = (*teacher)(p);
+      }
     ImageFeatures<V> features;
-    if constexpr (needs_image) {
-      if (!batch.image.defined()) fail("model", "HybridMed", "an objective needs images, but the batch has none");
-      features = image.template operator()<V>(batch.image, mode, needs & image_tokens ? Levels::all : Levels::last);
-    }
+    if constexpr (needs & (image_global | image_tokens | captioning_logits))
+      if (want & (image_global | image_tokens | captioning_logits)) {
+        if (!batch.image.defined()) fail("model", "HybridMed", "an objective needs images, but the batch has none");
+        need_images("HybridMed", batch.image, config.image_size);
+        if (batch.image.shape()[0] != p.batch)
+          fail("model", "HybridMed", "expected one image for each of the " + std::to_string(p.batch) + " samples of the texts, got " + std::to_string(batch.image.shape()[0]));
+        features = image.template operator()<V>(batch.image, mode, want & image_tokens ? Levels::all : Levels::last);
+      }
     V encoded;
-    if constexpr (needs_text) encoded = text.template operator()<V>(p);
-    if constexpr (needs & image_global) r.image = proj.image_global(p.present.size() == p.batch ? features.global : gather_rows(features.global, p.present));
-    if constexpr (needs & text_global) r.text = proj.text_global(text.norm(gather_rows(encoded, p.present_cls)));
-    if constexpr ((needs & image_global) && (needs & text_global)) r.log_scale = use<V>(log_scale), r.keys = p.keys;
-    if constexpr (needs & image_tokens) {
-      const V regions = aggregator(features.levels);
-      r.region_images = static_cast<Index>(p.word_samples.size());
-      r.regions = r.region_images == p.batch ? regions : gather_rows(regions, region_rows(p));
-    }
-    if constexpr (needs & findings_tokens) r.words = proj.text_local(gather_rows(encoded, p.word_rows)), r.word_offsets = p.word_offsets;
+    if constexpr (needs & (text_global | findings_tokens | summarization_logits | captioning_logits))
+      if (want & (text_global | findings_tokens | summarization_logits | captioning_logits)) encoded = text.template operator()<V>(p);
+    if constexpr (needs & image_global)
+      if (want & image_global) {
+        hybridmed::detail::need_defined("the image encoder's global vector", features.global);
+        if (value(features.global).rows() != p.batch) fail("model", "HybridMed", "expected a global vector of the image encoder for each of " + std::to_string(p.batch) + " images, got " + value(features.global).shape().str());
+        r.image = proj.image_global(p.present.size() == p.batch ? features.global : gather_rows(features.global, p.present));
+      }
+    if constexpr (needs & text_global)
+      if (want & text_global) {
+        if (p.present_cls.size() != p.present.size()) fail("model", "HybridMed", "an objective needs global vectors of the texts, but the batch was planned without CLS tokens");
+        r.text = proj.text_global(text.norm(gather_rows(encoded, p.present_cls)));
+      }
+    if constexpr ((needs & image_global) && (needs & text_global))
+      if ((want & image_global) && (want & text_global)) r.log_scale = use<V>(log_scale), r.keys = p.keys;
+    if constexpr (needs & image_tokens)
+      if (want & image_tokens) {
+        const V regions = aggregator(features.levels);
+        r.region_images = static_cast<Index>(p.word_samples.size());
+        r.regions = r.region_images == p.batch ? regions : gather_rows(regions, region_rows(p));
+      }
+    if constexpr (needs & findings_tokens)
+      if (want & findings_tokens) r.words = proj.text_local(gather_rows(encoded, p.word_rows)), r.word_offsets = p.word_offsets;
     if constexpr (needs & (summarization_logits | captioning_logits)) {
-      constexpr Branches want{(needs & summarization_logits) != 0, (needs & captioning_logits) != 0};
-      const V findings = want.sum ? slice_rows(encoded, 0, p.findings_rows) : V();
-      const V picture = want.cap ? memory(features.levels[3]) : V();
-      const DecoderStates<V> h = decoder(encoded, p, want, findings, picture);
-      if constexpr (want.sum) r.logits_sum = decoder.fc_sum(h.sum), r.target_sum = p.sum.target;
-      if constexpr (want.cap) r.logits_cap = decoder.fc_cap(h.cap), r.target_cap = p.cap.target, r.sum_in_cap = p.sum_in_cap, r.same_rows = p.same_rows;
+      const Branches branches{(want & summarization_logits) != 0, (want & captioning_logits) != 0};
+      const V findings = branches.sum ? slice_rows(encoded, 0, p.findings_rows) : V();
+      const V picture = branches.cap ? memory(features.levels[3]) : V();
+      const DecoderStates<V> h = decoder(encoded, p, branches, findings, picture);
+      if (branches.sum) r.logits_sum = decoder.fc_sum(h.sum), r.target_sum = p.sum.target;
+      if (branches.cap) r.logits_cap = decoder.fc_cap(h.cap), r.target_cap = p.cap.target, r.sum_in_cap = p.sum_in_cap, r.same_rows = p.same_rows;
     }
     return r;
   }
 
-  /// Copies the summarization side into a new teacher (`snapshot`, method 4.5).
+  /// Copies the summarization side into a new teacher (`snapshot`, method 4.5). Train it first: a teacher distils what it knows.
+  /// @throws Error where the model was built without a summarization side.
   Teacher<T, B> snapshot() {
+    if (!(parts_ & objective::summarization_logits))
+      fail("model", "snapshot", "this model was built without the summarization branch (decoder.*.sum, decoder.fc_sum), which is what a teacher is",
+           "build it with the needs of Summarization too: make_hybridmed(config, objective.needs | objective::summarization_logits), train that branch, then take the snapshot");
     Teacher<T, B> t(config);
-    std::vector<std::pair<std::string, Tensor<T, B>>> mine;
-    using Visitor = nn::ParameterVisitor<T, B>;
-    nn::for_each_parameter(*this, Visitor([&](const std::string& name, auto& p) { mine.emplace_back(name, p.value); }));
-    nn::for_each_parameter(t, Visitor([&](const std::string& name, auto& p) {
-      p.trainable = false;
-      for (const auto& [n, v] : mine)
-        if (n == name) p.value = v.clone();
-    }));
+    nn::copy_by_name<T, B>(*this, t, "snapshot");
+    nn::for_each_parameter(t, nn::ParameterVisitor<T, B>([](const std::string&, auto& p) { p.trainable = false; }));
     return t;
   }
+
+  /// A copy that shares no weights.
+  HybridMed clone() const { return nn::clone(*this); }
+
+  /// Does the model hold the parts that these bits of objective::Needs read?
+  bool has(unsigned needs) const { return (needs & ~parts_) == 0; }
 
   /// True for the parameters that stage 1 trains: E_T, SA, LN1, LN3, FFN, LNout, CA^sum and FC^sum.
   static bool in_stage1(std::string_view name) {
@@ -146,7 +169,7 @@ struct HybridMed : private RequireBackend<B, T> {
     ArenaVector<std::int32_t> rows;
     for (std::int32_t b : p.word_samples)
       for (Index i = 0; i < n; ++i) rows.push_back(static_cast<std::int32_t>(b * n + i));
-    return TextPlan<B>::index(rows);
+    return row_indices<B>(rows);
   }
 };
 
@@ -165,7 +188,11 @@ AnyEncoder<T, B> make_encoder(const Config& c) {
 /// The model with the encoder chosen at run time, all weights zero: initialise or load them. `needs`: those of its objectives.
 template <class T, class B>
 HybridMed<T, B, AnyEncoder<T, B>> make_hybridmed(const Config& c, unsigned needs = objective::everything) {
-  return {c, make_encoder<T, B>(c), needs};
+  try {
+    return {c, make_encoder<T, B>(c), needs};
+  } catch (const std::bad_alloc&) {  // of host tables
+    throw OutOfMemory("model", "make_hybridmed", "out of memory for the tables of this configuration", "lower image_size or grid");
+  }
 }
 
 /// Stage 1: summarization alone.

@@ -16,6 +16,15 @@ struct ImageFeatures {
   V global;
 };
 
+/// @throws Error unless `image` is (B, 3, side, side).
+template <class T, class B>
+void need_images(std::string_view encoder, const Tensor<T, B>& image, Index side) {
+  const Shape& s = image.shape();
+  if (!image.defined()) fail("model", encoder, "the images are an undefined tensor");
+  if (s.rank() != 4 || s[1] != 3 || s[2] != side || s[3] != side)
+    fail("model", encoder, "expected images (B, 3, S, S) with S = image_size = " + std::to_string(side) + ", got " + s.str(), "resize and crop them to the size that the model was configured for; grey images go in three equal channels");
+}
+
 /// Which levels a forward pass must return; the last is always computed.
 enum class Levels { last, all };
 

@@ -62,10 +62,11 @@ struct ResNet {
   std::vector<nn::LayerNorm<T, B>> level_norm;
   RowMixing<T, B> mean;
   bool pool = true;
+  Index image_size = 0;
 
   ResNet() = default;
   explicit ResNet(const Config& c)
-      : stem(3, c.image_width, c.resnet_stem, 2), stem_bn(c.image_width), mean(mean_of_rows<T, B>(c.level_side(3) * c.level_side(3))), pool(c.resnet_stem == 7) {
+      : stem(3, c.image_width, c.resnet_stem, 2), stem_bn(c.image_width), mean(mean_of_rows<T, B>(c.level_side(3) * c.level_side(3))), pool(c.resnet_stem == 7), image_size(c.image_size) {
     for (int l = 0; l < 4; ++l) {
       ResNetStage<T, B> stage;
       const Index out = c.level_width(l), first = l == 0 ? c.image_width : c.level_width(l - 1);
@@ -83,6 +84,7 @@ struct ResNet {
   /// image (B, 3, S, S)
   template <Value V>
   ImageFeatures<V> operator()(const tensor_of<V>& image, const nn::Mode& mode, Levels want) const {
+    need_images("ResNet", image, image_size);
     const Index batch = image.shape()[0], pixels = image.shape()[2] * image.shape()[3];
     tensor_of<V> last({batch * pixels, 3});
     B::transpose(batch, 3, pixels, image.data(), last.data());

@@ -34,9 +34,10 @@ struct Swin {
   std::vector<SwinStage<T, B>> stages;
   std::vector<nn::LayerNorm<T, B>> level_norm;
   RowMixing<T, B> mean;
+  Index image_size = 0;
 
   Swin() = default;
-  explicit Swin(const Config& c) : patch(c.patch, c.image_width), patch_norm(c.image_width, c.image_ln_eps), mean(mean_of_rows<T, B>(c.level_side(3) * c.level_side(3))) {
+  explicit Swin(const Config& c) : patch(c.patch, c.image_width), patch_norm(c.image_width, c.image_ln_eps), mean(mean_of_rows<T, B>(c.level_side(3) * c.level_side(3))), image_size(c.image_size) {
     for (int l = 0; l < 4; ++l) stages.emplace_back(c, l), level_norm.emplace_back(c.level_width(l), c.image_ln_eps);
   }
   template <class F>
@@ -47,6 +48,7 @@ struct Swin {
   /// image (B, 3, S, S)
   template <Value V>
   ImageFeatures<V> operator()(const tensor_of<V>& image, const nn::Mode& mode, Levels want) const {
+    need_images("Swin", image, image_size);
     const Index batch = image.shape()[0];
     V x = patch_norm(patch.template embed<V>(image));
     ImageFeatures<V> out;

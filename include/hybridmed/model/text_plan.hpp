@@ -9,10 +9,23 @@
 
 namespace hybridmed::model {
 
-/// One section of every sample in host memory: sample b owns ids[offsets[b], offsets[b + 1]), BOS ... EOS; absent: none.
+/// One section of every sample in host memory: sample b owns ids[offsets[b], offsets[b + 1]), BOS ... EOS; absent: none. In a
+/// batch where no sample has the section, ids are empty and offsets are batch + 1 zeros.
 struct SectionView {
   std::span<const std::int32_t> ids;
   std::span<const std::int32_t> offsets;  // (B + 1)
+
+  /// @throws Error unless the offsets begin at 0, never fall, and end at the number of ids.
+  void check(std::string_view section) const {
+    const auto bad = [&](const std::string& why) {
+      fail("model", "SectionView", std::string(section) + ": " + why, "sample b owns ids [offsets[b], offsets[b + 1]): batch + 1 offsets from 0 to the number of ids, all 0 where no sample has the section");
+    };
+    if (offsets.empty()) bad("no offsets");
+    if (offsets.front() != 0) bad("expected offsets that begin at 0, got " + std::to_string(offsets.front()));
+    for (std::size_t b = 1; b < offsets.size(); ++b)
+      if (offsets[b] < offsets[b - 1]) bad("offset " + std::to_string(b) + " is " + std::to_string(offsets[b]) + ", below " + std::to_string(offsets[b - 1]) + " before it");
+    if (static_cast<std::size_t>(offsets.back()) != ids.size()) bad("the last offset is " + std::to_string(offsets.back()) + ", but there are " + std::to_string(ids.size()) + " ids");
+  }
 
   Index batch() const { return static_cast<Index>(offsets.size()) - 1; }
   Index length(Index b) const { return offsets[static_cast<std::size_t>(b + 1)] - offsets[static_cast<std::size_t>(b)]; }
@@ -57,8 +70,11 @@ struct TextPlan {
   TextPlan(const SectionView& findings, const SectionView& impression, std::span<const std::int32_t> impression_key, Index places, Index max_position, Index vocabulary,
            Cls with = Cls::impression)
       : batch(findings.batch()) {
+    findings.check("findings"), impression.check("impression");
     if (impression.batch() != batch || (!impression_key.empty() && static_cast<Index>(impression_key.size()) != batch))
-      fail("model", "TextPlan", "findings, impressions and keys disagree about the number of samples");
+      fail("model", "TextPlan",
+           "findings are of " + std::to_string(batch) + " samples, impressions of " + std::to_string(impression.batch()) +
+               (impression_key.empty() ? std::string() : ", keys of " + std::to_string(impression_key.size())));
     ArenaVector<std::int32_t> tok, pos, is_cls, range, f_cls, i_cls, f_begin(static_cast<std::size_t>(batch)), i_begin(f_begin);
     const auto add_section = [&](const SectionView& s, bool cls_too, ArenaVector<std::int32_t>& begin, ArenaVector<std::int32_t>& cls_rows) {
       for (Index b = 0; b < batch; ++b) {
@@ -115,11 +131,8 @@ struct TextPlan {
     word_offsets = Tensor<std::int32_t, Reference>::from_host(word_start, {static_cast<Index>(word_start.size())});
   }
 
-  static IndexTensor<B> index(const ArenaVector<std::int32_t>& v) {
-    return IndexTensor<B>::from_host(std::span<const std::int32_t>(v.data(), v.size()), {static_cast<Index>(v.size())});
-  }
-
  private:
+  static IndexTensor<B> index(const ArenaVector<std::int32_t>& v) { return row_indices<B>(v); }
   struct Branch {
     ArenaVector<std::int32_t> rows, target, range, memory;
     void add(const SectionView& impression, Index b, std::int32_t first_row, std::int32_t memory_begin, std::int32_t memory_end) {

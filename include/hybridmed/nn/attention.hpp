@@ -62,8 +62,8 @@ struct WindowAttention {
   WindowAttention() = default;
   WindowAttention(Index width, Index heads_, Index window_, Index shift_, Index side_)
       : heads(heads_), window(window_), shift(shift_), side(side_), qkv(width, 3 * width), proj(width, width), rel_bias({(2 * window_ - 1) * (2 * window_ - 1), heads_}) {
-    if (side % window != 0)
-      fail("nn", "WindowAttention", "expected a map of whole windows, got side " + std::to_string(side) + " and window " + std::to_string(window));
+    if (window < 1 || side < 1 || side % window != 0 || shift < 0 || shift >= window)
+      fail("nn", "WindowAttention", "expected a map of whole windows, got side " + std::to_string(side) + ", window " + std::to_string(window) + " and shift " + std::to_string(shift));
     const Index area = window * window, n = side / window, windows = n * n;
     std::vector<std::int32_t> index;
     for (Index i = 0; i < area; ++i)
@@ -90,12 +90,14 @@ struct WindowAttention {
   template <Value V>
   V operator()(const V& x, Index batch) const {
     const Index area = window * window;
-    prepare(batch);
+    if (batch < 0 || value(x).rows() != batch * side * side)
+      fail("nn", "WindowAttention", "expected rows of " + std::to_string(batch) + " maps of side " + std::to_string(side) + ", got " + value(x).shape().str());
+    const Places places = this->places(batch);
     const V table = gather_rows(use<V>(rel_bias), relative_);                      // (area * area, heads)
     const V bias = reshape(transpose_rows(table), {heads * area, area});
     AttentionOptions<V> options{heads, false, &bias, mask_};
-    const V y = proj(self_attention(qkv(gather_rows(x, to_windows_)), segments_, options));
-    return gather_rows(y, from_windows_);
+    const V y = proj(self_attention(qkv(gather_rows(x, places.to_windows)), places.segments, options));
+    return gather_rows(y, places.from_windows);
   }
 
  private:
@@ -113,31 +115,24 @@ struct WindowAttention {
         });
     return y;
   }
-  /// Row permutations and segments depend on the batch alone: made once per batch size.
-  void prepare(Index batch) const {
-    if (batch == prepared_) return;
-    const Index area = window * window, n = side / window, count = batch * n * n;
-    std::vector<std::int32_t> to(static_cast<std::size_t>(count * area)), from(to.size()), ranges;
-    for (Index s = 0; s < count; ++s) {
-      ranges.push_back(static_cast<std::int32_t>(s * area)), ranges.push_back(static_cast<std::int32_t>((s + 1) * area));
-      for (Index k = 0; k < area; ++k) {
-        const Index w = s % (n * n), y = (w / n * window + k / window + shift) % side, c = (w % n * window + k % window + shift) % side;
-        const Index row = (s / (n * n) * side + y) * side + c;
-        to[static_cast<std::size_t>(s * area + k)] = static_cast<std::int32_t>(row);
-        from[static_cast<std::size_t>(row)] = static_cast<std::int32_t>(s * area + k);
-      }
+  /// Row permutations and segments of a batch. Made for each call: a module that kept them could not be shared by threads.
+  struct Places {
+    IndexTensor<B> to_windows, from_windows;
+    Segments<B> segments;
+  };
+  Places places(Index batch) const {
+    const Index area = window * window, n = side / window, image = side * side;
+    ArenaVector<std::int32_t> to(static_cast<std::size_t>(image)), from(to.size());  // of one image
+    for (Index k = 0; k < image; ++k) {
+      const Index w = k / area, i = k % area, y = (w / n * window + i / window + shift) % side, x = (w % n * window + i % window + shift) % side;
+      to[static_cast<std::size_t>(k)] = static_cast<std::int32_t>(y * side + x);
+      from[static_cast<std::size_t>(y * side + x)] = static_cast<std::int32_t>(k);
     }
-    to_windows_ = IndexTensor<B>::from_host(to, {count * area});
-    from_windows_ = IndexTensor<B>::from_host(from, {count * area});
-    segments_ = Segments<B>(ranges, count * area);
-    prepared_ = batch;
+    return {repeated_indices<B>(to, batch, image), repeated_indices<B>(from, batch, image), equal_segments<B>(batch * n * n, area)};
   }
 
   IndexTensor<B> relative_;
   Tensor<T, B> mask_;
-  mutable Index prepared_ = -1;
-  mutable IndexTensor<B> to_windows_, from_windows_;
-  mutable Segments<B> segments_;
 };
 
 }  // namespace hybridmed::nn

@@ -2,6 +2,7 @@
 // Modules are plain structs with a forward and one `visit(f)` that calls f(name, child) for every parameter, buffer,
 // sub-module and vector of sub-modules; names joined by dots are the reference's parameter names.
 #include <functional>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -76,6 +77,31 @@ using ParameterVisitor = std::function<void(const std::string&, Parameter<T, B>&
 template <class M, class F>
 void for_each_parameter(M& module, F&& f) {
   for_each_state(module, f, detail::Ignore{});
+}
+
+/// Copies the values of `from` into every parameter of `to` that has the same name; `to` keeps memory of its own.
+/// @throws Error that lists the parameters of `to` which `from` lacks, or has in another shape; nothing is copied then.
+template <class T, class B, class From, class To>
+void copy_by_name(From& from, To& to, std::string_view operation) {
+  std::map<std::string, Tensor<T, B>> values;
+  for_each_parameter(from, ParameterVisitor<T, B>([&](const std::string& name, Parameter<T, B>& p) { values.emplace(name, p.value); }));
+  std::string absent;
+  std::size_t count = 0;
+  for_each_parameter(to, ParameterVisitor<T, B>([&](const std::string& name, Parameter<T, B>& p) {
+    const auto it = values.find(name);
+    if (it != values.end() && it->second.shape() == p.value.shape()) return;
+    if (count++ < 5) absent += (absent.empty() ? "" : ", ") + name + (it == values.end() ? "" : " of shape " + p.value.shape().str());
+  }));
+  if (count > 0)
+    fail("nn", operation, "the model lacks " + std::to_string(count) + " of the parameters that are needed: " + absent + (count > 5 ? ", ..." : ""),
+         "build it with the parts that hold them, e.g. with objective::everything or the needs of every objective that reads them");
+  for_each_parameter(to, ParameterVisitor<T, B>([&](const std::string& name, Parameter<T, B>& p) { p.value = values.at(name).clone(); }));
+}
+
+/// A copy that shares no weights and holds no gradients.
+template <class M>
+M clone(const M& model) {
+  return model;  // parameters and buffers copy their memory
 }
 
 /// Number of scalar parameters.

@@ -18,6 +18,7 @@ struct PatchEmbed {
   }
   template <Value V>
   V embed(const Tensor<T, B>& image) const {
+    hybridmed::detail::need_defined("PatchEmbed", image);
     const Shape& s = image.shape();
     if (s.rank() != 4 || s[1] != 3 || s[2] != s[3] || s[2] % patch != 0)
       fail("nn", "PatchEmbed", "expected square images (B, 3, S, S) with S a multiple of " + std::to_string(patch) + ", got " + s.str());
@@ -45,22 +46,15 @@ struct PatchMerging {
   }
   template <Value V>
   V operator()(const V& x, Index batch) const {
-    if (batch != prepared_) {
-      std::vector<std::int32_t> index;
-      for (Index b = 0; b < batch; ++b)
-        for (Index i = 0; i < side; i += 2)
-          for (Index j = 0; j < side; j += 2)
-            for (Index k = 0; k < 4; ++k) index.push_back(static_cast<std::int32_t>((b * side + i + k % 2) * side + j + k / 2));
-      index_ = IndexTensor<B>::from_host(index, {static_cast<Index>(index.size())});
-      prepared_ = batch;
-    }
+    if (batch < 0 || side % 2 != 0 || value(x).rows() != batch * side * side)
+      fail("nn", "PatchMerging", "expected rows of " + std::to_string(batch) + " maps of an even side " + std::to_string(side) + ", got " + value(x).shape().str());
+    ArenaVector<std::int32_t> first;  // of one image
+    for (Index i = 0; i < side; i += 2)
+      for (Index j = 0; j < side; j += 2)
+        for (Index k = 0; k < 4; ++k) first.push_back(static_cast<std::int32_t>((i + k % 2) * side + j + k / 2));
     const Index width = value(x).cols();
-    return reduction(norm(reshape(gather_rows(x, index_), {batch * side * side / 4, 4 * width})));
+    return reduction(norm(reshape(gather_rows(x, repeated_indices<B>(first, batch, side * side)), {batch * side * side / 4, 4 * width})));
   }
-
- private:
-  mutable Index prepared_ = -1;
-  mutable IndexTensor<B> index_;
 };
 
 }  // namespace hybridmed::nn

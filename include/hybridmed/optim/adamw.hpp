@@ -30,31 +30,53 @@ class AdamW {
     Tensor<T, B> m, v;
   };
 
-  /// Takes every trainable parameter of the model; their moments start at zero.
+  /// Takes every trainable parameter of the model; their moments start at zero. The model must outlive the optimizer, where it is.
   template <class M>
   AdamW(M& model, AdamWOptions options) : options_(options) {
     nn::for_each_parameter(model, nn::ParameterVisitor<T, B>([&](const std::string& name, Parameter<T, B>& p) {
       if (p.trainable)
         entries_.push_back({name, &p, decays(name, p.value.shape()), Tensor<T, B>::zeros(p.value.shape()), Tensor<T, B>::zeros(p.value.shape())});
+      else
+        frozen_.emplace_back(name, &p);
     }));
   }
 
-  /// One update. A trained parameter without a gradient counts as gradient 0. Gradients are released.
+  /// One update. A trained parameter without a gradient counts as gradient 0; one that was frozen after the optimizer was made
+  /// stays as it is, moments too. Gradients are released.
   /// Returns the global gradient norm before clipping; where that is not finite, nothing is updated.
+  /// @throws Error where a parameter has a gradient that was frozen when the optimizer was made.
   double step(double learning_rate) {
-    const auto square = Tensor<double, B>::zeros({1});
-    for (const Entry& e : entries_)
-      if (e.parameter->slot.grad.defined()) B::squared_norm(e.parameter->slot.grad.size(), e.parameter->slot.grad.data(), square.data());
+    for (const auto& [name, p] : frozen_)
+      if (p->trainable && p->slot.grad.defined())
+        fail("optim", "AdamW", "the parameter '" + name + "' has a gradient, but was frozen when the optimizer was made", "choose what is trained first, then make the optimizer");
+    const auto square = Tensor<double, B>::zeros({1}), small_square = std::is_same_v<T, double> ? Tensor<double, B>::zeros({1}) : Tensor<double, B>();
+    for (const Entry& e : entries_) {
+      const Tensor<T, B>& g = e.parameter->slot.grad;
+      if (!e.parameter->trainable || !g.defined()) continue;
+      B::squared_norm(g.size(), g.data(), square.data());
+      if (small_square.defined()) {  // squares of doubles overflow; those of floats, summed in double, do not
+        Tensor<T, B> shrunk(g.shape());
+        B::scale(g.size(), static_cast<T>(AdamWArgs::shrink), g.data(), shrunk.data());
+        B::squared_norm(shrunk.size(), shrunk.data(), small_square.data());
+      }
+    }
     ++steps_;
     AdamWArgs a{learning_rate, options_.beta1, options_.beta2, options_.eps, 0, 1 - std::pow(options_.beta1, static_cast<double>(steps_)),
-                1 - std::pow(options_.beta2, static_cast<double>(steps_)), options_.clip, square.data()};
+                1 - std::pow(options_.beta2, static_cast<double>(steps_)), options_.clip, square.data(), small_square.data()};
     for (Entry& e : entries_) {
+      if (!e.parameter->trainable) {
+        e.parameter->slot.grad = {};
+        continue;
+      }
       a.decay = e.decay ? options_.weight_decay : 0;
       auto& slot = e.parameter->slot;
       B::adamw(e.m.size(), a, slot.grad.defined() ? slot.grad.data() : nullptr, e.m.data(), e.v.data(), e.parameter->value.data());
       slot.grad = {};
     }
-    const double norm = std::sqrt(square.item());  // the only wait of a device: everything is issued by now
+    // The only wait of a device: everything is issued by now.
+    const double on_host[] = {square.item(), small_square.defined() ? small_square.item() : 0.0};
+    a.squared_norm = &on_host[0], a.squared_norm_small = small_square.defined() ? &on_host[1] : nullptr;
+    const double norm = a.norm();
     if (!std::isfinite(norm)) --steps_;
     return norm;
   }
@@ -70,6 +92,7 @@ class AdamW {
  private:
   AdamWOptions options_;
   std::vector<Entry> entries_;
+  std::vector<std::pair<std::string, Parameter<T, B>*>> frozen_;  // parameters without moments
   std::int64_t steps_ = 0;
 };
 

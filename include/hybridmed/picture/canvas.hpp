@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "hybridmed/core/error.hpp"
+#include "hybridmed/io/file.hpp"
 
 namespace hybridmed::picture {
 
@@ -76,10 +76,13 @@ class Canvas {
     cairo_fill(cr_.get());
     cairo_restore(cr_.get());
   }
+  /// The file is there whole, or as it was.
   void write_png(const std::string& path) {
     cairo_surface_flush(surface_.get());
-    const auto status = cairo_surface_write_to_png(surface_.get(), path.c_str());
-    if (status != CAIRO_STATUS_SUCCESS) fail("picture", "write", path + ": " + cairo_status_to_string(status));
+    io::write_atomically(path, [&](const std::filesystem::path& temporary) {
+      const auto status = cairo_surface_write_to_png(surface_.get(), temporary.c_str());
+      if (status != CAIRO_STATUS_SUCCESS) fail("picture", "write", path + ": " + cairo_status_to_string(status));
+    });
   }
 
  private:

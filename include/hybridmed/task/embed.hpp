@@ -1,5 +1,7 @@
 #pragma once
 // Embeddings of whole data sets and of prompts, as host arrays.
+#include <cmath>
+
 #include "hybridmed/data/loader.hpp"
 
 namespace hybridmed::task {
@@ -18,21 +20,34 @@ struct EncodedTexts {
   Tensor<T, B> words;                            // (words, d_e)
   Tensor<std::int32_t, Reference> offsets;       // (k + 1)
   std::vector<std::vector<std::int32_t>> tokens; // without BOS and EOS
+  std::size_t cut = 0;                           // texts longer than the model reads
 };
 
 namespace detail {
+/// @throws Error where the model was built without parts that `operation` reads.
+template <class M>
+void need_parts(const M& model, unsigned needs, const char* operation, const char* parts) {
+  if constexpr (requires { model.has(needs); })
+    if (!model.has(needs)) fail("task", operation, std::string("the model was built without ") + parts, "build it with objective::everything, or with the needs of the objectives that train them");
+}
+
 template <class T, class B>
 void put_rows(const Tensor<T, B>& from, xt::xtensor<double, 2>& to, const std::vector<std::size_t>& rows) {
   const auto v = from.to_host();
   const auto cols = static_cast<std::size_t>(from.cols());
   for (std::size_t r = 0; r < rows.size(); ++r)
-    for (std::size_t c = 0; c < cols; ++c) to(rows[r], c) = static_cast<double>(v[r * cols + c]);
+    for (std::size_t c = 0; c < cols; ++c) {
+      to(rows[r], c) = static_cast<double>(v[r * cols + c]);
+      if (!std::isfinite(to(rows[r], c))) fail("task", "embed", "the model's embedding is not a number", "its weights have diverged: take an earlier checkpoint");
+    }
 }
 }  // namespace detail
 
 /// Images (n, 3, S, S) alone: unit vectors and image tokens; no texts.
 template <class T, class B, class M>
 Embeddings<T, B> embed_images(const M& model, const Tensor<T, B>& images) {
+  detail::need_parts(model, objective::image_global | objective::image_tokens, "embed_images", "the global projection or the aggregator of image tokens");
+  model::need_images("embed_images", images, model.config.image_size);
   const auto n = static_cast<std::size_t>(images.shape()[0]);
   const auto features = model.image.template operator()<Tensor<T, B>>(images, nn::Mode::evaluation(), model::Levels::all);
   Embeddings<T, B> out{xt::xtensor<double, 2>::from_shape({n, static_cast<std::size_t>(model.config.d_e)}), {}, {model.aggregator(features.levels)}};
@@ -63,6 +78,7 @@ Embeddings<T, B> embed_dataset(const M& model, const data::Dataset& dataset, std
       const X encoded = model.text.template operator()<X>(b.text);
       detail::put_rows(normalize_rows(model.proj.text_global(model.text.norm(gather_rows(encoded, b.text.present_cls)))), out.text, rows);
     }
+    check_interrupt("the data set is embedded");
     done += host->studies.size();
     progress(done, dataset.size());
   }
@@ -72,10 +88,13 @@ Embeddings<T, B> embed_dataset(const M& model, const data::Dataset& dataset, std
 template <class T, class B, class M>
 EncodedTexts<T, B> encode_texts(const M& model, const data::WordPiece& vocabulary, const std::vector<std::string>& texts, data::Cleaning cleaning) {
   using X = Tensor<T, B>;
+  detail::need_parts(model, objective::text_global | objective::findings_tokens, "encode_texts", "the global or the local projection of texts");
   std::vector<std::int32_t> ids, offsets{0}, words, word_offsets{0};
   EncodedTexts<T, B> out;
   for (const auto& text : texts) {
-    const auto section = vocabulary.encode_section(data::clean_text(text, cleaning), static_cast<std::size_t>(model.config.positions()));
+    bool cut = false;
+    const auto section = vocabulary.encode_section(data::clean_text(text, cleaning), static_cast<std::size_t>(model.config.positions()), &cut);
+    out.cut += cut;
     if (section.size() < 3) fail("task", "encode", "the text '" + text + "' has no words after cleaning");
     out.tokens.emplace_back(section.begin() + 1, section.end() - 1);
     const auto row = static_cast<std::int32_t>(ids.size() + out.tokens.size() - 1);  // one CLS row follows each earlier text

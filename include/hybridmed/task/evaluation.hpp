@@ -19,12 +19,16 @@ struct Figure {
   std::optional<double> value, low, high;
   std::size_t n = 0;
   std::optional<double> chance;
+  std::vector<std::string> labels{};  ///< of a mean: the labels that it holds
 };
 
 inline io::Json to_json(const std::vector<Figure>& figures) {
   io::Json out = io::Json::array();
   const auto number = [](const std::optional<double>& x) { return x && std::isfinite(*x) ? io::Json(*x) : io::Json(nullptr); };
-  for (const Figure& f : figures) out.push_back({{"name", f.name}, {"value", number(f.value)}, {"low", number(f.low)}, {"high", number(f.high)}, {"n", f.n}, {"chance", number(f.chance)}});
+  for (const Figure& f : figures) {
+    out.push_back({{"name", f.name}, {"value", number(f.value)}, {"low", number(f.low)}, {"high", number(f.high)}, {"n", f.n}, {"chance", number(f.chance)}});
+    if (!f.labels.empty()) out.back()["labels"] = f.labels;
+  }
   return out;
 }
 
@@ -41,20 +45,27 @@ inline std::string to_table(const std::vector<Figure>& figures) {
   return out;
 }
 
-/// AUROC of each label; fewer than 5 positives: no value. The mean is over labels with at least 10; its interval resamples studies.
-inline void zero_shot_figures(const std::vector<LabelPrompts>& prompts, const ZeroShotScores& scores, const std::vector<data::Study>& studies, const data::DataFolder::Labels& labels,
-                              std::vector<Figure>& out) {
+/// AUROC of each label over the studies where it is known to be present or absent; fewer than 5 positives: no value. The mean is
+/// over `mean_of`, or where that is empty over the labels with at least 10 positives; it says which those are, and has no value where
+/// one of `mean_of` has none. Its interval resamples studies.
+inline void zero_shot_figures(const std::vector<LabelPrompts>& prompts, const ZeroShotScores& scores, const std::vector<data::Study>& studies, const data::Labels& labels, std::vector<Figure>& out,
+                              const std::vector<std::string>& mean_of = {}) {
   const std::pair<const char*, const xt::xtensor<double, 2>*> kinds[] = {{"global", &scores.global}, {"local", &scores.local}, {"both", &scores.both}};
   for (const auto& [kind, score] : kinds) {
     double sum = 0;
+    bool complete = true;
     std::vector<std::pair<std::vector<double>, std::vector<int>>> counted;  // scores and truth of the labels in the mean
+    std::vector<std::string> names;
     for (std::size_t k = 0; k < prompts.size(); ++k) {
-      const auto column = std::find(labels.names.begin(), labels.names.end(), prompts[k].label);
-      if (column == labels.names.end()) fail("task", "zero_shot", "labels.csv has no column '" + prompts[k].label + "', which the prompts name");
-      std::vector<double> s;
-      std::vector<int> y;
-      for (std::size_t i = 0; i < studies.size(); ++i)
-        if (const auto it = labels.of.find(studies[i].id); it != labels.of.end()) s.push_back((*score)(i, k)), y.push_back(it->second[static_cast<std::size_t>(column - labels.names.begin())]);
+      const std::size_t column = labels.at(prompts[k].label);
+      std::vector<double> all, s;
+      std::vector<int> truth, y;
+      for (std::size_t i = 0; i < studies.size(); ++i) {
+        const auto it = labels.of.find(studies[i].id);
+        if (it == labels.of.end()) continue;
+        all.push_back((*score)(i, k)), truth.push_back(it->second[column]);
+        if (truth.back() == 0 || truth.back() == 1) s.push_back(all.back()), y.push_back(truth.back());
+      }
       const auto positives = static_cast<std::size_t>(std::count(y.begin(), y.end(), 1));
       Figure f{std::string("auroc/") + kind + "/" + prompts[k].label, {}, {}, {}, positives, 0.5};
       if (positives >= 5) {
@@ -64,11 +75,16 @@ inline void zero_shot_figures(const std::vector<LabelPrompts>& prompts, const Ze
           f.low = interval.low, f.high = interval.high;
         }
       }
-      if (positives >= 10 && f.value) sum += *f.value, counted.emplace_back(std::move(s), std::move(y));
+      const bool listed = std::find(mean_of.begin(), mean_of.end(), prompts[k].label) != mean_of.end();
+      if (mean_of.empty() ? positives >= 10 && f.value : listed) {
+        names.push_back(prompts[k].label);
+        if (f.value) sum += *f.value, counted.emplace_back(std::move(all), std::move(truth));
+        else complete = false;
+      }
       out.push_back(f);
     }
-    Figure mean{std::string("auroc/") + kind + "/mean of labels with n >= 10", {}, {}, {}, counted.size(), 0.5};
-    if (!counted.empty()) {
+    Figure mean{std::string("auroc/") + kind + (mean_of.empty() ? "/mean of labels with n >= 10" : "/mean of the labels listed"), {}, {}, {}, names.size(), 0.5, names};
+    if (!counted.empty() && complete) {
       mean.value = sum / static_cast<double>(counted.size());
       const auto interval = metrics::mean_auroc_interval(counted, Philox(17).fork(prompts.size()));
       mean.low = interval.low, mean.high = interval.high;
@@ -118,6 +134,18 @@ inline void text_figures(const std::string& name, const std::vector<std::string>
   out.push_back({name + "/distinct texts", static_cast<double>(std::set<std::string>(texts.begin(), texts.end()).size()), {}, {}, texts.size(), 1.0});
 }
 
+/// Does generated text say the same whatever it is made from? A sentence where one text is at least half of three or more, else "".
+/// `constant`: the most frequent training impression.
+inline std::string collapse_warning(const std::string& what, const std::vector<std::string>& texts, const std::string& constant) {
+  std::map<std::string, std::size_t> counts;
+  for (const auto& t : texts) ++counts[t];
+  const auto commonest = std::max_element(counts.begin(), counts.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  if (texts.size() < 3 || 2 * commonest->second < texts.size()) return {};
+  const bool same = metrics::split_words(commonest->first) == metrics::split_words(constant);
+  return std::to_string(commonest->second) + " of " + std::to_string(texts.size()) + " " + what + " are the same text" + (same ? ", the most frequent training impression" : "") + " ('" + commonest->first + "'), " +
+         std::to_string(counts.size()) + " are distinct: the model has not learned to tell these inputs apart in words";
+}
+
 /// A planted finding of one study, its box in fractions of the model's crop.
 struct PlantedBox {
   std::size_t study;
@@ -132,7 +160,8 @@ inline std::vector<PlantedBox> planted_boxes(const data::DataFolder& folder, con
   if (!std::filesystem::exists(path)) return out;
   const data::Table t = data::read_csv(path);
   std::map<std::string, std::size_t> of;
-  for (std::size_t i = 0; i < dataset.size(); ++i) of[dataset.study(i).images.front()] = i;
+  for (std::size_t i = 0; i < dataset.size(); ++i)
+    if (!dataset.study(i).images.empty()) of[dataset.study(i).images.front()] = i;
   const std::size_t c[] = {t.column("image"), t.column("label"), t.column("x"), t.column("y"), t.column("w"), t.column("h"), t.column("text")};
   const auto& o = dataset.options().transform;
   const double side = static_cast<double>(o.resize), crop = static_cast<double>(o.image_size), offset = static_cast<double>((o.resize - o.image_size) / 2);

@@ -99,6 +99,7 @@ template <class M, class T, class B>
 Generated caption(const M& model, const Tensor<T, B>& image, const GenerateOptions& options = {}) {
   using X = Tensor<T, B>;
   if (!model.decoder.has.cap) fail("task", "caption", "the model was built without the captioning branch");
+  model::need_images("caption", image, model.config.image_size);
   if (image.shape()[0] == 0) return {};
   const X memory = model.memory(model.image.template operator()<X>(image, nn::Mode::evaluation(), model::Levels::last).levels[3]);
   const Index batch = image.shape()[0], places = memory.rows() / batch;

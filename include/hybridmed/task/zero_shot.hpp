@@ -16,23 +16,57 @@ struct LabelPrompts {
   PromptEnsemble ensemble = PromptEnsemble::max;
 };
 
-/// {"label": {"positive": ["..."], "negative": ["..."], "ensemble": "max" or "mean"}, ...}; without "ensemble": max.
+/// {"label": {"positive": ["..."], "negative": ["..."], "ensemble": "max" or "mean"}, ...}; without "ensemble": max. The key
+/// "mean_of" is no label: see read_mean_of.
 inline std::vector<LabelPrompts> read_prompts(const std::filesystem::path& path) {
   const io::Json j = io::read_json(path);
   std::vector<LabelPrompts> out;
   if (!j.is_object() || j.empty()) fail("task", "prompts", path.string() + ": expected an object {label: {positive: [...], negative: [...]}}");
-  for (const auto& [label, p] : j.items()) {
+  for (const auto& item : j.items()) {
+    const std::string& label = item.key();
+    const io::Json& p = item.value();
+    if (label == "mean_of") continue;
     const std::string where = path.string() + ", label '" + label + "'";
     out.push_back({label, io::get<std::vector<std::string>>(p, "positive", where), io::get<std::vector<std::string>>(p, "negative", where)});
     if (out.back().positive.empty() || out.back().negative.empty()) fail("task", "prompts", where + ": needs at least one positive and one negative prompt");
-    for (const auto& [key, value] : p.items())
-      if (key != "positive" && key != "negative" && key != "ensemble") fail("task", "prompts", where + ": unknown key '" + key + "'", "a label has positive, negative and ensemble");
+    for (const auto& member : p.items())
+      if (const std::string& key = member.key(); key != "positive" && key != "negative" && key != "ensemble") fail("task", "prompts", where + ": unknown key '" + key + "'", "a label has positive, negative and ensemble");
     if (!p.contains("ensemble")) continue;
     const auto ensemble = io::get<std::string>(p, "ensemble", where);
     if (ensemble != "max" && ensemble != "mean") fail("task", "prompts", where + ": expected ensemble max or mean, got '" + ensemble + "'");
     if (ensemble == "mean") out.back().ensemble = PromptEnsemble::mean;
   }
+  if (out.empty()) fail("task", "prompts", path.string() + ": no label");
   return out;
+}
+
+/// The labels over which a prompt file fixes the mean: {"mean_of": ["label", ...], ...}; empty where it fixes none. The same
+/// labels count on every data folder then, however few positives one of them has.
+inline std::vector<std::string> read_mean_of(const std::filesystem::path& path) {
+  const io::Json j = io::read_json(path);
+  if (!j.is_object() || !j.contains("mean_of")) return {};
+  const auto names = io::get<std::vector<std::string>>(j, "mean_of", path.string());
+  for (const auto& name : names)
+    if (name == "mean_of" || !j.contains(name)) fail("task", "prompts", path.string() + ": mean_of names '" + name + "', which has no prompts here");
+  return names;
+}
+
+/// Prompts and what the model makes of them: encoded once, used for any number of images.
+template <class T, class B>
+struct EncodedPrompts {
+  std::vector<LabelPrompts> labels;
+  EncodedTexts<T, B> texts;  // per label the positive prompts, then the negative ones
+};
+
+template <class T, class B, class M>
+EncodedPrompts<T, B> encode_prompts(const M& model, const data::WordPiece& vocabulary, data::Cleaning cleaning, const std::vector<LabelPrompts>& prompts) {
+  std::vector<std::string> texts;
+  for (const auto& p : prompts) {
+    if (p.positive.empty() || p.negative.empty()) fail("task", "prompts", "label '" + p.label + "': needs at least one positive and one negative prompt");
+    texts.insert(texts.end(), p.positive.begin(), p.positive.end());
+    texts.insert(texts.end(), p.negative.begin(), p.negative.end());
+  }
+  return {prompts, encode_texts<T, B>(model, vocabulary, texts, cleaning)};
 }
 
 /// Scores (images, labels) of each kind.
@@ -41,15 +75,10 @@ struct ZeroShotScores {
 };
 
 template <class T, class B, class M>
-ZeroShotScores zero_shot(const M& model, const data::WordPiece& vocabulary, data::Cleaning cleaning, const std::vector<LabelPrompts>& prompts, const Embeddings<T, B>& e) {
-  std::vector<std::string> texts;
-  for (const auto& p : prompts) {
-    texts.insert(texts.end(), p.positive.begin(), p.positive.end());
-    texts.insert(texts.end(), p.negative.begin(), p.negative.end());
-  }
-  const auto encoded = encode_texts<T, B>(model, vocabulary, texts, cleaning);
-  const auto g = cosines(e.image, encoded.global);
-  const auto l = local_similarity(e.regions, model.aggregator.grid * model.aggregator.grid, encoded, model.config.gamma1, model.config.gamma2);
+ZeroShotScores zero_shot(const M& model, const EncodedPrompts<T, B>& encoded, const Embeddings<T, B>& e) {
+  const std::vector<LabelPrompts>& prompts = encoded.labels;
+  const auto g = cosines(e.image, encoded.texts.global);
+  const auto l = local_similarity(e.regions, model.aggregator.grid * model.aggregator.grid, encoded.texts, model.config.gamma1, model.config.gamma2);
   const auto one_side = [](const xt::xtensor<double, 2>& similarity, std::size_t image, std::size_t first, std::size_t count, PromptEnsemble ensemble) {
     double best = similarity(image, first), sum = 0;
     for (std::size_t p = first; p < first + count; ++p) best = (std::max)(best, similarity(image, p)), sum += similarity(image, p);
@@ -70,6 +99,11 @@ ZeroShotScores zero_shot(const M& model, const data::WordPiece& vocabulary, data
     }
   }
   return s;
+}
+/// The same, the prompts encoded for this call alone.
+template <class T, class B, class M>
+ZeroShotScores zero_shot(const M& model, const data::WordPiece& vocabulary, data::Cleaning cleaning, const std::vector<LabelPrompts>& prompts, const Embeddings<T, B>& e) {
+  return zero_shot(model, encode_prompts<T, B>(model, vocabulary, cleaning, prompts), e);
 }
 
 }  // namespace hybridmed::task

@@ -1,6 +1,7 @@
 #pragma once
 // Checkpoints: one folder per step, written under a temporary name, synced, then renamed, so that a folder with its final
-// name is always whole. Weights and optimizer moments are safetensors, the rest is JSON.
+// name is always whole. Weights and optimizer moments are safetensors, the rest is JSON; checksums.json guards them all.
+#include "hybridmed/io/checksum.hpp"
 #include "hybridmed/io/weights.hpp"
 #include "hybridmed/model/hybridmed.hpp"
 #include "hybridmed/optim/adamw.hpp"
@@ -19,11 +20,12 @@ struct Progress {
   std::vector<double> sums;          // of this epoch's training losses
   std::uint64_t log_bytes = 0, csv_bytes = 0;
   std::uint64_t data = 0;            // hash of the studies
+  std::uint64_t vocabulary = 0;      // hash of vocab.txt
 
   template <class F>
   void visit(F&& f) {
     f("stage", stage), f("step", step), f("stage_step", stage_step), f("epoch", epoch), f("batch", batch), f("best", best), f("best_epoch", best_epoch), f("bad_epochs", bad_epochs);
-    f("finished", finished), f("sums", sums), f("log_bytes", log_bytes), f("csv_bytes", csv_bytes), f("data", data);
+    f("finished", finished), f("sums", sums), f("log_bytes", log_bytes), f("csv_bytes", csv_bytes), f("data", data), f("vocabulary", vocabulary);
   }
 };
 
@@ -37,6 +39,7 @@ void write_folder(const std::filesystem::path& target, F&& fill) {
   if (!fs::create_directories(temporary, ec)) fail("train", "checkpoint", temporary.string() + ": " + ec.message());
   try {
     fill(temporary);
+    io::write_checksums(temporary);
     io::sync_path(temporary);
   } catch (...) {
     fs::remove_all(temporary, ec);  // the previous checkpoint stays as it is
@@ -70,14 +73,16 @@ void save_model(const std::filesystem::path& file, M& m) {
   w.write(file);
 }
 
-/// Loads weights that must fit completely.
+/// Loads weights that must cover the whole model. Tensors that the model has no use for are in the report, and no error.
+/// @throws Error where a weight is missing, has another shape or type, is no finite number, or the file is damaged; the model is
+/// then as it was.
 template <class M>
-void load_model(const std::filesystem::path& file, M& m) {
+io::LoadReport load_model(const std::filesystem::path& file, M& m) {
   const io::Safetensors stored = io::Safetensors::read(file);
   const io::LoadReport r = io::load_weights(m, stored, {}, true);
-  if (r.complete()) {
-    io::load_weights(m, stored);
-    return;
+  if (r.missing.empty() && r.mismatched.empty()) {
+    io::verify_checksum(file, stored.bytes());
+    return io::load_weights(m, stored);
   }
   const auto list = [](const char* what, const std::vector<std::string>& names) {
     std::string s;
@@ -99,6 +104,8 @@ void load_optimizer(const std::filesystem::path& file, optim::AdamW<T, B>& o) {
   const io::Safetensors f = io::Safetensors::read(file);
   for (auto& e : o.entries())
     for (const char* prefix : {"m.", "v."}) {
+      for (Index i = 0; i < f.at(prefix + e.name).size(); ++i)
+        if (!std::isfinite(f.at(prefix + e.name).at(i))) fail("train", "load", file.string() + ": '" + prefix + e.name + "' holds a number that is not finite, at element " + std::to_string(i));
       const auto& s = f.at(prefix + e.name);
       const Shape& want = e.m.shape();
       bool same = static_cast<int>(s.shape.size()) == want.rank();
@@ -112,6 +119,7 @@ void load_optimizer(const std::filesystem::path& file, optim::AdamW<T, B>& o) {
   const auto it = f.metadata().find("steps");
   if (it == f.metadata().end() || it->second.find_first_not_of("0123456789") != it->second.npos || it->second.empty() || it->second.size() > 18)
     fail("train", "load", file.string() + ": no step count in its metadata");
+  io::verify_checksum(file, f.bytes());
   for (auto& e : o.entries())
     for (auto [prefix, t] : {std::pair{"m.", &e.m}, std::pair{"v.", &e.v}}) {
       const auto& s = f.at(prefix + e.name);

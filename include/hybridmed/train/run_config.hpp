@@ -1,6 +1,8 @@
 #pragma once
 // Everything a run is told: the model's keys, the data, both stages. One flat JSON object; unknown keys are errors.
-#include "hybridmed/data/dataset.hpp"
+#include <tuple>
+
+#include "hybridmed/data/loader.hpp"
 #include "hybridmed/io/config.hpp"
 #include "hybridmed/model/config.hpp"
 
@@ -53,6 +55,13 @@ struct RunConfig {
     for (const auto& [key, v] : {std::pair{"epochs_stage1", epochs_stage1}, {"epochs_stage2", epochs_stage2}, {"patience", patience}, {"workers", workers}, {"cache_mb", cache_mb},
                                  {"checkpoint_every", checkpoint_every}, {"resize", resize}})
       need(v >= 0 && v < (Index{1} << 40), key, "expected at least 0, got " + std::to_string(v));
+    need(workers <= data::Loader::most_workers, "workers", "expected at most " + std::to_string(data::Loader::most_workers) + ", got " + std::to_string(workers));
+    need(resize <= 32768, "resize", "expected at most 32768, got " + std::to_string(resize));
+    need(cache_mb <= (Index{1} << 24), "cache_mb", "expected at most 16777216, got " + std::to_string(cache_mb));
+    need(epochs_stage1 == 0 || model.lambda_sum > 0, "lambda_sum", "expected above 0: stage 1 trains nothing else, so it cannot learn; epochs_stage1=0 leaves it out");
+    need(epochs_stage2 == 0 || model.lambda_cg + model.lambda_cl + model.lambda_sum + model.lambda_cap + model.lambda_dis > 0, "lambda_cg, lambda_cl, lambda_sum, lambda_cap, lambda_dis",
+         "all 0: stage 2 cannot learn; epochs_stage2=0 leaves it out");
+    need(epochs_stage2 == 0 || batch > 1 || model.lambda_sum + model.lambda_cap + model.lambda_dis > 0, "batch", "1, with nothing but contrastive terms: they compare the samples of a batch, so nothing is learned");
     need(resize == 0 || resize >= model.image_size, "resize", "expected at least image_size = " + std::to_string(model.image_size) + ", got " + std::to_string(resize));
     for (const auto& [key, v] : {std::pair{"lr_stage1", lr_stage1}, {"lr_stage2", lr_stage2}, {"weight_decay", weight_decay}, {"clip", clip}, {"warmup", warmup}, {"lr_floor", lr_floor}})
       need(v >= 0 && std::isfinite(v), key, "expected a number of at least 0");
@@ -67,6 +76,16 @@ struct RunConfig {
     for (const Range& r : {Range{"jitter_contrast", jitter_contrast, 1, "1"}, {"jitter_brightness", jitter_brightness, 2, "2"}, {"jitter_rotation", jitter_rotation, 180, "180 (degrees)"},
                            {"jitter_scale", jitter_scale, 0.9, "0.9"}})
       need(r.value >= 0 && r.value <= r.most, r.key, std::string("expected a number from 0 to ") + r.text + ", got " + std::to_string(r.value));
+  }
+
+  /// What can be meant, and probably is not.
+  std::vector<std::string> warnings() const {
+    std::vector<std::string> out;
+    if (epochs_stage2 > 0 && batch == 1 && model.lambda_cg + model.lambda_cl > 0)
+      out.push_back("batch = 1: the contrastive terms (cg, cl) compare the samples of a batch; of one sample they learn nothing");
+    for (const auto& [stage, epochs, rate] : {std::tuple{1, epochs_stage1, lr_stage1}, std::tuple{2, epochs_stage2, lr_stage2}})
+      if (epochs > 0 && rate == 0) out.push_back("lr_stage" + std::to_string(stage) + " = 0: stage " + std::to_string(stage) + " learns nothing");
+    return out;
   }
 
   data::StudyColumns columns() const { return {column_study, column_split, column_images, column_findings, column_impression}; }

@@ -31,6 +31,14 @@ concept TrainableModel = requires(M& m, const model::Batch<T, B>& batch, const m
   { m.log_scale.value } -> std::convertible_to<Tensor<T, B>>;
   { m.config.log_scale_max } -> std::convertible_to<double>;
 };
+/// What the terms with a weight read. A model that does not take the fourth argument computes what all terms read.
+template <class V, class M, class O, class T, class B>
+objective::Representations<V> represent(const M& model, const O& objective, const model::Batch<T, B>& batch, const model::Teacher<T, B>* teacher, const nn::Mode& mode) {
+  if constexpr (requires { model.template represent<O::needs, V>(batch, teacher, mode, objective.active_needs()); })
+    return model.template represent<O::needs, V>(batch, teacher, mode, objective.active_needs());
+  else
+    return model.template represent<O::needs, V>(batch, teacher, mode);
+}
 }  // namespace detail
 
 /// Forward, backward, clipped AdamW update, clamp of the temperature. `teacher` may be null where no term needs it.
@@ -42,7 +50,7 @@ StepReport<T, B, detail::TermsOf<O>::count> train_step(M& model, const O& object
   StepReport<T, B, O::size> report;
   RecordOn recording(tape);
   const Variable<T, B> total = [&] {  // the representations die here: the backward pass frees each as it is done with it
-    return objective(model.template represent<O::needs, Variable<T, B>>(batch, teacher, mode), report.losses);
+    return objective(detail::represent<Variable<T, B>>(model, objective, batch, teacher, mode), report.losses);
   }();
   report.total = static_cast<double>(value(total).item());
   report.finite = std::isfinite(report.total);
@@ -50,8 +58,13 @@ StepReport<T, B, detail::TermsOf<O>::count> train_step(M& model, const O& object
     tape.clear();
     return report;
   }
-  backward(total);
-  report.gradient_norm = optimizer.step(learning_rate);
+  try {
+    backward(total);
+    report.gradient_norm = optimizer.step(learning_rate);
+  } catch (...) {
+    optimizer.discard();  // no half gradient is left for the next step
+    throw;
+  }
   report.finite = std::isfinite(report.gradient_norm);
   auto& s = model.log_scale.value;
   B::clamp(s.size(), T(0), static_cast<T>(model.config.log_scale_max), s.data());
@@ -63,7 +76,7 @@ template <class M, class O, class T, class B>
 StepReport<T, B, detail::TermsOf<O>::count> evaluate_step(const M& model, const O& objective, const model::Batch<T, B>& batch, const std::type_identity_t<model::Teacher<T, B>>* teacher,
                                                           const nn::Mode& mode) {
   StepReport<T, B, O::size> report;
-  report.total = static_cast<double>(objective(model.template represent<O::needs, Tensor<T, B>>(batch, teacher, mode), report.losses).item());
+  report.total = static_cast<double>(objective(detail::represent<Tensor<T, B>>(model, objective, batch, teacher, mode), report.losses).item());
   report.finite = std::isfinite(report.total);
   return report;
 }

@@ -22,6 +22,7 @@ template <class T, class B>
 struct TrainedRun {
   using Model = model::HybridMed<T, B, model::AnyEncoder<T, B>>;
   std::filesystem::path folder, weights;
+  std::vector<std::string> unused;  // tensors of the weights file that the model has no use for
   RunConfig config;
   data::WordPiece vocabulary;
   Model model;
@@ -30,7 +31,7 @@ struct TrainedRun {
       : folder(run), weights(weights_of(run)), config(RunConfig::read(run / "config.json")), vocabulary(data::WordPiece::read(run / "vocab.txt")), model(model::make_hybridmed<T, B>(config.model)) {
     if (static_cast<Index>(vocabulary.size()) != config.model.vocab)
       fail("train", "run", run.string() + ": vocab.txt has " + std::to_string(vocabulary.size()) + " tokens, config.json says " + std::to_string(config.model.vocab));
-    load_model(weights, model);
+    unused = load_model(weights, model).unexpected;
   }
   data::Cleaning cleaning() const { return data::cleaning_from(config.cleaning); }
   /// Images of one study or file as the model sees them in evaluation: (B, 3, S, S).
@@ -39,11 +40,14 @@ struct TrainedRun {
     for (const auto& path : paths) images.push_back(read_image(path));
     return upload(images);
   }
-  /// One image in host memory, cropped and normalised: (S, S).
-  xt::xtensor<float, 2> read_image(const std::filesystem::path& path) const {
+  /// One image in host memory, cropped and normalised: (S, S). What is odd about the file goes to `notes`, if given.
+  xt::xtensor<float, 2> read_image(const std::filesystem::path& path, std::vector<std::string>* notes = nullptr) const {
     const auto o = config.dataset().transform;
     auto image = xt::xtensor<float, 2>::from_shape({o.image_size, o.image_size});
-    data::crop(data::make_square(data::read_image(path), o.resize), o, nullptr, {image.data(), image.size()});
+    const data::Image picture = data::read_image(path);
+    if (notes)
+      for (const auto& note : picture.notes) notes->push_back(path.string() + ": " + note);
+    data::crop(data::make_square(picture, o.resize), o, nullptr, {image.data(), image.size()});
     return image;
   }
   Tensor<T, B> upload(const std::vector<xt::xtensor<float, 2>>& images) const {

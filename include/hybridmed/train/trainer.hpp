@@ -1,24 +1,21 @@
 #pragma once
 // A whole run: both stages with their schedules, validation, early stopping, checkpoints and exact resume.
-#include <csignal>
-#include <functional>
 #include <set>
 
-#include "hybridmed/data/loader.hpp"
+#include "hybridmed/core/interrupt.hpp"
+#include "hybridmed/core/memory.hpp"
 #include "hybridmed/model/initialise.hpp"
 #include "hybridmed/optim/schedule.hpp"
 #include "hybridmed/train/console.hpp"
-#include "hybridmed/train/run_config.hpp"
+#include "hybridmed/train/data_report.hpp"
+#include "hybridmed/train/resume.hpp"
 #include "hybridmed/train/run_log.hpp"
 #include "hybridmed/train/step.hpp"
 
 namespace hybridmed::train {
 
 /// Set by Ctrl-C or SIGTERM: the trainer finishes its step, saves and stops.
-inline std::atomic<bool>& interrupted() {
-  static std::atomic<bool> flag{false};
-  return flag;
-}
+inline std::atomic<bool>& interrupted() { return interrupt_requested(); }
 
 struct TrainerOptions {
   std::filesystem::path run;
@@ -74,28 +71,28 @@ class Trainer {
     if (!options_.resume && !options_.init.empty()) load_initial_weights();
   }
 
-  /// Parameters, memory, steps, and what each loss will see. Runs one forward and backward pass to measure the memory.
+  /// Parameters, memory, steps, what each loss will see, and what is odd. Runs one forward and backward pass to measure the memory.
+  /// @throws Error where the machine has less memory than the plan needs.
   std::string describe() {
-    const Index parameters = nn::count_parameters(model_);
     Index both = 0, findings = 0, impression = 0;
     const std::size_t seen = config_.overfit_batch ? static_cast<std::size_t>(config_.batch) : train_.size();  // by the losses
     for (std::size_t i = 0; i < seen; ++i) {
       const bool f = train_.findings(i).size() > 2, w = !train_.impression(i).empty();
       findings += f, impression += w, both += !train_.findings(i).empty() && w;
     }
-    const std::size_t bytes = config_.epochs_stage2 > 0 ? step_bytes(model::stage2_objective(config_.model), 2) : step_bytes(model::stage1_objective(config_.model), 1);
-    char text[1200];
-    std::snprintf(text, sizeof text,
-                  "model       %s encoder, %.2f M parameters, vocabulary %lld\n"
-                  "memory      %.0f MB of tensors expected at the longest batch, %.0f MB of images kept\n"
-                  "data        %zu training and %zu validation studies from %s\n"
-                  "losses see  cg %lld (impression), cl %lld (findings), sum %lld (both), cap %lld (impression), dis %lld (both)\n"
-                  "steps       stage 1: %lld epochs x %lld, stage 2: %lld epochs x %lld, batch %lld\n",
-                  config_.model.encoder.c_str(), static_cast<double>(parameters) / 1e6, static_cast<long long>(config_.model.vocab), static_cast<double>(bytes) / 1048576.0, image_bytes() / 1048576.0,
-                  train_.size(), valid_.size(), config_.data.c_str(), static_cast<long long>(impression), static_cast<long long>(findings), static_cast<long long>(both),
-                  static_cast<long long>(impression), static_cast<long long>(both), static_cast<long long>(config_.epochs_stage1), static_cast<long long>(batches()),
-                  static_cast<long long>(config_.epochs_stage2), static_cast<long long>(batches()), static_cast<long long>(config_.batch));
-    std::string all = text;
+    const std::size_t bytes = plan_bytes();
+    const auto number = [](double x, int digits) {
+      char text[32];
+      std::snprintf(text, sizeof text, "%.*f", digits, x);
+      return std::string(text);
+    };
+    const auto stage = [&](int k) { return "stage " + std::to_string(k) + ": " + std::to_string(epochs(k)) + " epochs x " + std::to_string(batches()); };
+    std::string all =
+        "model       " + config_.model.encoder + " encoder, " + number(static_cast<double>(nn::count_parameters(model_)) / 1e6, 2) + " M parameters, vocabulary " + std::to_string(config_.model.vocab) + "\n" +
+        "memory      " + number(static_cast<double>(bytes) / 1048576.0, 0) + " MB of tensors expected at the longest batch, " + number(image_bytes() / 1048576.0, 0) + " MB of images kept\n" +
+        "data        " + std::to_string(train_.size()) + " training and " + std::to_string(valid_.size()) + " validation studies from " + config_.data + "\n" +
+        "losses see  cg " + std::to_string(impression) + " (impression), cl " + std::to_string(findings) + " (findings), sum " + std::to_string(both) + " (both), cap " + std::to_string(impression) +
+        " (impression), dis " + std::to_string(both) + " (both)\n" + "steps       " + stage(1) + ", " + stage(2) + ", batch " + std::to_string(config_.batch) + "\n";
     if (!left_out_.empty()) {
       std::map<std::string, std::pair<std::size_t, const data::Rejected*>> reasons;
       for (const auto& r : left_out_)
@@ -103,7 +100,13 @@ class Trainer {
       for (const auto& [reason, found] : reasons)
         all += "left out    " + std::to_string(found.first) + " rows: " + reason + " (first: " + where(*found.second) + ")\n";
     }
-    return all;
+    std::vector<data::Study> studies = train_.studies();
+    studies.insert(studies.end(), valid_.studies().begin(), valid_.studies().end());
+    all += titled("texts", lost_letters(studies, data::cleaning_from(config_.cleaning))) + titled("texts", cut_texts(train_)) + titled("leakage", leakage(folder_));
+    std::vector<std::string> warnings = config_.warnings();
+    if (config_.epochs_stage2 > 0 && config_.epochs_stage1 == 0 && config_.model.lambda_dis > 0 && options_.init.empty() && !options_.resume)
+      warnings.push_back("epochs_stage1 = 0 and lambda_dis > 0: the student is distilled towards a teacher that was never trained; lambda_dis=0 leaves it out, --init brings one");
+    return all + titled("warning", warnings);
   }
 
   /// Trains to the end, or until interrupted. Returns true when the run is finished.
@@ -169,11 +172,16 @@ class Trainer {
     return v;
   }
   Model make_model() {
-    auto m = model::make_hybridmed<T, B>(config_.model);
-    model::initialise(m, config_.model, static_cast<std::uint64_t>(config_.seed));
-    return m;
+    try {
+      auto m = model::make_hybridmed<T, B>(config_.model);
+      model::initialise(m, config_.model, static_cast<std::uint64_t>(config_.seed));
+      return m;
+    } catch (const OutOfMemory& e) {
+      throw OutOfMemory("train", "memory", "the model of this configuration does not fit: " + e.reason(), "lower image_size, image_width, d, grid, or the numbers of blocks");
+    }
   }
   std::int64_t batches() const { return config_.overfit_batch ? 1 : static_cast<std::int64_t>(train_.size()) / config_.batch; }
+  bool distils() const { return config_.model.lambda_dis > 0; }
   std::int64_t epochs(int stage) const { return stage == 1 ? config_.epochs_stage1 : config_.epochs_stage2; }
 
   /// Bytes of resized images that the data sets keep.
@@ -185,6 +193,24 @@ class Trainer {
       return (std::min)(n, static_cast<double>(o.cache_bytes));
     };
     return kept(train_) + kept(valid_);
+  }
+
+  /// Bytes that a run needs at its worst moment.
+  /// @throws Error where the machine does not have them.
+  std::size_t plan_bytes() {
+    const std::string keys = "lower batch = " + std::to_string(config_.batch) + ", image_size, t_findings or the model's widths";
+    std::size_t bytes = 0;
+    try {
+      bytes = config_.epochs_stage2 > 0 ? step_bytes(model::stage2_objective(config_.model), 2) : step_bytes(model::stage1_objective(config_.model), 1);
+    } catch (const OutOfMemory& e) {
+      throw OutOfMemory("train", "memory", "a step with batch " + std::to_string(config_.batch) + " does not fit: " + e.reason(), keys);
+    }
+    const std::size_t held = HostArena::instance().statistics().high_mark, at_hand = available_memory();
+    const std::size_t images = static_cast<std::size_t>(image_bytes()), free = at_hand > (std::numeric_limits<std::size_t>::max)() - held ? at_hand : at_hand + held;
+    const auto megabytes = [](std::size_t n) { return std::to_string(n >> 20) + " MB"; };
+    if (bytes + images > free)
+      throw OutOfMemory("train", "memory", "the run needs " + megabytes(bytes) + " of tensors and keeps " + megabytes(images) + " of images, but the machine has " + megabytes(free), keys + (images > bytes / 4 ? ", or cache_mb" : ""));
+    return bytes;
   }
 
   /// Bytes of tensors at the worst moment of a step: a forward and backward pass over the longest texts, measured, plus moments.
@@ -204,10 +230,10 @@ class Trainer {
     arena.reset_peak();
     {
       std::optional<model::Teacher<T, B>> teacher;
-      if (stage == 2) teacher.emplace(model_.snapshot());
+      if (stage == 2 && distils()) teacher.emplace(model_.snapshot());
       RecordOn recording(tape_);
-      backward(objective(
-          model_.template represent<O::needs, Variable<T, B>>(data::upload<T, B>(train_.batch(longest, nullptr, stage == 2), model_), teacher ? &*teacher : nullptr, nn::Mode::inspection())));
+      backward(objective(detail::represent<Variable<T, B>>(model_, objective, data::upload<T, B>(train_.batch(longest, nullptr, stage == 2), model_),
+                                                           teacher ? static_cast<const model::Teacher<T, B>*>(&*teacher) : nullptr, nn::Mode::inspection())));
     }
     nn::for_each_parameter(model_, Visitor([&](const std::string&, auto& p) { p.slot.grad = {}; }));
     return arena.statistics().peak + moments;
@@ -237,6 +263,9 @@ class Trainer {
     std::string frequent;
     for (const auto& [text, n] : counts)
       if (frequent.empty() || n > counts[frequent]) frequent = text;
+    std::string trained;
+    for (const auto& s : train_studies_) trained += std::to_string(text_hash(s.id)) + "\n";
+    io::write_text_atomically(options_.run / "trained_studies.txt", trained);  // hashes: an evaluation tells them, a reader does not
     io::write_text_atomically(options_.run / "seen_impressions.txt", seen);
     io::write_text_atomically(options_.run / "most_frequent_impression.txt", frequent + "\n");
   }
@@ -265,21 +294,23 @@ class Trainer {
   /// Sets what the stage trains, its optimizer and, for stage 2, the teacher: a snapshot of the model as it is.
   void begin_stage(int stage) {
     progress_.stage = stage, progress_.stage_step = 0, progress_.epoch = 0, progress_.batch = 0, progress_.best = 0, progress_.best_epoch = -1, progress_.bad_epochs = 0;
+    progress_.sums.clear();
     progress_.finished = epochs(stage) == 0;
     train_only(stage);
     line_.restart();
-    if (stage == 2) teacher_.emplace(model_.snapshot());
+    if (stage == 2 && distils()) teacher_.emplace(model_.snapshot());
     optimizer_.emplace(model_, optim::AdamWOptions{0.9, 0.999, 1e-8, config_.weight_decay, config_.clip});
   }
 
   // ---- checkpoints
   void save(RunLog& log) {
     log.record_lengths(progress_);
-    progress_.data = data_hash_;
+    progress_.data = data_hash_, progress_.vocabulary = vocabulary_hash();
     write_folder(options_.run / "checkpoints" / checkpoint_name(progress_.step), [&](const std::filesystem::path& dir) {
       save_model(dir / "model.safetensors", model_);
       if (teacher_) save_model(dir / "teacher.safetensors", *teacher_);
       save_optimizer(dir / "optimizer.safetensors", *optimizer_);
+      io::write_text(dir / "config.json", io::to_json(config_).dump(1) + "\n");
       io::write_text(dir / "state.json", io::to_json(progress_).dump(1) + "\n");
     });
     prune_checkpoints();
@@ -309,6 +340,7 @@ class Trainer {
     }
     return h;
   }
+  std::uint64_t vocabulary_hash() const { return io::checksum(io::read_file(options_.run / "vocab.txt")); }
   void restore() {
     const auto checkpoints = list_checkpoints(options_.run);
     try {
@@ -319,22 +351,35 @@ class Trainer {
     }
   }
   void restore(const std::filesystem::path& dir) {
+    const std::string state = (dir / "state.json").string();
+    const std::string from_here = "start a new run with --init " + (dir / "model.safetensors").string();
     Progress p;
-    const io::Json j = io::read_json(dir / "state.json");
-    io::from_json(j, p, (dir / "state.json").string());
+    const std::vector<std::byte> bytes = io::read_file(dir / "state.json");
+    const io::Json j = io::parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, state);
+    io::from_json(j, p, state);
     p.visit([&](std::string_view key, auto&) {
-      if (!j.contains(std::string(key))) fail("train", "load", (dir / "state.json").string() + ": the key '" + std::string(key) + "' is missing",
-                                             "if an earlier version wrote it, start a new run with --init " + (dir / "model.safetensors").string());
+      if (!j.contains(std::string(key))) fail("train", "load", state + ": the key '" + std::string(key) + "' is missing", "if an earlier version wrote it, " + from_here);
     });
-    if (p.stage != 1 && p.stage != 2) fail("train", "load", (dir / "state.json").string() + ": expected stage 1 or 2, got " + std::to_string(p.stage));
+    if (p.stage != 1 && p.stage != 2) fail("train", "load", state + ": the key 'stage': expected 1 or 2, got " + std::to_string(p.stage));
+    RunConfig begun;
+    io::from_json(io::read_json(dir / "config.json"), begun, (dir / "config.json").string());
+    check_same_run(begun, config_, p.stage, options_.run.string());
+    const std::size_t losses = p.stage == 1 ? decltype(model::stage1_objective(config_.model))::size : decltype(model::stage2_objective(config_.model))::size;
+    check_progress(p, epochs(p.stage), batches(), losses, state);
+    io::verify_checksum(dir / "state.json", bytes);
+    if (p.vocabulary != vocabulary_hash())
+      fail("train", "resume", (options_.run / "vocab.txt").string() + ": not the vocabulary that the run was trained with", "give it back, or " + from_here);
     if (p.data != data_hash_)
-      fail("train", "resume", config_.data + ": its studies are not those that " + options_.run.string() + " was trained on: a study, a text or a split has changed",
-           "give back the old data, or start a new run with --init " + (dir / "model.safetensors").string());
+      fail("train", "resume", config_.data + ": its studies are not those that " + options_.run.string() + " was trained on: a study, a text or a split has changed", "give back the old data, or " + from_here);
     begin_stage(p.stage);
     load_model(dir / "model.safetensors", model_);
-    if (p.stage == 2) load_model(dir / "teacher.safetensors", *teacher_);
+    if (teacher_) load_model(dir / "teacher.safetensors", *teacher_);
     load_optimizer(dir / "optimizer.safetensors", *optimizer_);
     progress_ = p;
+    const std::int64_t more = epochs(p.stage) - (p.stage == 1 ? begun.epochs_stage1 : begun.epochs_stage2);
+    if (more <= 0) return;
+    progress_.finished = false, progress_.bad_epochs = 0;  // the new epochs are not cut off by what went before
+    std::fprintf(stderr, "stage %d goes on for %lld more epochs; its rate is now that of a schedule over %lld\n", p.stage, static_cast<long long>(more), static_cast<long long>(epochs(p.stage)));
   }
   void save_best(int stage) {
     const std::string name = "best-stage" + std::to_string(stage);
@@ -357,6 +402,7 @@ class Trainer {
     const std::int64_t total = epochs(stage) * batches();
     const optim::WarmupCosine schedule{stage == 1 ? config_.lr_stage1 : config_.lr_stage2, config_.warmup, config_.lr_floor, total};
     const Philox seed = seed_.fork(static_cast<std::uint64_t>(stage));
+    if (progress_.batch == batches()) return end_of_epoch(objective, log);  // it was stopped within the validation
     data::Loader loader(train_, {static_cast<std::size_t>(config_.batch), !config_.overfit_batch, true, static_cast<int>(config_.overfit_batch ? 0 : config_.workers), stage == 2}, seed,
                         static_cast<std::uint64_t>(progress_.epoch), static_cast<std::size_t>(progress_.batch));
     if (progress_.batch == 0) progress_.sums.assign(O::size + 1, 0.0);
@@ -369,6 +415,7 @@ class Trainer {
       std::string detail;
       for (std::size_t i = 0; i < O::size; ++i) {
         const double v = static_cast<double>(r.losses[i].value.item());
+        if (std::isnan(v) && r.finite) continue;  // a term of weight 0 is not computed
         row[std::string(r.losses[i].name)] = v;
         progress_.sums[i] += v;
         char text[32];
@@ -380,22 +427,32 @@ class Trainer {
       log.write(row);
       line_.update("stage " + std::to_string(stage) + " epoch " + std::to_string(progress_.epoch + 1) + "/" + std::to_string(epochs(stage)), static_cast<double>(progress_.stage_step * config_.batch),
                   static_cast<double>(total * config_.batch), "samples", detail, progress_.stage_step == total);
-      const bool last = progress_.batch == batches();
-      if (last) {
+      if (progress_.batch == batches()) {
         line_.finish();
-        end_epoch(objective, log);
+        return end_of_epoch(objective, log);
       }
-      const bool stop = interrupted() || (options_.stop_after >= 0 && progress_.step >= options_.stop_after);
-      if (stop || progress_.finished || (config_.checkpoint_every ? progress_.step % config_.checkpoint_every == 0 : last && !config_.overfit_batch)) save(log);
-      if (stop && !progress_.finished) {
-        line_.finish();
-        std::fprintf(stderr, "stopped after step %lld, saved in %s; go on with: hybridmed pretrain --run %s --resume%s\n", static_cast<long long>(progress_.step), options_.run.c_str(),
-                     shell_word(options_.run.string()).c_str(), options_.resume_with.c_str());
-        return true;
-      }
-      if (last) break;
+      const bool stop = asked_to_stop();
+      if (stop || (config_.checkpoint_every && progress_.step % config_.checkpoint_every == 0)) save(log);
+      if (stop) return stopped();
     }
     return false;
+  }
+
+  bool asked_to_stop() const { return interrupted() || (options_.stop_after >= 0 && progress_.step >= options_.stop_after); }
+  bool stopped() {
+    line_.finish();
+    std::fprintf(stderr, "stopped after step %lld, saved in %s; go on with: hybridmed pretrain --run %s --resume%s\n", static_cast<long long>(progress_.step), options_.run.c_str(),
+                 shell_word(options_.run.string()).c_str(), options_.resume_with.c_str());
+    return true;
+  }
+
+  /// Validation, and what follows from it. True: stopped on request.
+  template <class O>
+  bool end_of_epoch(const O& objective, RunLog& log) {
+    validate_epoch(objective, log);
+    const bool stop = asked_to_stop();
+    if (stop || progress_.finished || (config_.checkpoint_every ? progress_.step % config_.checkpoint_every == 0 : !config_.overfit_batch)) save(log);
+    return stop && !progress_.finished && stopped();
   }
 
   [[noreturn]] void stop_on_nan(const data::HostBatch& b, const data::Dataset& from) {
@@ -405,19 +462,24 @@ class Trainer {
          std::string(list_checkpoints(options_.run).empty() ? "" : "the last checkpoint is intact; ") + "lower the learning rate or look at these studies");
   }
 
+  /// Where a stop is asked for meanwhile, the epoch stays open: a resumed run validates again.
   template <class O>
-  void end_epoch(const O& objective, RunLog& log) {
+  void validate_epoch(const O& objective, RunLog& log) {
     const int stage = progress_.stage;
-    ++progress_.epoch, progress_.batch = 0;
     std::array<double, max_losses + 1> mean{};
+    const std::optional<double> result = config_.overfit_batch ? 0.0 : validate(objective, mean);
+    if (!result) return;
+    ++progress_.epoch, progress_.batch = 0;
     if (config_.overfit_batch) {
       if (progress_.epoch == epochs(stage)) finish_stage();
       return;
     }
-    const double valid = validate(objective, mean);
+    say_odd_pictures();
+    const double valid = *result;
     io::Json row{{"kind", "valid"}, {"stage", stage}, {"epoch", progress_.epoch}, {"step", progress_.step}, {"total", valid}};
     std::string text;
     for (std::size_t i = 0; i < O::size; ++i) {
+      if (std::isnan(mean[i])) continue;  // a term of weight 0 is not computed
       row[names_[i]] = mean[i];
       char part[48];
       std::snprintf(part, sizeof part, "  %s %.4f", names_[i].c_str(), mean[i]);
@@ -444,11 +506,20 @@ class Trainer {
     else progress_.finished = true;
   }
 
+  void say_odd_pictures() {
+    const auto [count, first] = train_.noted_pictures();
+    if (count == 0 || std::exchange(said_odd_pictures_, true)) return;
+    line_.finish();
+    std::fprintf(stderr, "pictures    %zu read so far are odd; the first: %s; hybridmed check --data %s lists them\n", count, first.c_str(), shell_word(config_.data).c_str());
+  }
+
+  /// The mean loss of the validation split; nothing where a stop was asked for.
   template <class O>
-  double validate(const O& objective, std::array<double, max_losses + 1>& mean) {
+  std::optional<double> validate(const O& objective, std::array<double, max_losses + 1>& mean) {
     data::Loader loader(valid_, {static_cast<std::size_t>(config_.batch), false, false, static_cast<int>(config_.workers), progress_.stage == 2}, Philox(), 0);
     double total = 0;
     while (auto host = loader.next()) {
+      if (interrupted()) return std::nullopt;
       const auto r = evaluate_step(model_, objective, data::upload<T, B>(*host, model_), teacher_ ? &*teacher_ : nullptr, nn::Mode::evaluation());
       if (!r.finite) stop_on_nan(*host, valid_);
       const double share = static_cast<double>(host->studies.size()) / static_cast<double>(valid_.size());
@@ -474,6 +545,7 @@ class Trainer {
   Progress progress_;
   ProgressLine line_;
   std::array<std::string, max_losses> names_;
+  bool said_odd_pictures_ = false;
 };
 
 }  // namespace hybridmed::train

@@ -37,7 +37,7 @@ struct Attention {
           T* row = s + r * keys;
           const Index seen = a.causal ? (std::min)(keys, i + r + 1) : keys;
           const T top = lane_max(seen, row);
-          const bool any = std::isfinite(top);  // false: every key is masked out
+          const bool any = std::isfinite(top) || admits_any(a, t, i + r, seen);  // false: every key is masked out
           for (Index j = 0; j < seen; ++j) row[j] = any ? fast_exp(row[j] - top) : T(0);
           const double sum = lane_sum(seen, [=](Index j) { return wide(row[j]); });
           const T inverse = any ? static_cast<T>(1 / sum) : T(0);
@@ -89,12 +89,15 @@ struct Attention {
           for (Index r = 0; r < rows; ++r) {
             T *pr = p + r * keys, *dr = ds + r * keys;
             const Index seen = a.causal ? (std::min)(keys, i + r + 1) : keys;
-            const T lse = a.lse[(t.q0 + i + r) * a.heads + head];
             const T *row_dout = dout + (i + r) * a.ldo, *row_out = out + (i + r) * a.ldo, *mean = mean_v.data();
             const T delta = static_cast<T>(lane_sum(d, [=](Index c) { return wide(row_dout[c]) * (wide(row_out[c]) - wide(mean[c])); }));
-            const bool any = std::isfinite(lse);
-            for (Index j = 0; j < seen; ++j) pr[j] = any ? fast_exp(pr[j] - lse) : T(0);
-            for (Index j = 0; j < seen; ++j) dr[j] = pr[j] * (dr[j] - delta);
+            // Normalised anew instead of by the stored log-sum-exp, which, rounded, would make a common offset of the scores matter.
+            const bool any = a.lse[(t.q0 + i + r) * a.heads + head] != -std::numeric_limits<T>::infinity();
+            const T top = lane_max(seen, pr);
+            for (Index j = 0; j < seen; ++j) pr[j] = any ? fast_exp(pr[j] - top) : T(0);
+            const T inverse = any ? static_cast<T>(1 / lane_sum(seen, [=](Index j) { return wide(pr[j]); })) : T(0);
+            for (Index j = 0; j < seen; ++j) pr[j] *= inverse;
+            for (Index j = 0; j < seen; ++j) dr[j] = any ? pr[j] * (dr[j] - delta) : T(0);
             std::fill_n(pr + seen, keys - seen, T(0)), std::fill_n(dr + seen, keys - seen, T(0));
             if (dbias)
               for (Index j = 0; j < seen; ++j) dbias[(i + r) * a.area + j] += dr[j];
@@ -117,6 +120,13 @@ struct Attention {
     Tile(const AttentionArgs<T>& a, Index task)
         : head(task % a.heads), segment(task / a.heads), q0(a.q_ranges[2 * segment]), queries(a.q_ranges[2 * segment + 1] - q0), k0(a.k_ranges[2 * segment]), keys(a.k_ranges[2 * segment + 1] - k0) {}
   };
+
+  template <class T>
+  static bool admits_any(const AttentionArgs<T>& a, const Tile& t, Index i, Index keys) {
+    for (Index j = 0; j < keys; ++j)
+      if (a.admits(t.segment, t.head, i, j)) return true;
+    return false;
+  }
 
   /// y (rows, d) = x minus its column means.
   template <class T>

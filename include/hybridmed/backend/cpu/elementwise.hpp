@@ -123,16 +123,17 @@ struct Elementwise : reference::Elementwise {
 
   template <class T>
   static void adamw(Index n, const AdamWArgs& a, const T* g, T* m, T* v, T* p) {
-    if (a.squared_norm && !std::isfinite(*a.squared_norm)) return;
-    const double root = std::sqrt(a.correction2), factor = a.squared_norm ? AdamWArgs::gradient_scale(a.clip, *a.squared_norm) : 1.0;
-    const T b1 = static_cast<T>(a.beta1), b2 = static_cast<T>(a.beta2), c1 = static_cast<T>((1 - a.beta1) * factor),
-            c2 = static_cast<T>((1 - a.beta2) * factor * factor), keep = static_cast<T>(1 - a.learning_rate * a.decay),
+    const double norm = a.squared_norm ? a.norm() : 0;
+    if (!std::isfinite(norm)) return;
+    const double root = std::sqrt(a.correction2), factor = AdamWArgs::gradient_scale(a.clip, norm);
+    const T b1 = static_cast<T>(a.beta1), b2 = static_cast<T>(a.beta2), c1 = static_cast<T>(1 - a.beta1), c2 = static_cast<T>(1 - a.beta2), keep = static_cast<T>(1 - a.learning_rate * a.decay),
             step = static_cast<T>(a.learning_rate / a.correction1 * root), eps = static_cast<T>(a.eps * root);
     executor::for_tiles<Executor>(n, tile, [=](Index from, Index to) {
       if (g) {
         for (Index i = from; i < to; ++i) {
-          m[i] = b1 * m[i] + c1 * g[i];
-          v[i] = b2 * v[i] + c2 * g[i] * g[i];
+          const T clipped = static_cast<T>(wide(g[i]) * factor);
+          m[i] = b1 * m[i] + c1 * clipped;
+          v[i] = b2 * v[i] + c2 * clipped * clipped;
           p[i] = keep * p[i] - step * m[i] / (std::sqrt(v[i]) + eps);
         }
       } else {

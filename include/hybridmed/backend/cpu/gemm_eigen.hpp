@@ -18,6 +18,20 @@ concept GemmProvider = requires(bool t, Index n, T s, const T* x, T* y) {
   G::template parallel<executor::Serial>(t, t, n, n, n, s, x, n, x, n, s, y, n);
 };
 
+/// c = alpha op(a) op(b) + beta c as tiles of about equal size and at most (most_rows, most_cols), each one serial product of `Gemm`.
+template <class Gemm, class Executor, class T>
+void tiled(Index most_rows, Index most_cols, bool ta, bool tb, Index m, Index n, Index k, T alpha, const T* a, Index lda, const T* b, Index ldb, T beta, T* c, Index ldc) {
+  const auto even = [](Index extent, Index most) {
+    const Index tiles = (std::max)(Index{1}, (extent + most - 1) / most), share = (extent + tiles - 1) / tiles;
+    return (std::max)(Index{16}, (share + 15) / 16 * 16);
+  };
+  const Index rows = even(m, most_rows), cols = even(n, most_cols), down = (m + rows - 1) / rows, across = (n + cols - 1) / cols;
+  Executor::for_each(down * across, [&](Index t) {
+    const Index i = t / across * rows, j = t % across * cols;
+    Gemm::serial(ta, tb, (std::min)(rows, m - i), (std::min)(cols, n - j), k, alpha, ta ? a + i : a + i * lda, lda, tb ? b + j * ldb : b + j, ldb, beta, c + i * ldc + j, ldc);
+  });
+}
+
 struct EigenGemm {
   static constexpr const char* name = "eigen";
   static constexpr Index tile_rows = 192, tile_cols = 512;
@@ -40,11 +54,7 @@ struct EigenGemm {
 
   template <class Executor, class T>
   static void parallel(bool ta, bool tb, Index m, Index n, Index k, T alpha, const T* a, Index lda, const T* b, Index ldb, T beta, T* c, Index ldc) {
-    const Index down = (m + tile_rows - 1) / tile_rows, across = (n + tile_cols - 1) / tile_cols;
-    Executor::for_each(down * across, [&](Index t) {
-      const Index i = t / across * tile_rows, j = t % across * tile_cols;
-      serial(ta, tb, (std::min)(tile_rows, m - i), (std::min)(tile_cols, n - j), k, alpha, ta ? a + i : a + i * lda, lda, tb ? b + j * ldb : b + j, ldb, beta, c + i * ldc + j, ldc);
-    });
+    tiled<EigenGemm, Executor>(tile_rows, tile_cols, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
   }
 
  private:

@@ -158,7 +158,7 @@ struct LocalAlignment {
       const bool max = a.aggregation == LocalAggregation::max;
       if (out)
         for (Index t = 0; t < m; ++t) out[t] = max ? (t == best ? 1.0 : 0.0) : std::exp(x[t] - x[best]) / sum;
-      if (max) return x[best];
+      if (max && !std::isnan(sum)) return x[best];
       return x[best] + std::log(sum) - (a.aggregation == LocalAggregation::mean ? std::log(static_cast<double>(m)) : 0.0);
     }
 

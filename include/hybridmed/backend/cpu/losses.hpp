@@ -13,10 +13,11 @@ struct Losses : reference::Losses {
     const Workspace<double> part(rows);
     Executor::for_each(rows, [&](Index r) {
       const T* zr = z + r * classes;
-      const double l = log_sum_exp(classes, T(1), zr);
-      const double sum = smoothing > 0 ? lane_sum(classes, [=](Index v) { return static_cast<double>(zr[v]); }) : 0;
+      const T top = lane_max(classes, zr);
+      const double l = log_sum_exp(classes, T(1), zr, top);
       lse[r] = static_cast<T>(l);
-      part[r] = l - (1 - smoothing) * static_cast<double>(zr[target[r]]) - smoothing / static_cast<double>(classes) * sum;
+      part[r] = smoothing < 1 ? (1 - smoothing) * (l + (wide(top) - wide(zr[target[r]]))) : 0;
+      if (smoothing > 0) part[r] += smoothing / static_cast<double>(classes) * lane_sum(classes, [=](Index v) { return l + (wide(top) - wide(zr[v])); });
     });
     *loss = static_cast<T>(mean(rows, part.data(), 1));
   }
@@ -26,12 +27,14 @@ struct Losses : reference::Losses {
     Executor::for_each(rows, [&](Index r) {
       const T* zr = z + r * classes;
       T* g = dz + r * classes;
-      const T l = lse[r];
+      const T top = lane_max(classes, zr), l = lse[r], before = accumulate ? g[target[r]] : T(0);
       if (accumulate)
-        for (Index v = 0; v < classes; ++v) g[v] += k * (fast_exp(zr[v] - l) - spread);
+        for (Index v = 0; v < classes; ++v) g[v] += k * (fast_exp(zr[v] - top - l) - spread);
       else
-        for (Index v = 0; v < classes; ++v) g[v] = k * (fast_exp(zr[v] - l) - spread);
-      g[target[r]] -= k * static_cast<T>(1 - smoothing);
+        for (Index v = 0; v < classes; ++v) g[v] = k * (fast_exp(zr[v] - top - l) - spread);
+      // p - 1 of the target by expm1: where p is nearly 1, the difference keeps its digits
+      const double of_target = std::expm1(wide(zr[target[r]]) - wide(top) - wide(l)) + (smoothing - smoothing / static_cast<double>(classes));
+      g[target[r]] = before + static_cast<T>(wide(k) * of_target);
     });
   }
 
@@ -41,13 +44,15 @@ struct Losses : reference::Losses {
     const T inverse = static_cast<T>(1 / tau);
     Executor::for_each(rows, [&](Index r) {
       const T *s = student + r * classes, *t = teacher + r * classes;
-      const double ls = log_sum_exp(classes, inverse, s), lt = log_sum_exp(classes, inverse, t);
+      const T top_s = lane_max(classes, s), top_t = lane_max(classes, t);
+      const double ls = log_sum_exp(classes, inverse, s, top_s), lt = log_sum_exp(classes, inverse, t, top_t);
       lse_s[r] = static_cast<T>(ls), lse_t[r] = static_cast<T>(lt);
       const T ltf = lse_t[r];
       const double gap = ls - lt;
       part[r] = lane_sum(classes, [=](Index v) {
-        const double p = static_cast<double>(fast_exp(t[v] * inverse - ltf));
-        return p * (static_cast<double>((t[v] - s[v]) * inverse) + gap);
+        const T above_t = (t[v] - top_t) * inverse, above_s = (s[v] - top_s) * inverse;
+        const double p = wide(fast_exp(above_t - ltf));
+        return above_t == -std::numeric_limits<T>::infinity() ? 0.0 : p * (wide(above_t - above_s) + gap);  // what the teacher excludes adds nothing
       });
     });
     *loss = static_cast<T>(mean(rows, part.data(), tau * tau));
@@ -58,19 +63,19 @@ struct Losses : reference::Losses {
     Executor::for_each(rows, [&](Index r) {
       const T *s = student + r * classes, *t = teacher + r * classes;
       T* g = dstudent + r * classes;
-      const T ls = lse_s[r], lt = lse_t[r];
+      const T top_s = lane_max(classes, s), top_t = lane_max(classes, t), ls = lse_s[r], lt = lse_t[r];
       if (accumulate)
-        for (Index v = 0; v < classes; ++v) g[v] += k * (fast_exp(s[v] * inverse - ls) - fast_exp(t[v] * inverse - lt));
+        for (Index v = 0; v < classes; ++v) g[v] += k * (fast_exp((s[v] - top_s) * inverse - ls) - fast_exp((t[v] - top_t) * inverse - lt));
       else
-        for (Index v = 0; v < classes; ++v) g[v] = k * (fast_exp(s[v] * inverse - ls) - fast_exp(t[v] * inverse - lt));
+        for (Index v = 0; v < classes; ++v) g[v] = k * (fast_exp((s[v] - top_s) * inverse - ls) - fast_exp((t[v] - top_t) * inverse - lt));
     });
   }
 
  private:
+  /// log sum exp(factor (x - top)); top: the largest of x
   template <class T>
-  static double log_sum_exp(Index n, T factor, const T* x) {
-    const T shift = factor * lane_max(n, x);
-    return static_cast<double>(shift) + std::log(lane_sum(n, [=](Index i) { return static_cast<double>(fast_exp(factor * x[i] - shift)); }));
+  static double log_sum_exp(Index n, T factor, const T* x, T top) {
+    return std::log(lane_sum(n, [=](Index i) { return wide(fast_exp(factor * (x[i] - top))); }));
   }
   static double mean(Index rows, const double* part, double factor) {
     double s = 0;

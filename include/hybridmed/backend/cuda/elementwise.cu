@@ -121,13 +121,13 @@ void Elementwise::dropout_mask(Index n, Philox random, double p, T* y) {
 
 template <class T>
 void Elementwise::adamw(Index n, const AdamWArgs& a, const T* g, T* m, T* v, T* p) {
-  const double root = std::sqrt(a.correction2), clip = a.clip;
-  const double* square = a.squared_norm;
+  const double root = std::sqrt(a.correction2);
   const T b1 = static_cast<T>(a.beta1), b2 = static_cast<T>(a.beta2), c1 = static_cast<T>(1 - a.beta1), c2 = static_cast<T>(1 - a.beta2), keep = static_cast<T>(1 - a.learning_rate * a.decay),
           step = static_cast<T>(a.learning_rate / a.correction1 * root), eps = static_cast<T>(a.eps * root);
   for_each(n, "adamw", [=] __device__(Index i) {
-    if (square && !isfinite(*square)) return;
-    const T gi = g ? g[i] * static_cast<T>(square ? AdamWArgs::gradient_scale(clip, *square) : 1.0) : T(0);
+    const double norm = a.squared_norm ? a.norm() : 0;
+    if (!isfinite(norm)) return;
+    const T gi = g ? static_cast<T>(static_cast<double>(g[i]) * AdamWArgs::gradient_scale(a.clip, norm)) : T(0);
     m[i] = b1 * m[i] + c1 * gi;
     v[i] = b2 * v[i] + c2 * gi * gi;
     p[i] = keep * p[i] - step * m[i] / (sqrt(v[i]) + eps);

@@ -16,7 +16,7 @@ struct Attention {
       scores(a, seg, h, row, i, k0, keys, s);
       double top = -std::numeric_limits<double>::infinity(), sum = 0;
       for (double x : s) top = x > top ? x : top;
-      const bool any = std::isfinite(top);  // false: no key, or every key masked out
+      const bool any = admits_any(a, seg, h, i, keys);  // false: no key, or every key masked out
       for (double& x : s) sum += x = any ? std::exp(x - top) : 0;
       a.lse[row * a.heads + h] = any ? static_cast<T>(top + std::log(sum)) : -std::numeric_limits<T>::infinity();
       if (!any) sum = 1;
@@ -39,11 +39,16 @@ struct Attention {
     std::vector<double> s;
     each_row(a, [&](Index seg, Index h, Index row, Index i, Index k0, Index keys) {
       scores(a, seg, h, row, i, k0, keys, s);
+      double top = -std::numeric_limits<double>::infinity(), sum = 0;
+      for (double x : s) top = x > top ? x : top;
+      const bool any = a.lse[row * a.heads + h] != -std::numeric_limits<T>::infinity();
+      for (double& x : s) sum += x = any ? std::exp(x - top) : 0;
+      if (!any) sum = 1;
       const T* dout = g.dout + row * a.ldo + h * d;
       double delta = 0;
       for (Index c = 0; c < d; ++c) delta += static_cast<double>(dout[c]) * static_cast<double>(a.out[row * a.ldo + h * d + c]);
       for (Index j = 0; j < keys; ++j) {
-        const double lse = static_cast<double>(a.lse[row * a.heads + h]), p = std::isfinite(lse) ? std::exp(s[static_cast<std::size_t>(j)] - lse) : 0;
+        const double p = s[static_cast<std::size_t>(j)] / sum;
         double dp = 0;
         for (Index c = 0; c < d; ++c) dp += static_cast<double>(dout[c]) * static_cast<double>(a.v[(k0 + j) * a.ldv + h * d + c]);
         const double ds = p * (dp - delta);
@@ -59,6 +64,12 @@ struct Attention {
   }
 
  private:
+  template <class T>
+  static bool admits_any(const AttentionArgs<T>& a, Index seg, Index h, Index i, Index keys) {
+    for (Index j = 0; j < keys; ++j)
+      if (a.admits(seg, h, i, j)) return true;
+    return false;
+  }
   /// f(segment, head, query row, its place in the segment, first key row, number of keys it sees).
   template <class T, class F>
   static void each_row(const AttentionArgs<T>& a, F&& f) {

@@ -34,22 +34,26 @@ struct Convolution {
     });
     for (std::size_t i = 0; i < sum.size(); ++i) dw[i] += static_cast<T>(sum[i]);
   }
-  /// Max over each window (s.in == s.out channels); `where` keeps the flat input index of each maximum.
+  /// Max over each window (s.in == s.out channels); `where` keeps the flat input index of each maximum. NaN is passed on.
+  /// @throws Error where a map has more places than 32 bits tell apart.
   template <class T>
   static void max_pool(const ConvShape& s, const T* x, T* y, std::int32_t* where) {
-    const Index oh = s.out_height(), ow = s.out_width();
+    const Index oh = s.out_height(), ow = s.out_width(), image = s.height * s.width * s.in;
+    if (image > 0 && s.batch > (std::numeric_limits<std::int32_t>::max)() / image)
+      fail("backend", "max_pool", "a map of " + std::to_string(s.batch) + " x " + std::to_string(s.height) + " x " + std::to_string(s.width) + " x " + std::to_string(s.in) + " has more places than 32 bits tell apart",
+           "a smaller batch or image");
     for (Index b = 0; b < s.batch; ++b)
       for (Index i = 0; i < oh; ++i)
         for (Index j = 0; j < ow; ++j)
           for (Index c = 0; c < s.in; ++c) {
             T best = -std::numeric_limits<T>::infinity();
-            Index at = 0;
+            Index at = -1;
             for (Index u = 0; u < s.kernel; ++u)
               for (Index v = 0; v < s.kernel; ++v) {
                 const Index yy = i * s.stride + u - s.pad, xx = j * s.stride + v - s.pad;
                 if (yy < 0 || yy >= s.height || xx < 0 || xx >= s.width) continue;
                 const Index k = ((b * s.height + yy) * s.width + xx) * s.in + c;
-                if (x[k] > best) best = x[k], at = k;
+                if (x[k] > best || x[k] != x[k] || at < 0) best = x[k], at = k;
               }
             const Index k = ((b * oh + i) * ow + j) * s.in + c;
             y[k] = best, where[k] = static_cast<std::int32_t>(at);

@@ -10,6 +10,7 @@
 namespace hybridmed::reference {
 
 struct Elementwise {
+  static constexpr bool host_memory = true;  // kernels and host share one address space
   static void* allocate(std::size_t bytes) { return HostArena::instance().allocate(bytes); }
   static void deallocate(void* p) noexcept { HostArena::instance().deallocate(p); }
   static void copy_from_host(const void* host, void* device, std::size_t bytes) {
@@ -105,8 +106,9 @@ struct Elementwise {
   /// g may be null: a gradient of zero.
   template <class T>
   static void adamw(Index n, const AdamWArgs& a, const T* g, T* m, T* v, T* p) {
-    if (a.squared_norm && !std::isfinite(*a.squared_norm)) return;
-    const double factor = a.squared_norm ? AdamWArgs::gradient_scale(a.clip, *a.squared_norm) : 1.0;
+    const double norm = a.squared_norm ? a.norm() : 0;
+    if (!std::isfinite(norm)) return;
+    const double factor = AdamWArgs::gradient_scale(a.clip, norm);
     for (Index i = 0; i < n; ++i) {
       const double gi = g ? static_cast<double>(g[i]) * factor : 0.0;
       const double mi = a.beta1 * static_cast<double>(m[i]) + (1 - a.beta1) * gi;

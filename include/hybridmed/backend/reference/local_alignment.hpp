@@ -93,7 +93,7 @@ struct LocalAlignment {
       for (double& s : share) s /= sum;
       if (a.aggregation == LocalAggregation::max) {
         for (std::size_t t = 0; t < m; ++t) share[t] = t == best;
-        z = top;
+        z = std::isnan(sum) ? sum : top;
       } else {
         z = top + std::log(sum) - (a.aggregation == LocalAggregation::mean ? std::log(static_cast<double>(m)) : 0.0);
       }

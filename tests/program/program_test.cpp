@@ -1,0 +1,267 @@
+// The program as people use it: what it says about data, labels, weights and generated text, and how it stops.
+#include <doctest/doctest.h>
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <fstream>
+#include <map>
+#include <sstream>
+#include <thread>
+
+#include "errors.hpp"
+#include "hybridmed/io/safetensors.hpp"
+
+using namespace hybridmed;
+using namespace hybridmed::test;
+namespace fs = std::filesystem;
+
+namespace {
+
+const std::string program = HYBRIDMED_PROGRAM;
+
+void write(const fs::path& file, const std::string& text) {
+  fs::create_directories(file.parent_path());
+  std::ofstream(file, std::ios::binary) << text;
+}
+
+struct Said {
+  int code = 0;
+  std::string out, err;
+};
+/// Runs the program with these arguments (as a shell reads them); `environment` stands before it, `pipe` behind it.
+Said run(const std::string& arguments, const std::string& environment = "", const std::string& pipe = "") {
+  const ScratchFolder f;
+  const std::string command = environment + " '" + program + "' " + arguments + " 2>'" + (f.path / "err").string() + "' " + (pipe.empty() ? ">'" + (f.path / "out").string() + "'" : pipe);
+  Said s;
+  const int status = std::system(command.c_str());
+  s.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  if (fs::exists(f.path / "out")) s.out = io::read_text(f.path / "out");
+  s.err = io::read_text(f.path / "err");
+  return s;
+}
+
+constexpr const char* small = R"("preset":"tiny-resnet","image_size":32,"image_width":4,"d":16,"heads":2,"uni_blocks":1,"dec_blocks":1,"d_a":12,"d_e":12,"grid":4,"t_findings":32,"t_impression":16,"vocab_size":120,"batch":8,"workers":0,"patience":0)";
+
+/// Phantoms and a run of a few steps on them.
+struct Trained {
+  ScratchFolder scratch;
+  fs::path data = scratch.path / "data", folder = scratch.path / "run", config = scratch.path / "config.json";
+  Trained() {
+    REQUIRE(run("--seed 3 phantom --out '" + data.string() + "' --count 60 --side 40").code == 0);
+    write(config, std::string("{") + small + R"(,"epochs_stage1":1,"epochs_stage2":1,"data":")" + data.string() + "\"}");
+    const Said s = run("--threads 1 pretrain --config '" + config.string() + "' --run '" + folder.string() + "'");
+    REQUIRE_MESSAGE(s.code == 0, s.err);
+  }
+  std::string of_run() const { return " --run '" + folder.string() + "' "; }
+};
+const Trained& trained() {
+  static const Trained t;
+  return t;
+}
+/// A copy of the phantoms to spoil.
+struct Data : ScratchFolder {
+  Data() { fs::copy(trained().data, path, fs::copy_options::recursive); }
+  std::string option() const { return " --data '" + path.string() + "' "; }
+  std::string text(const std::string& name) const { return io::read_text(path / name); }
+};
+
+std::string prompts_file(const fs::path& folder, const std::string& more = "") {
+  const fs::path file = folder / "prompts.json";
+  write(file, "{" + more + R"("nodule":{"positive":["nodule."],"negative":["normal chest."]},"effusion":{"positive":["effusion."],"negative":["normal chest."]}})");
+  return " --prompts '" + file.string() + "' ";
+}
+
+io::Json figure(const fs::path& folder, const std::string& name) {
+  for (const auto& f : io::read_json(folder / "evaluation.json"))
+    if (f["name"] == name) return f;
+  FAIL("no figure " << name);
+  return {};
+}
+
+}  // namespace
+
+TEST_CASE("check names leakage, doubled and unknown labels, lost letters and suspicious pictures; 1 where something is refused later") {
+  const Data d;
+  Said s = run("check" + d.option());
+  CHECK_MESSAGE(s.code == 0, s.err);
+  CHECK(holds(s.out, "labels              5 columns; 60 of 60"));
+  CHECK(holds(s.out, "suspicious pictures 0"));
+
+  write(d.path / "splits/test.txt", d.text("splits/test.txt") + "phantom0\n");
+  s = run("check" + d.option());
+  CHECK(s.code == 1);
+  CHECK(holds(s.out, "1 studies are in split 'test' and in 'train': phantom0"));
+  const Said evaluated = run("evaluate" + trained().of_run() + d.option() + "--out '" + (d.path / "ev").string() + "'");
+  CHECK_MESSAGE(evaluated.code == 0, evaluated.err);
+  CHECK(holds(evaluated.out, "phantom0"));
+  CHECK(holds(evaluated.out, "was trained on 1 of these"));
+  const Said begun = run("pretrain --config '" + trained().config.string() + "' --set data='" + d.path.string() + "' --run '" + (d.path / "run").string() + "' --stop-after 1");
+  CHECK(holds(begun.err, "leakage     1 studies"));
+
+  const Data e;
+  const std::string table = e.text("studies.csv");
+  write(e.path / "studies.csv", table + "chinese,train,phantom1.png,,1,1,\xE5\xBF\x83\xE8\x84\x8F normal,normal\nlatin,train,phantom1.png,,1,1,caf\xE9,normal\n");
+  write(e.path / "labels.csv", e.text("labels.csv") + "phantom0,train,0,1,1,1,1,1\nchinese,train,0,,-1,0.0,1.0,\n");
+  write(e.path / "images/black.png", e.text("images/phantom0.png"));
+  s = run("check" + e.option());
+  CHECK(s.code == 1);
+  CHECK(holds(s.out, "study 'phantom0' is listed twice"));
+  CHECK(holds(s.out, "2 letters and digits beyond ASCII in 1 studies"));
+  CHECK(holds(s.out, "cleaning=none"));
+  CHECK(holds(s.out, "1 bytes in 1 studies are no UTF-8"));
+  CHECK(holds(s.out, "1 uncertain"));
+  CHECK(holds(s.out, "phantom1.png: the same pixels as phantom1.png"));
+}
+
+TEST_CASE("evaluate: every labelled image counts, whatever its texts; the mean says what it holds; labels are needed with prompts alone") {
+  const Data d;
+  const std::string test_ids = d.text("splits/test.txt");
+  CHECK(run("evaluate" + trained().of_run() + d.option() + "--out '" + (d.path / "a").string() + "'" + prompts_file(d.path)).code == 0);
+  // Without one text in the table, the figures of the labels are the same.
+  std::string bare = "study_id,split,frontal_images\n";
+  for (int i = 0; i < 60; ++i) bare += "phantom" + std::to_string(i) + ",x,phantom" + std::to_string(i) + ".png\n";
+  write(d.path / "studies.csv", bare);
+  Said s = run("evaluate" + trained().of_run() + d.option() + "--out '" + (d.path / "b").string() + "'" + prompts_file(d.path));
+  CHECK_MESSAGE(s.code == 0, s.err);
+  fs::remove(d.path / "studies.csv");  // labels.csv alone lists the studies
+  s = run("evaluate" + trained().of_run() + d.option() + "--out '" + (d.path / "c").string() + "'" + prompts_file(d.path));
+  CHECK_MESSAGE(s.code == 0, s.err);
+  for (const std::string label : {"nodule", "effusion"})
+    for (const char* other : {"b", "c"}) CHECK(figure(d.path / "a", "auroc/both/" + label)["n"] == figure(d.path / other, "auroc/both/" + label)["n"]);
+
+  const Data e;
+  s = run("evaluate" + trained().of_run() + e.option() + "--out '" + (e.path / "a").string() + "'" + prompts_file(e.path, R"("mean_of":["effusion"],)"));
+  CHECK_MESSAGE(s.code == 0, s.err);
+  CHECK(figure(e.path / "a", "auroc/both/mean of the labels listed")["labels"] == io::Json{"effusion"});
+  CHECK(holds(s.out, "the mean holds 1 labels: effusion"));
+  CHECK(run("evaluate" + trained().of_run() + e.option() + prompts_file(e.path, R"("mean_of":["nobody"],)")).code == 1);
+
+  std::string labels = e.text("labels.csv");
+  labels.replace(labels.find("phantom50,"), labels.find('\n', labels.find("phantom50,")) - labels.find("phantom50,"), "phantom50,test,0,maybe,0,0,0,0");
+  write(e.path / "labels.csv", labels);
+  CHECK(run("evaluate" + trained().of_run() + e.option() + "--out '" + (e.path / "b").string() + "'").code == 0);  // no prompts, no labels
+  s = run("evaluate" + trained().of_run() + e.option() + prompts_file(e.path));
+  CHECK(s.code == 1);
+  CHECK_MESSAGE((holds(s.err, "'maybe'") && holds(s.err, "nodule")), s.err);
+}
+
+TEST_CASE("weights that are no numbers are refused when a run is opened, and name the tensor; text that collapsed is said to have") {
+  const ScratchFolder f;
+  fs::copy(trained().folder, f.path / "run", fs::copy_options::recursive);
+  fs::path weights;
+  for (const auto& e : fs::recursive_directory_iterator(f.path / "run"))
+    if (e.path().filename() == "model.safetensors" && holds(e.path().string(), "best-stage2")) weights = e.path();
+  std::string bytes = io::read_text(weights);
+  const std::string image = " '" + (trained().data / "images/phantom0.png").string() + "'";
+  const std::string of_run = " --run '" + (f.path / "run").string() + "'";
+  CHECK(run("embed" + of_run + image).code == 0);
+  const float nan = std::nanf("");
+  std::memcpy(bytes.data() + bytes.size() - 4, &nan, 4);
+  write(weights, bytes);
+  Said s = run("embed" + of_run + image);
+  CHECK(s.code == 1);
+  CHECK_MESSAGE((holds(s.err, "tensor '") && holds(s.err, "nan")), s.err);
+  CHECK(s.out == "");
+  const float one = 1;
+  std::memcpy(bytes.data() + bytes.size() - 4, &one, 4);  // a number, and not the one that was written
+  write(weights, bytes);
+  s = run("embed" + of_run + image);
+  CHECK(s.code == 1);
+  CHECK_MESSAGE(holds(s.err, "checksum"), s.err);
+  write(weights, std::string("PK\x03\x04", 4) + std::string(100, 'x'));
+  CHECK(holds(run("embed" + of_run + image).err, "torch.save"));
+
+  std::string images;
+  for (int i = 0; i < 6; ++i) images += " '" + (trained().data / "images" / ("phantom" + std::to_string(i) + ".png")).string() + "'";
+  s = run("caption" + trained().of_run() + images);
+  CHECK(s.code == 0);
+  std::map<std::string, int> counts;
+  std::istringstream lines(s.out);
+  for (std::string line; std::getline(lines, line);) ++counts[line.substr(line.find('\t') + 1)];
+  const auto commonest = std::max_element(counts.begin(), counts.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  CHECK_MESSAGE(holds(s.err, std::to_string(commonest->second) + " of 6 captions are the same text") == (commonest->second >= 3), s.err);
+}
+
+TEST_CASE("settings that make no sense are refused by key; threads are what the machine can give") {
+  const ScratchFolder f;
+  const std::string pretrain = "pretrain --config '" + trained().config.string() + "' --run '" + (f.path / "run").string() + "' --stop-after 1";
+  for (const char* key : {"workers", "resize", "cache_mb"}) {
+    const Said s = run(pretrain + " --set " + key + "=4294967296");
+    CHECK(s.code == 1);
+    CHECK_MESSAGE(holds(s.err, key), s.err);
+  }
+  CHECK(holds(run(pretrain + " --set lambda_sum=0").err, "lambda_sum"));
+  const Said many = run(pretrain, "OMP_NUM_THREADS=100000");
+  CHECK_MESSAGE(many.code == 130, many.err);  // stopped after a step, as asked
+  CHECK(run("--threads 4000 embed" + trained().of_run() + "x.png").code != 0);
+}
+
+TEST_CASE("a resumed run refuses another configuration, by key, from a file as from --set, and takes the same one again") {
+  const ScratchFolder f;
+  const std::string to = "' --run '" + (f.path / "run").string() + "' ", config = trained().config.string();
+  CHECK(run("pretrain --config '" + config + to + "--set lr_stage2=0.002 --stop-after 2").code == 130);
+  Said s = run("pretrain --config '" + config + to + "--resume --stop-after 3");  // without the --set of the first time
+  CHECK(s.code == 1);
+  CHECK_MESSAGE(holds(s.err, "lr_stage2 (was 0.002"), s.err);
+  s = run("pretrain --run '" + (f.path / "run").string() + "' --resume --set batch=4 --set heads=4");
+  CHECK_MESSAGE((holds(s.err, "batch (was 8, is 4)") && holds(s.err, "heads (was 2, is 4)")), s.err);
+  CHECK(run("pretrain --config '" + config + to + "--set lr_stage2=0.002 --resume --stop-after 3").code == 130);
+  s = run("pretrain --run '" + (f.path / "run").string() + "' --resume --set epochs_stage2=2");
+  CHECK_MESSAGE(s.code == 0, s.err);
+}
+
+TEST_CASE("SIGHUP and a closed pipe save before the program ends; a second Ctrl-C ends it at once") {
+  const ScratchFolder f;
+  const std::string endless = "pretrain --config '" + trained().config.string() + "' --set epochs_stage1=100000 --set checkpoint_every=1000000 --run '";
+  const auto checkpoints = [&](const char* name) {
+    std::error_code ec;
+    return std::distance(fs::directory_iterator(f.path / name / "checkpoints", ec), fs::directory_iterator());
+  };
+  const auto begun = [&](const char* name) {
+    for (int i = 0; i < 600; ++i) {
+      std::error_code ec;
+      if (fs::exists(f.path / name / "log.csv", ec) && fs::file_size(f.path / name / "log.csv", ec) > 200) return true;
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+    return false;
+  };
+  const auto start = [&](const char* name) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      const std::string command = "exec '" + program + "' " + endless + (f.path / name).string() + "' >/dev/null 2>&1";
+      ::execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
+      ::_exit(127);
+    }
+    return child;
+  };
+  const auto end_of = [](pid_t child) {
+    for (int i = 0; i < 1200; ++i) {
+      int status = 0;
+      if (::waitpid(child, &status, WNOHANG) == child) return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+    ::kill(child, SIGKILL);
+    return -1;
+  };
+  pid_t child = start("hangup");
+  REQUIRE(begun("hangup"));
+  ::kill(child, SIGHUP);
+  CHECK(end_of(child) == 130);
+  CHECK(checkpoints("hangup") == 1);
+
+  child = start("twice");
+  REQUIRE(begun("twice"));
+  ::kill(child, SIGINT);
+  ::kill(child, SIGINT);
+  const int code = end_of(child);
+  CHECK((code == 128 + SIGINT || code == 130));
+
+  // Somebody looks at the first lines only. The trainer writes into a pipe that nobody reads.
+  const std::string command = "'" + program + "' " + endless + (f.path / "pipe").string() + "' 2>&1 | head -n 1 >/dev/null";
+  CHECK(std::system(command.c_str()) == 0);
+  for (int i = 0; i < 600 && checkpoints("pipe") == 0; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  CHECK(checkpoints("pipe") == 1);
+}
