@@ -36,7 +36,7 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   app.fallthrough();
   Common common;
-  app.add_option("--threads", common.threads, "threads of the CPU backend (default: all)")->check(CLI::Range(1, 4096));
+  app.add_option("--threads", common.threads, "threads of the CPU backend (default: all)")->check(CLI::PositiveNumber);
   app.add_option("--seed", common.seed, "seed; overrides the configuration's")->check(CLI::NonNegativeNumber);
 
   PretrainOptions pretrain;

@@ -123,6 +123,11 @@ static Run open_run(const std::string& folder) {
   return run;
 }
 
+/// Says how many texts are longer than the model reads.
+static void note_cut(const task::EncodedTexts<float, B>& texts, const char* what) {
+  if (texts.cut > 0) std::cerr << "note: " << texts.cut << " " << what << " are longer than the model reads, and cut\n";
+}
+
 /// The rows of `from` that `ids` name, in their order.
 static xt::xtensor<double, 2> rows_of(const xt::xtensor<double, 2>& from, const std::vector<std::size_t>& ids) {
   auto out = xt::xtensor<double, 2>::from_shape({ids.size(), from.shape()[1]});
@@ -186,7 +191,7 @@ int run_evaluate(const EvaluateOptions& o) {
   std::vector<data::Rejected> without_text;
   std::vector<data::Study> read;
   if (folder.has_texts()) read = folder.select(c.selection(split), &without_text);
-  const data::Dataset texts_of(folder, read, run.vocabulary, c.dataset());
+  const data::Dataset texts_of(folder, read, run.vocabulary, c.dataset());  // for its texts and keys; pictures come from `dataset`
   std::map<std::string, std::size_t> row_of;
   for (std::size_t i = 0; i < dataset.size(); ++i) row_of[dataset.study(i).id] = i;
   std::vector<std::size_t> with_text;
@@ -210,6 +215,8 @@ int run_evaluate(const EvaluateOptions& o) {
   fs::create_directories(out, ec);
   if (ec) fail("app", "evaluate", out.string() + ": the folder cannot be made: " + ec.message());
   std::cout << "run         " << o.run << " (" << run.weights.string() << ")\ndata        " << o.data << ", " << which << ", " << dataset.size() << " studies with an image, " << read.size() << " of them with texts\n";
+  if (!folder.has_texts()) std::cout << "texts       none read: " << folder.table().source << " has no column " << train::first_of(folder.absent_texts()) << "\n";
+  else if (!without_text.empty()) std::cout << "texts       " << without_text.size() << " studies have no part in retrieval and writing (first: " << without_text[0].place() << ": " << without_text[0].reason << ")\n";
   if (!rejected.empty()) std::cout << "left out    " << rejected.size() << " rows (first: " << rejected[0].place() << ": " << rejected[0].reason << ")\n";
   std::cout << train::titled("leakage", train::leakage(folder));
   const auto trained = hashes_of(run, "trained_studies.txt");
@@ -225,27 +232,30 @@ int run_evaluate(const EvaluateOptions& o) {
     line.update("embedding", static_cast<double>(done), static_cast<double>(total), "studies", "", done == total);
   });
   line.finish();
-  if (!prompts.empty())
-    task::zero_shot_figures(prompts, task::zero_shot(run.model, run.vocabulary, run.cleaning(), prompts, embeddings), dataset.studies(), labels, figures, mean_of);
+  if (!prompts.empty()) {
+    const auto encoded = task::encode_prompts<float, B>(run.model, run.vocabulary, run.cleaning(), prompts);
+    note_cut(encoded.texts, "prompts");
+    task::zero_shot_figures(prompts, task::zero_shot(run.model, encoded, embeddings), dataset.studies(), labels, figures, mean_of);
+  }
   task::retrieval_figures(rows_of(embeddings.image, with_text), rows_of(embeddings.text, with_text), texts_of, hashes_of(run, "seen_impressions.txt"), figures);
 
   // Impressions from images and from findings, for the studies that have an impression to compare with.
   const std::string constant = most_frequent_impression(run);
   std::vector<std::string> captions, caption_truth, summaries, summary_truth;
   const task::GenerateOptions generate{c.model.t_impression - 1, true};
-  data::Loader loader(texts_of, {batch, false, false, static_cast<int>(c.workers)}, Philox(), 0);
-  std::size_t done = 0;
-  while (auto host = loader.next()) {
-    const auto caption = decode_all(run, task::caption(run.model, data::upload_images<float, B>(host->images), generate));
-    const auto summary = decode_all(run, task::summarize<float, B>(run.model, host->findings_view(), generate));
-    for (std::size_t i = 0; i < host->studies.size(); ++i) {
-      const auto& s = texts_of.study(host->studies[i]);
+  for (std::size_t done = 0; done < with_text.size();) {
+    const std::size_t end = (std::min)(done + batch, with_text.size());
+    const auto host = dataset.batch({with_text.begin() + static_cast<std::ptrdiff_t>(done), with_text.begin() + static_cast<std::ptrdiff_t>(end)}, nullptr);
+    const auto caption = decode_all(run, task::caption(run.model, data::upload_images<float, B>(host.images), generate));
+    const auto summary = decode_all(run, task::summarize<float, B>(run.model, host.findings_view(), generate));
+    for (std::size_t i = 0; i < host.studies.size(); ++i) {
+      const auto& s = dataset.study(host.studies[i]);
       if (s.impression.empty()) continue;
       captions.push_back(caption[i]), caption_truth.push_back(s.impression);
       if (!s.findings.empty()) summaries.push_back(summary[i]), summary_truth.push_back(s.impression);
     }
-    done += host->studies.size();
-    line.update("writing", static_cast<double>(done), static_cast<double>(texts_of.size()), "studies", "", done == texts_of.size());
+    done = end;
+    line.update("writing", static_cast<double>(done), static_cast<double>(with_text.size()), "studies", "", done == with_text.size());
   }
   line.finish();
   if (!captions.empty()) task::text_figures("caption", captions, caption_truth, constant, figures);
@@ -257,6 +267,7 @@ int run_evaluate(const EvaluateOptions& o) {
     std::vector<std::string> sentences;
     for (const auto& box : boxes) sentences.push_back(box.text);
     box_texts = task::encode_texts<float, B>(run.model, run.vocabulary, sentences, run.cleaning());
+    note_cut(*box_texts, "sentences of boxes.csv");
     task::pointing_figures(boxes, embeddings.regions, run.model.aggregator.grid, *box_texts, c.model.gamma1, figures);
   }
   io::write_text_atomically(out / "evaluation.json", task::to_json(figures).dump(1) + "\n");  // before the pictures: they can be drawn again
@@ -315,8 +326,12 @@ int run_caption(const ImagesOptions& o) {
 
 int run_summarize(const std::string& folder) {
   const Run run = open_run(folder);
+  std::size_t number = 0;
   for (std::string line; std::getline(std::cin, line);) {
-    const auto ids = run.vocabulary.encode_section(data::clean_text(line, run.cleaning()), static_cast<std::size_t>(run.config.model.t_findings));
+    bool cut = false;
+    ++number;
+    const auto ids = run.vocabulary.encode_section(data::clean_text(line, run.cleaning()), static_cast<std::size_t>(run.config.model.t_findings), &cut);
+    if (cut) std::cerr << "note: line " << number << " is cut to t_findings = " << run.config.model.t_findings << " tokens\n";
     const std::vector<std::int32_t> offsets{0, static_cast<std::int32_t>(ids.size())};
     std::cout << (ids.empty() ? "" : decode_all(run, task::summarize<float, B>(run.model, {ids, offsets}, {run.config.model.t_impression - 1, true}))[0]) << "\n" << std::flush;
   }
@@ -327,7 +342,7 @@ int run_classify(const ImagesOptions& o) {
   const Run run = open_run(o.run);
   const auto prompts = task::read_prompts(o.prompts);
   const auto encoded = task::encode_prompts<float, B>(run.model, run.vocabulary, run.cleaning(), prompts);
-  if (encoded.texts.cut > 0) std::cerr << "note: " << encoded.texts.cut << " prompts are longer than the model reads, and cut\n";
+  note_cut(encoded.texts, "prompts");
   std::cout << "image";
   for (const auto& p : prompts) std::cout << "," << data::csv_field(p.label);
   std::cout << "\n";
@@ -362,6 +377,7 @@ int run_attention(const AttentionOptions& o) {
   using X = Tensor<float, B>;
   const X image = run.load_images({o.image});
   const auto texts = task::encode_texts<float, B>(run.model, run.vocabulary, {o.prompt}, run.cleaning());
+  note_cut(texts, "texts");
   const auto maps = task::attention_maps(task::embed_images<float, B>(run.model, image).regions[0], texts.words, run.config.model.gamma1);
   const int side = static_cast<int>(run.config.model.image_size), grid = static_cast<int>(run.model.aggregator.grid);
   const auto pixels = image.row_slice(0, side).to_host();  // the first of three equal channels
@@ -429,7 +445,7 @@ int run_check(const CheckOptions& o) {
     if (names.size() > 1) suspicious.push_back(names.front() + ": the same pixels as " + train::first_of(std::vector<std::string>(names.begin() + 1, names.end())));
   }
   if (!folder.has_texts())
-    std::cout << "table               " << folder.table().source << (fs::exists(fs::path(o.data) / config.table) ? " holds no reports" : ": there is no " + config.table + ", so its rows are the studies, without reports")
+    std::cout << "table               " << folder.table().source << (fs::exists(fs::path(o.data) / config.table) ? " has no column " + train::first_of(folder.absent_texts()) + ", so no reports" : ": there is no " + config.table + ", so its rows are the studies, without reports")
               << "; the names of table and columns can be set in --config\n";
   std::cout << "studies             " << studies.size() << " of " << folder.table().rows.size() << " rows\n"
             << "images              " << images << " (" << several << " studies have several)\n"
@@ -477,10 +493,8 @@ int run_check(const CheckOptions& o) {
       std::cout << "  " << std::left << std::setw(18) << labels.names[k] << counts[1] << " present, " << counts[0] << " absent, " << counts[data::Labels::uncertain] << " uncertain, " << counts[data::Labels::unknown] << " unknown\n";
     }
     for (const auto& [name, value] : labels.other_columns) std::cout << "  " << std::left << std::setw(18) << name << "no label column: it holds " << value << "\n";
-    for (const auto& problem : problems) {
-      std::cout << "  " << problem << "\n";
-      refused = refused || problem.ends_with("different values");
-    }
+    for (const auto& problem : problems) std::cout << "  " << problem << "\n";
+    refused = refused || labels.conflicts > 0;
   }
   std::cout << "suspicious pictures " << suspicious.size() << "\n";
   for (const auto& s : suspicious) std::cout << "  " << s << "\n";

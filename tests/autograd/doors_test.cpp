@@ -94,7 +94,7 @@ TEST_CASE("indices, targets and settings out of range are errors that name what 
   refused([&] { conv2d(x, x, ConvShape{1, 3, 1, 4, 1, 1, 0, 0}); }, "window");
   refused([&] { RowMixing<T, B>(2, 2, {1.0}); }, "2 x 2 weights");
   const std::vector<std::int32_t> odd{0, 1, 2}, far{0, 9}, good{0, 3};
-  refused([&] { Segments<B>(odd, 3); }, "got 3");
+  refused([&] { Segments<B>(odd, 3); }, "pairs");
   refused([&] { Segments<B>(far, 3); }, "rows");
   const X qkv = X::full({3, 12}, 1);
   const Segments<B> s(good, 3);

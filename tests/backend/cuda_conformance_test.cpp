@@ -4,6 +4,7 @@
 #include <functional>
 
 #include "hybridmed/backend/cuda/backend.hpp"
+#include "hybridmed/optim/adamw.hpp"
 #include "support.hpp"
 
 using namespace hybridmed;
@@ -199,4 +200,51 @@ TEST_CASE_TEMPLATE("softmax with cross-entropy", T, float, double) {
           k.template cross_entropy_backward<T>(c.rows, c.classes, x[0].data(), t, smoothing, y[1].data(), x[1].data(), accumulate, y[2].data());
         });
       }
+}
+
+TEST_CASE_TEMPLATE("softmax with cross-entropy: a common offset changes nothing, a target that is no class gives NaN", T, float, double) {
+  const auto run = [](const Values& z, std::int32_t target) {
+    Tensor<T, Cuda> loss(Shape{}), lse({1}), dz({1, 3});
+    const auto logits = tensor<T, Cuda>(z, {1, 3}), one = Tensor<T, Cuda>::full(Shape{}, T(1));
+    const auto t = indices<Cuda>({target});
+    Cuda::cross_entropy(1, 3, logits.data(), t.data(), 0.0, loss.data(), lse.data());
+    Cuda::template cross_entropy_backward<T>(1, 3, logits.data(), t.data(), 0.0, lse.data(), one.data(), false, dz.data());
+    Values all = values(dz);
+    all.push_back(static_cast<double>(loss.item()));
+    return all;
+  };
+  for (double offset : {0.0, 1e4, 1e7}) CHECK(difference(run({offset, offset + 1, offset + 2}, 2), {0.09003057317038046, 0.24472847105479767, -0.3347590442251782, 0.4076059644443804}) <= 1e-6);
+  const double inf = std::numeric_limits<double>::infinity();
+  CHECK(difference(run({1, 2, -inf}, 1), {0.2689414213699951, -0.2689414213699951, 0, 0.31326168751822286}) <= 1e-6);
+  CHECK(run({1, 2, -inf}, 2)[3] == inf);
+  for (std::int32_t bad : {3, -1, 1 << 30})
+    for (double x : run({1, 2, 3}, bad)) CHECK(std::isnan(x));
+}
+
+namespace {
+template <class T>
+struct Scaled {
+  Parameter<T, Cuda> w = Parameter<T, Cuda>({4, 3});
+  template <class F>
+  void visit(F&& f) {
+    f("w", w);
+  }
+};
+}  // namespace
+
+TEST_CASE_TEMPLATE("AdamW: a loss times a power of ten gives the same clipped step", T, float, double) {
+  const auto step = [](double factor) {
+    Scaled<T> m;
+    optim::AdamW<T, Cuda> o(m, {.weight_decay = 0, .clip = 1});
+    for (int k = 0; k < 2; ++k) {
+      Values g;
+      for (int i = 0; i < 12; ++i) g.push_back(factor * (1 + 0.37 * i - 0.2 * k * i));
+      m.w.slot.grad = tensor<T, Cuda>(g, {4, 3});
+      o.step(1e-3);
+    }
+    return values(m.w.value);
+  };
+  const Values want = step(10);
+  for (double factor : std::is_same_v<T, float> ? Values{1e10, 1e21, 1e36} : Values{1e21, 1e160, 1e300}) CHECK(difference(step(factor), want) <= 1e-8);
+  CHECK(difference(step(std::numeric_limits<double>::infinity()), Values(12, 0.0)) == 0);
 }

@@ -19,14 +19,14 @@ struct Segments {
   bool covering = true;  // every row lies in a segment
 
   Segments() = default;
-  /// begin_end: count pairs, ascending; rows: of the packed matrix.
+  /// begin_end: count pairs, ascending, none reaching into the next; rows: of the packed matrix.
   Segments(std::span<const std::int32_t> begin_end, Index rows_)
-      : ranges(IndexTensor<B>::from_host(begin_end, {static_cast<Index>(begin_end.size()) / 2, 2})),
+      : ranges(IndexTensor<B>::from_host(begin_end.first(begin_end.size() / 2 * 2), {static_cast<Index>(begin_end.size()) / 2, 2})),
         count(static_cast<Index>(begin_end.size()) / 2), rows(rows_) {
     Index covered = 0;
     if (begin_end.size() % 2 != 0) fail("autograd", "Segments", "expected pairs of first row and end row, got " + std::to_string(begin_end.size()) + " numbers");
     for (std::size_t i = 0; i + 1 < begin_end.size(); i += 2) {
-      if (begin_end[i] < 0 || begin_end[i + 1] < begin_end[i] || begin_end[i + 1] > rows)
+      if (begin_end[i] < 0 || begin_end[i + 1] < begin_end[i] || begin_end[i + 1] > rows || (i > 0 && begin_end[i] < begin_end[i - 1]))
         fail("autograd", "Segments", "rows [" + std::to_string(begin_end[i]) + ", " + std::to_string(begin_end[i + 1]) + ") of " + std::to_string(rows));
       covered += begin_end[i + 1] - begin_end[i];
       longest = (std::max)(longest, static_cast<Index>(begin_end[i + 1] - begin_end[i]));

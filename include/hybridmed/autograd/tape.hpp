@@ -108,7 +108,8 @@ class Tape {
   }
   std::size_t size() const { return size_; }
 
-  /// Is `p` in memory of this tape that nothing lives in any more: a slot of a node that has run or was forgotten?
+  /// Is `p` in memory of this tape that nothing lives in now: a slot of a node that has run or was forgotten, as long as no other
+  /// node was recorded in its place?
   bool forgot(const void* p) const {
     const auto* at = static_cast<const std::byte*>(p);
     bool live = current_ != nullptr;

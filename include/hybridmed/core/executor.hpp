@@ -1,11 +1,14 @@
 #pragma once
 // Executors: who runs the independent tiles of one operation. A policy of the CPU backend.
 // Work is cut into tiles by the caller, never by thread count, so results do not depend on the executor.
+#include <sched.h>
+
 #include <algorithm>
 #include <atomic>
 #include <concepts>
 #include <condition_variable>
 #include <cstdint>
+#include <cstdlib>
 #include <exception>
 #include <mutex>
 #include <system_error>
@@ -66,14 +69,23 @@ struct Serial {
 
 /// The one rule for threads, the same for every executor that has any: the process has one team. `set_threads` sets its size
 /// for all callers, from any thread, at any time; an operation that finds the team at work runs on its own calling thread. So
-/// k callers with a team of n never make more than k + n - 1 threads, and nobody waits for anybody.
+/// k callers with a team of n are never more than k + n - 1 threads at work, and nobody waits for anybody.
 class Team {
  public:
+  /// The team of this process, at first as large as OMP_NUM_THREADS says, and as the processors that it may use at most.
+  static Team& instance() {
+    static Team team;
+    return team;
+  }
   /// The largest team that can be asked for.
   static int most() { return (std::max)(256, processors()); }
-  static int processors() { return (std::max)(1, static_cast<int>(std::thread::hardware_concurrency())); }
+  /// Processors that this process may use.
+  static int processors() {
+    cpu_set_t usable;
+    const int n = ::sched_getaffinity(0, sizeof usable, &usable) == 0 ? CPU_COUNT(&usable) : static_cast<int>(std::thread::hardware_concurrency());
+    return (std::max)(1, n);
+  }
 
-  explicit Team(int size) : size_(size) {}
   int size() const { return size_.load(std::memory_order_relaxed); }
   /// @throws Error unless 1 <= n <= most().
   void resize(int n) {
@@ -104,20 +116,25 @@ class Team {
   }
 
  private:
+  Team() {
+    const char* wanted = std::getenv("OMP_NUM_THREADS");
+    const long n = wanted ? std::strtol(wanted, nullptr, 10) : 0;
+    size_ = n > 0 && n < processors() ? static_cast<int>(n) : processors();
+  }
   std::atomic<int> size_;
   std::atomic<bool> busy_{false};
 };
 
 #ifdef _OPENMP
-/// OpenMP: the runtime's threads. OMP_NUM_THREADS sets the size of the team at first, up to the number of processors.
+/// OpenMP: the runtime's threads. The runtime keeps idle ones for each thread that ever held the team.
 struct OpenMP {
   static constexpr const char* name = "openmp";
-  static int threads() { return team().size(); }
-  static void set_threads(int n) { team().resize(n); }
+  static int threads() { return Team::instance().size(); }
+  static void set_threads(int n) { Team::instance().resize(n); }
   template <class F>
   static void for_each(Index count, F&& f) {
     if (count <= 1 || omp_in_parallel()) return Serial::for_each(count, f);
-    const Team::Hold team_is_ours(team());
+    const Team::Hold team_is_ours(Team::instance());
     if (!team_is_ours) return Serial::for_each(count, f);
     FirstError error;
     std::atomic<Index> next{0};  // not schedule(dynamic): for that, clang's runtime allocates memory in every loop
@@ -129,12 +146,6 @@ struct OpenMP {
     }
     error.rethrow();
   }
-
- private:
-  static Team& team() {
-    static Team instance((std::clamp)(omp_get_max_threads(), 1, (std::max)(1, omp_get_num_procs())));
-    return instance;
-  }
 };
 #endif
 
@@ -142,12 +153,12 @@ struct OpenMP {
 class StdThread {
  public:
   static constexpr const char* name = "std::thread";
-  static int threads() { return team().size(); }
-  static void set_threads(int n) { team().resize(n); }
+  static int threads() { return Team::instance().size(); }
+  static void set_threads(int n) { Team::instance().resize(n); }
   template <class F>
   static void for_each(Index count, F&& f) {
     if (count <= 1) return Serial::for_each(count, f);
-    const Team::Hold team_is_ours(team());
+    const Team::Hold team_is_ours(Team::instance());
     if (!team_is_ours) return Serial::for_each(count, f);
     FirstError error;
     auto guarded = [&](Index i) { error.guard(f, i); };
@@ -229,10 +240,6 @@ class StdThread {
     int busy_ = 0, refused_ = 0;
     bool stopping_ = false;
   };
-  static Team& team() {
-    static Team instance(Team::processors());
-    return instance;
-  }
   static Pool& pool() {
     static Pool instance;
     return instance;

@@ -55,7 +55,7 @@ class Dataset {
   /// Pictures read so far that are odd in some way, and the first of them with what is odd.
   std::pair<std::size_t, std::string> noted_pictures() const {
     std::lock_guard lock(mutex_);
-    return {noted_, first_note_};
+    return {noted_.size(), first_note_};
   }
 
   /// Studies `which` as one batch. With `random`, a seeded choice among several frontal images, random crop and jitter;
@@ -98,12 +98,14 @@ class Dataset {
       const Image picture = read_image(folder_->image_path(study.images[image]));
       if (!picture.notes.empty()) {
         std::lock_guard lock(mutex_);
-        if (noted_++ == 0) first_note_ = folder_->image_path(study.images[image]).string() + ": " + picture.notes.front();
+        if (noted_.emplace(i, image).second && noted_.size() == 1) first_note_ = folder_->image_path(study.images[image]).string() + ": " + picture.notes.front();
       }
       square = std::make_shared<const Square>(make_square(picture, options_.transform.resize));
     } catch (const std::bad_alloc&) {
       throw OutOfMemory("data", "batch", "no memory for " + folder_->image_path(study.images[image]).string() + " at " + std::to_string(options_.transform.resize) + " x " + std::to_string(options_.transform.resize) + " pixels",
                         "lower resize, image_size or cache_mb");
+    } catch (const OutOfMemory&) {
+      throw;
     } catch (const Error& e) {
       fail("data", "batch", e.reason() + "; it belongs to study " + study.id + " (" + folder_->table().source + ", line " + std::to_string(study.line) + ")", e.hint());
     }
@@ -122,7 +124,8 @@ class Dataset {
   std::vector<std::int32_t> keys_;
   mutable std::mutex mutex_;
   mutable std::vector<std::vector<std::shared_ptr<const Square>>> squares_;
-  mutable std::size_t cached_ = 0, noted_ = 0;
+  mutable std::size_t cached_ = 0;
+  mutable std::set<std::pair<std::size_t, std::size_t>> noted_;  // study, picture
   mutable std::string first_note_;
   std::size_t cut_findings_ = 0, cut_impression_ = 0;
 };

@@ -180,6 +180,11 @@ inline bool decode_png(PngState* state, unsigned char** out, unsigned* width, un
     png_destroy_read_struct(&png, &info, nullptr);
     return true;  // the caller reports the size
   }
+#ifdef PNG_eXIf_SUPPORTED
+  png_uint_32 exif_size = 0;
+  png_bytep exif = nullptr;
+  if (png_get_eXIf_1(png, info, &exif_size, &exif)) state->orientation = exif_orientation(exif, exif_size);
+#endif
   png_color_8p significant = nullptr;
   if (png_get_bit_depth(png, info) == 16 && png_get_sBIT(png, info, &significant))
     state->significant_bits = png_get_color_type(png, info) & PNG_COLOR_MASK_COLOR ? (std::max)({significant->red, significant->green, significant->blue}) : significant->gray;
@@ -198,8 +203,6 @@ inline bool decode_png(PngState* state, unsigned char** out, unsigned* width, un
   complete = true;
   png_read_end(png, info);
 #ifdef PNG_eXIf_SUPPORTED
-  png_uint_32 exif_size = 0;
-  png_bytep exif = nullptr;
   if (png_get_eXIf_1(png, info, &exif_size, &exif)) state->orientation = exif_orientation(exif, exif_size);
 #endif
   std::free(rows);
@@ -226,7 +229,7 @@ inline xt::xtensor<std::uint16_t, 2> upright(const xt::xtensor<std::uint16_t, 2>
 /// below it. By the PNG specification samples fill the range whatever sBIT says; many writers leave them as they are.
 inline void use_whole_range(Image& image, int significant_bits) {
   const std::uint32_t top = *std::max_element(image.pixels.begin(), image.pixels.end());
-  if (significant_bits > 8 && significant_bits < 16) {
+  if (significant_bits > 0 && significant_bits < 16) {
     const std::uint32_t full = (1u << significant_bits) - 1, low = (1u << (16 - significant_bits)) - 1;
     const bool right_aligned = top <= full && std::any_of(image.pixels.begin(), image.pixels.end(), [&](std::uint16_t v) { return v & low; });
     if (right_aligned)
@@ -257,10 +260,9 @@ inline Image decode_image(std::span<const std::byte> bytes, const std::string& s
   std::string problem;
   if (starts({0x89, 'P', 'N', 'G'})) {
     detail::PngState state{bytes.data(), bytes.size(), 0, {}};
-    const auto keep = [&] { orientation = state.orientation, significant_bits = state.significant_bits, cut = state.cut; };
     if (!detail::decode_png(&state, &raw, &width, &height, &depth, &channels))
       problem = std::string("damaged PNG: ") + (state.message[0] ? state.message : "not enough memory") + " (at byte " + std::to_string(state.at) + " of " + std::to_string(bytes.size()) + ")";
-    keep();
+    orientation = state.orientation, significant_bits = state.significant_bits, cut = state.cut;
   } else if (starts({0xFF, 0xD8, 0xFF})) {
     detail::JpegErrors errors{};
     if (!detail::decode_jpeg(reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(), &raw, &width, &height, &channels, &orientation, &errors))

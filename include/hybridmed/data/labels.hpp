@@ -18,6 +18,7 @@ struct Labels {
   std::map<std::string, std::vector<int>> of;       // study -> 0, 1, uncertain or unknown, per name
   std::map<std::string, std::string> other_columns; // columns that hold something else: the first such value and its place
   std::size_t left_out = 0;                         // rows with not_indexed = 1
+  std::size_t conflicts = 0;                        // studies listed twice with different values
   std::string source;
 
   /// Place of a label among `names`.
@@ -82,6 +83,7 @@ inline Labels read_labels(const Table& t, const std::string& study_column, const
     }
     const bool same = it->second == values;
     const std::string what = t.source + ", lines " + std::to_string(line_of[row[id]]) + " and " + std::to_string(t.lines[r]) + ": study '" + row[id] + "' is listed twice" + (same ? ", with the same values" : " with different values");
+    l.conflicts += !same;
     if (problems) problems->push_back(what);
     else if (!same) fail("data", "labels", what, "which of them is right?");
   }

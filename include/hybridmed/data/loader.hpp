@@ -3,8 +3,8 @@
 // the number of workers; a worker's error reaches the caller at the batch it belongs to.
 #include <condition_variable>
 #include <exception>
+#include <map>
 #include <optional>
-#include <system_error>
 #include <thread>
 
 #include "hybridmed/data/dataset.hpp"
@@ -41,7 +41,7 @@ class Loader {
       fail("data", "loader", "expected 0 to " + std::to_string(most_workers) + " workers, got " + std::to_string(options.workers));
     try {
       for (int i = 0; i < options.workers; ++i) workers_.emplace_back([this] { work(); });
-    } catch (const std::system_error& e) {
+    } catch (const std::exception& e) {
       const std::size_t made = workers_.size();
       stop();
       fail("data", "loader", "the machine gave " + std::to_string(made) + " of " + std::to_string(options.workers) + " worker threads: " + e.what(), "lower workers");

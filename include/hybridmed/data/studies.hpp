@@ -77,8 +77,15 @@ class DataFolder {
   std::filesystem::path image_path(const std::string& name) const { return root_ / "images" / name; }
   const Table& table() const { return table_; }
 
-  /// Does the table hold reports?
-  bool has_texts() const { return table_.find(columns_.findings) != Table::npos || table_.find(columns_.impression) != Table::npos; }
+  /// Does the table hold reports: both columns?
+  bool has_texts() const { return absent_texts().empty(); }
+  /// The columns of texts that the table lacks; both in a folder of labelled images.
+  std::vector<std::string> absent_texts() const {
+    std::vector<std::string> out;
+    for (const auto* c : {&columns_.findings, &columns_.impression})
+      if (table_.find(*c) == Table::npos) out.push_back(*c);
+    return out;
+  }
   /// Does the folder say which studies belong to which split: by splits/*.txt, else by the split column?
   bool has_splits() const { return !splits_.empty() || table_.find(columns_.split) != Table::npos; }
   bool has_split(const std::string& name) const {

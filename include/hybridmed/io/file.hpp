@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -42,6 +43,16 @@ inline void sync_path(const std::filesystem::path& path) {
   const int rc = ::fsync(fd), e = errno;
   ::close(fd);
   if (rc != 0) fail("io", "sync", path.string() + ": " + std::strerror(e));
+}
+
+/// Lets two paths change their places in one step; false where the file system cannot.
+inline bool exchange(const std::filesystem::path& a, const std::filesystem::path& b) {
+#ifdef RENAME_EXCHANGE
+  return ::renameat2(AT_FDCWD, a.c_str(), AT_FDCWD, b.c_str(), RENAME_EXCHANGE) == 0;
+#else
+  (void)a, (void)b;
+  return false;
+#endif
 }
 
 /// Holds a folder against other processes until it is destroyed; no file is made.

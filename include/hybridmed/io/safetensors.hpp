@@ -49,7 +49,10 @@ struct StoredTensor {
   /// Number of elements.
   Index size() const {
     Index n = 1;
-    for (Index e : shape) n *= e;
+    for (Index e : shape) {
+      if (e == 0) return 0;
+      n *= e;  // reading has bounded the product
+    }
     return n;
   }
   /// May it be taken as a weight? Integers, codes of quantised weights and truth values may not.
@@ -103,14 +106,11 @@ class Safetensors {
   static Safetensors read(const std::filesystem::path& path) { return Safetensors(read_file(path), path.string()); }
   /// Parses a file image; `source` is named in errors.
   Safetensors(std::vector<std::byte> bytes, std::string source) : bytes_(std::move(bytes)), source_(std::move(source)) {
-    const auto starts = [&](std::initializer_list<unsigned> magic) {
-      return bytes_.size() >= magic.size() && std::equal(magic.begin(), magic.end(), bytes_.begin(), [](unsigned a, std::byte b) { return a == std::to_integer<unsigned>(b); });
-    };
-    if (starts({'P', 'K', 3, 4}) || starts({0x80, 0x02}))
-      fail("io", "safetensors", source_ + ": a PyTorch checkpoint (torch.save), not safetensors", "in Python: safetensors.torch.save_file(torch.load(FILE, weights_only=True), \"weights.safetensors\")");
     if (bytes_.size() < 8) bad("the file ends inside the 8-byte header length (offset 0)");
     std::uint64_t n;
     std::memcpy(&n, bytes_.data(), 8);
+    if (n > bytes_.size() - 8 && is_torch_save())
+      fail("io", "safetensors", source_ + ": a PyTorch checkpoint (torch.save), not safetensors", "in Python: safetensors.torch.save_file(torch.load(FILE, weights_only=True), \"weights.safetensors\")");
     if (n > (std::uint64_t{100} << 20)) bad("a header of " + std::to_string(n) + " bytes (limit 100 MiB)");
     if (n > bytes_.size() - 8) bad("a header of " + std::to_string(n) + " bytes, but only " + std::to_string(bytes_.size() - 8) + " follow: the file is cut short");
     const std::string_view text(reinterpret_cast<const char*>(bytes_.data()) + 8, static_cast<std::size_t>(n));
@@ -155,6 +155,11 @@ class Safetensors {
   }
 
  private:
+  /// A zip archive, or a pickle of protocol 2 or more.
+  bool is_torch_save() const {
+    const auto at = [&](std::size_t i) { return std::to_integer<unsigned>(bytes_[i]); };
+    return (at(0) == 'P' && at(1) == 'K' && at(2) == 3 && at(3) == 4) || (at(0) == 0x80 && at(1) >= 2 && at(1) <= 5);
+  }
   [[noreturn]] void bad(const std::string& why) const { fail("io", "safetensors", source_ + ": " + why); }
 
   using Range = std::tuple<std::uint64_t, std::uint64_t, std::string>;  // begin, end, tensor
@@ -179,7 +184,7 @@ class Safetensors {
       const std::uint64_t n = natural(v, "extent");
       if (n > (std::uint64_t{1} << 48)) bad("tensor '" + name + "': extent " + std::to_string(n) + " is too large");
       empty |= n == 0;
-      if (n != 0 && __builtin_mul_overflow(size, n, &size)) bad("tensor '" + name + "': the product of its extents overflows");
+      if (n != 0 && (__builtin_mul_overflow(size, n, &size) || size > (std::uint64_t{1} << 62))) bad("tensor '" + name + "': the product of its extents overflows");
       t.shape.push_back(static_cast<Index>(n));
     }
     if (t.shape.size() > 16) bad("tensor '" + name + "' has more than 16 dimensions");

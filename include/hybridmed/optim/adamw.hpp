@@ -83,6 +83,7 @@ class AdamW {
   /// Drops gradients without using them.
   void discard() {
     for (Entry& e : entries_) e.parameter->slot.grad = {};
+    for (const auto& [name, p] : frozen_) p->slot.grad = {};
   }
 
   std::vector<Entry>& entries() { return entries_; }

@@ -136,7 +136,10 @@ xt::xtensor<double, 2> local_similarity(const std::vector<Tensor<T, B>>& regions
   for (const auto& r : regions) n += static_cast<std::size_t>(r.rows() / per_image);
   auto out = xt::xtensor<double, 2>::from_shape({n, k});
   for (const auto& r : regions)
-    for (T z : local_scores(r, r.rows() / per_image, texts.words, texts.offsets, {gamma1, gamma2, LocalAggregation::max}).to_host()) out.data()[at++] = static_cast<double>(z) / gamma2;
+    for (T z : local_scores(r, r.rows() / per_image, texts.words, texts.offsets, {gamma1, gamma2, LocalAggregation::max}).to_host()) {
+      if (!std::isfinite(z)) fail("task", "embed", "a local score is not a number", "the model's weights have diverged: take an earlier checkpoint");
+      out.data()[at++] = static_cast<double>(z) / gamma2;
+    }
   return out;
 }
 

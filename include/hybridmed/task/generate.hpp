@@ -1,5 +1,8 @@
 #pragma once
 // Writing impressions: greedy decoding of either branch with a key/value cache. Cross keys and values are computed once.
+#include <algorithm>
+#include <cmath>
+
 #include "hybridmed/model/hybridmed.hpp"
 
 namespace hybridmed::task {
@@ -77,6 +80,8 @@ Generated greedy(const M& model, const nn::Linear<T, B>& head, Branch&& branch, 
       if (done[i]) continue;
       const T* z = logits.data() + b * vocab;
       Index best = 0;
+      if (!std::isfinite(*std::max_element(z, z + vocab)) || std::any_of(z, z + vocab, [](T x) { return std::isnan(x); }))
+        fail("task", "generate", "the model's logits are not numbers", "its weights have diverged: take an earlier checkpoint");
       for (Index v = 1; v < vocab; ++v)
         if (z[v] > z[best]) best = v;
       T second = -std::numeric_limits<T>::infinity();

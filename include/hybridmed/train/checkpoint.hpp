@@ -45,6 +45,12 @@ void write_folder(const std::filesystem::path& target, F&& fill) {
     fs::remove_all(temporary, ec);  // the previous checkpoint stays as it is
     throw;
   }
+  // A folder of that name is exchanged with the new one: at every moment there is a whole one.
+  if (fs::exists(target, ec) && io::exchange(temporary, target)) {
+    io::sync_path(target.parent_path());
+    fs::remove_all(temporary, ec);
+    return;
+  }
   fs::remove_all(target, ec);
   fs::rename(temporary, target, ec);
   if (ec) fail("train", "checkpoint", target.string() + ": " + ec.message());
@@ -104,8 +110,6 @@ void load_optimizer(const std::filesystem::path& file, optim::AdamW<T, B>& o) {
   const io::Safetensors f = io::Safetensors::read(file);
   for (auto& e : o.entries())
     for (const char* prefix : {"m.", "v."}) {
-      for (Index i = 0; i < f.at(prefix + e.name).size(); ++i)
-        if (!std::isfinite(f.at(prefix + e.name).at(i))) fail("train", "load", file.string() + ": '" + prefix + e.name + "' holds a number that is not finite, at element " + std::to_string(i));
       const auto& s = f.at(prefix + e.name);
       const Shape& want = e.m.shape();
       bool same = static_cast<int>(s.shape.size()) == want.rank();
@@ -115,6 +119,8 @@ void load_optimizer(const std::filesystem::path& file, optim::AdamW<T, B>& o) {
         got += (i ? ", " : "") + std::to_string(s.shape[i]);
       }
       if (!same) fail("train", "load", file.string() + ": '" + prefix + e.name + "': expected " + want.str() + ", got (" + got + ")");
+      for (Index i = 0; i < s.size(); ++i)
+        if (!std::isfinite(static_cast<double>(static_cast<T>(s.at(i))))) fail("train", "load", file.string() + ": '" + prefix + e.name + "' holds a number that is not finite, at element " + std::to_string(i));
     }
   const auto it = f.metadata().find("steps");
   if (it == f.metadata().end() || it->second.find_first_not_of("0123456789") != it->second.npos || it->second.empty() || it->second.size() > 18)

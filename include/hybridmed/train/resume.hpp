@@ -14,12 +14,6 @@ inline const std::set<std::string>& free_keys() {
   return keys;
 }
 
-/// Keys that a run fills in from its vocabulary.
-inline const std::set<std::string>& derived_keys() {
-  static const std::set<std::string> keys{"vocab", "pad", "bos", "eos"};
-  return keys;
-}
-
 /// Compares the configuration of a run, as it was begun, with the one it shall go on with.
 ///
 /// The rule for epochs: epochs_stage2 may grow, and so may epochs_stage1 while stage 1 is not over. From the next step on the

@@ -14,7 +14,7 @@
 
 namespace hybridmed::train {
 
-/// Set by Ctrl-C or SIGTERM: the trainer finishes its step, saves and stops.
+/// Set by the program's signal handlers (Ctrl-C, SIGTERM, SIGHUP, a closed pipe): the trainer finishes its step, saves and stops.
 inline std::atomic<bool>& interrupted() { return interrupt_requested(); }
 
 struct TrainerOptions {
@@ -111,6 +111,8 @@ class Trainer {
 
   /// Trains to the end, or until interrupted. Returns true when the run is finished.
   bool run() {
+    check_interrupt("the run is prepared");
+    plan_bytes();
     make_run_folder();
     const io::FolderLock lock(options_.run);
     prepare_run_folder();
@@ -146,9 +148,11 @@ class Trainer {
     std::string first;
     std::size_t missing = 0;
     std::error_code ec;
-    for (const auto& s : studies)
+    for (const auto& s : studies) {
+      check_interrupt("the images are looked for");
       for (const auto& image : s.images)
         if (!std::filesystem::exists(folder_.image_path(image), ec) && missing++ == 0) first = folder_.image_path(image).string() + ": No such file or directory; it belongs to study " + s.id + " (" + table.source + ", line " + std::to_string(s.line) + ")";
+    }
     if (missing > 0) fail("train", "data", first + (missing > 1 ? "; " + std::to_string(missing) + " images are missing in all" : ""));
     if (studies.empty()) fail("train", "data", config_.data + ": no study is left in split '" + split + "'" + (rejected.empty() ? "" : "; " + where(rejected[0]) + ": " + rejected[0].reason));
     left_out_.insert(left_out_.end(), rejected.begin(), rejected.end());
@@ -184,7 +188,7 @@ class Trainer {
   bool distils() const { return config_.model.lambda_dis > 0; }
   std::int64_t epochs(int stage) const { return stage == 1 ? config_.epochs_stage1 : config_.epochs_stage2; }
 
-  /// Bytes of resized images that the data sets keep.
+  /// Bytes of resized images that the data sets keep, if they are of 8 bits.
   double image_bytes() const {
     const auto o = config_.dataset();
     const auto kept = [&](const data::Dataset& d) {
@@ -198,6 +202,7 @@ class Trainer {
   /// Bytes that a run needs at its worst moment.
   /// @throws Error where the machine does not have them.
   std::size_t plan_bytes() {
+    if (planned_ > 0) return planned_;
     const std::string keys = "lower batch = " + std::to_string(config_.batch) + ", image_size, t_findings or the model's widths";
     std::size_t bytes = 0;
     try {
@@ -210,7 +215,7 @@ class Trainer {
     const auto megabytes = [](std::size_t n) { return std::to_string(n >> 20) + " MB"; };
     if (bytes + images > free)
       throw OutOfMemory("train", "memory", "the run needs " + megabytes(bytes) + " of tensors and keeps " + megabytes(images) + " of images, but the machine has " + megabytes(free), keys + (images > bytes / 4 ? ", or cache_mb" : ""));
-    return bytes;
+    return planned_ = bytes;
   }
 
   /// Bytes of tensors at the worst moment of a step: a forward and backward pass over the longest texts, measured, plus moments.
@@ -272,7 +277,9 @@ class Trainer {
 
   /// Weights of another file, with a list of what did not fit.
   void load_initial_weights() {
-    const io::LoadReport r = io::load_weights(model_, io::Safetensors::read(options_.init));
+    const io::Safetensors file = io::Safetensors::read(options_.init);
+    io::verify_checksum(options_.init, file.bytes());
+    const io::LoadReport r = io::load_weights(model_, file);
     const auto list = [](const char* what, const std::vector<std::string>& names) {
       std::fprintf(stderr, "  %zu %s\n", names.size(), what);
       for (const auto& n : names) std::fprintf(stderr, "    %s\n", n.c_str());
@@ -345,6 +352,8 @@ class Trainer {
     const auto checkpoints = list_checkpoints(options_.run);
     try {
       restore(checkpoints.back());
+    } catch (const OutOfMemory&) {
+      throw;
     } catch (const Error& e) {
       if (checkpoints.size() < 2 || !e.hint().empty()) throw;
       fail(e.area(), "resume", e.reason(), "remove " + checkpoints.back().string() + " to go on from " + checkpoints[checkpoints.size() - 2].filename().string());
@@ -361,8 +370,11 @@ class Trainer {
       if (!j.contains(std::string(key))) fail("train", "load", state + ": the key '" + std::string(key) + "' is missing", "if an earlier version wrote it, " + from_here);
     });
     if (p.stage != 1 && p.stage != 2) fail("train", "load", state + ": the key 'stage': expected 1 or 2, got " + std::to_string(p.stage));
+    const std::string configuration = (dir / "config.json").string();
+    const std::vector<std::byte> config_bytes = io::read_file(configuration);
+    io::verify_checksum(configuration, config_bytes);
     RunConfig begun;
-    io::from_json(io::read_json(dir / "config.json"), begun, (dir / "config.json").string());
+    io::from_json(io::parse_json({reinterpret_cast<const char*>(config_bytes.data()), config_bytes.size()}, configuration), begun, configuration);
     check_same_run(begun, config_, p.stage, options_.run.string());
     const std::size_t losses = p.stage == 1 ? decltype(model::stage1_objective(config_.model))::size : decltype(model::stage2_objective(config_.model))::size;
     check_progress(p, epochs(p.stage), batches(), losses, state);
@@ -376,10 +388,10 @@ class Trainer {
     if (teacher_) load_model(dir / "teacher.safetensors", *teacher_);
     load_optimizer(dir / "optimizer.safetensors", *optimizer_);
     progress_ = p;
-    const std::int64_t more = epochs(p.stage) - (p.stage == 1 ? begun.epochs_stage1 : begun.epochs_stage2);
-    if (more <= 0) return;
+    if (epochs(p.stage) == (p.stage == 1 ? begun.epochs_stage1 : begun.epochs_stage2)) return;
+    const std::int64_t more = epochs(p.stage) - p.epoch;
     progress_.finished = false, progress_.bad_epochs = 0;  // the new epochs are not cut off by what went before
-    std::fprintf(stderr, "stage %d goes on for %lld more epochs; its rate is now that of a schedule over %lld\n", p.stage, static_cast<long long>(more), static_cast<long long>(epochs(p.stage)));
+    std::fprintf(stderr, "stage %d goes on for %lld epochs; its rate is now that of a schedule over %lld\n", p.stage, static_cast<long long>(more), static_cast<long long>(epochs(p.stage)));
   }
   void save_best(int stage) {
     const std::string name = "best-stage" + std::to_string(stage);
@@ -546,6 +558,7 @@ class Trainer {
   ProgressLine line_;
   std::array<std::string, max_losses> names_;
   bool said_odd_pictures_ = false;
+  std::size_t planned_ = 0;  // bytes of the plan, once it was measured
 };
 
 }  // namespace hybridmed::train

@@ -52,7 +52,7 @@ struct Losses : reference::Losses {
       part[r] = lane_sum(classes, [=](Index v) {
         const T above_t = (t[v] - top_t) * inverse, above_s = (s[v] - top_s) * inverse;
         const double p = wide(fast_exp(above_t - ltf));
-        return above_t == -std::numeric_limits<T>::infinity() ? 0.0 : p * (wide(above_t - above_s) + gap);  // what the teacher excludes adds nothing
+        return above_t - ltf < T(-87) ? 0.0 : p * (wide(above_t - above_s) + gap);  // what the teacher all but excludes adds nothing
       });
     });
     *loss = static_cast<T>(mean(rows, part.data(), tau * tau));

@@ -1,6 +1,6 @@
 #pragma once
 // Reference kernels of the objectives. Losses are single elements in device memory; index sets may be empty. What has probability
-// 0 adds 0, also where its logit is -inf.
+// 0, or for a teacher below exp(-87), adds 0, also where a logit is -inf.
 #include <cmath>
 #include <limits>
 
@@ -51,7 +51,7 @@ struct Losses {
       lse_s[r] = static_cast<T>(ls), lse_t[r] = static_cast<T>(lt);
       for (Index v = 0; v < classes; ++v) {
         const double log_t = static_cast<double>(t[v]) / tau - top_t - lt, log_s = static_cast<double>(s[v]) / tau - top_s - ls, p = std::exp(log_t);
-        if (p != 0) total += p * (log_t - log_s);
+        if (!(log_t < -87)) total += p * (log_t - log_s);
       }
     }
     *loss = rows ? static_cast<T>(tau * tau * total / static_cast<double>(rows)) : T(0);
