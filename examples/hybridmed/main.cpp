@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <charconv>
 #include <csignal>
 #include <cstdlib>
 #include <iostream>
@@ -10,17 +11,27 @@
 #include "commands.hpp"
 #include "hybridmed/core/interrupt.hpp"
 
-/// The first Ctrl-C, SIGTERM or SIGHUP asks for a stop: the step is finished and saved. The second ends the program at once. Output
-/// that nobody reads any more (a closed pipe) asks for a stop too.
+/// The first Ctrl-C, SIGTERM or SIGHUP asks for a stop: the step is finished and saved. The second, of whichever kind, ends the
+/// program at once. Output that nobody reads any more (a closed pipe) asks for a stop too.
 static void stop_on_signals() {
   for (int signal : {SIGINT, SIGTERM, SIGHUP}) {
-    const auto before = std::signal(signal, [](int s) {
+    const auto before = std::signal(signal, [](int) {
       hybridmed::app::interrupt();
-      std::signal(s, SIG_DFL);
+      for (int again : {SIGINT, SIGTERM, SIGHUP})
+        std::signal(again, again == SIGHUP ? SIG_IGN : SIG_DFL);  // a closing terminal sends SIGHUP more than once
+      static constexpr char said[] = "\nstopping when this step is done and saved; once more ends at once\n";
+      [[maybe_unused]] const auto written = ::write(STDERR_FILENO, said, sizeof said - 1);
     });
     if (before == SIG_IGN) std::signal(signal, SIG_IGN);  // under nohup, SIGHUP is no reason to stop
   }
   std::signal(SIGPIPE, [](int) { hybridmed::app::interrupt(); });
+}
+
+/// A 64-bit whole number of at least 0? What is larger would be clamped without a word.
+static bool is_whole_number(const std::string& text) {
+  long long value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return error == std::errc() && end == text.data() + text.size() && value >= 0;
 }
 
 int main(int argc, char** argv) {
@@ -36,8 +47,9 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   app.fallthrough();
   Common common;
-  app.add_option("--threads", common.threads, "threads of the CPU backend (default: all)")->check(CLI::PositiveNumber);
-  app.add_option("--seed", common.seed, "seed; overrides the configuration's")->check(CLI::NonNegativeNumber);
+  const CLI::Validator whole_number([](const std::string& text) { return is_whole_number(text) ? std::string() : "expected a whole number from 0 to 9223372036854775807, got '" + text + "'"; }, "");
+  app.add_option("--threads", common.threads, "threads of the CPU backend (default: all)")->check(CLI::PositiveNumber)->check(whole_number);
+  app.add_option("--seed", common.seed, "seed; overrides the configuration's")->check(whole_number);
 
   PretrainOptions pretrain;
   auto* p = app.add_subcommand("pretrain", "train both stages");
@@ -46,7 +58,7 @@ int main(int argc, char** argv) {
   p->add_option("--set", pretrain.overrides, "key=value, overrides the configuration")->allow_extra_args(false);
   p->add_option("--init", pretrain.init, "start from these weights (safetensors)");
   p->add_flag("--resume", pretrain.resume, "go on from the newest checkpoint of --run");
-  p->add_option("--stop-after", pretrain.stop_after, "save and stop after this many steps")->check(CLI::PositiveNumber);
+  p->add_option("--stop-after", pretrain.stop_after, "save and stop after this many steps")->check(CLI::PositiveNumber)->check(whole_number);
 
   EvaluateOptions evaluate;
   auto* e = app.add_subcommand("evaluate", "zero-shot, retrieval, captions and summaries on a data folder");

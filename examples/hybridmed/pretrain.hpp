@@ -12,6 +12,7 @@ namespace hybridmed::app {
 template <class T>
 int pretrain_as(const train::RunConfig& config, const train::TrainerOptions& options) {
   train::Trainer<T, CpuBackend> trainer(config, options);
+  std::cerr << "measuring   the memory of a step, forward and backward over the longest texts\n";
   std::cerr << trainer.describe();
   const bool done = trainer.run();
   run_curves(options.run.string());

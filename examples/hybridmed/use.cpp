@@ -1,4 +1,5 @@
 // Everything but the training itself.
+#include <charconv>
 #include <fstream>
 #include <iomanip>
 #include <iostream>
@@ -33,10 +34,11 @@ int run_curves(const std::string& run) {
   std::size_t number = 0;
   for (std::string line; std::getline(in, line);) {
     ++number;
-    const io::Json row = io::parse_json(line, run + "/log.jsonl");
-    const int stage = io::get<int>(row, "stage", run + "/log.jsonl");
-    if (stage != 1 && stage != 2) fail("app", "curves", run + "/log.jsonl, line " + std::to_string(number) + ": expected stage 1 or 2, got " + std::to_string(stage));
-    const bool valid = io::get<std::string>(row, "kind", run) == "valid";
+    const std::string where = run + "/log.jsonl, line " + std::to_string(number);
+    const io::Json row = io::parse_json(line, where);
+    const auto stage = io::get<std::int64_t>(row, "stage", where);
+    if (stage != 1 && stage != 2) fail("app", "curves", where + ": expected stage 1 or 2, got " + row["stage"].dump());
+    const bool valid = io::get<std::string>(row, "kind", where) == "valid";
     int colour = 0;
     for (const char* name : {"cg", "cl", "sum", "cap", "dis"}) {
       if (!row.contains(name) || !row[name].is_number()) {
@@ -45,9 +47,9 @@ int run_curves(const std::string& run) {
       }
       auto& curves = panels[static_cast<std::size_t>(stage - 1)].curves;
       const std::string title = std::string(name) + (valid ? " valid" : "");
-      const auto [it, fresh] = index.emplace(std::pair(stage, title), curves.size());
+      const auto [it, fresh] = index.emplace(std::pair(static_cast<int>(stage), title), curves.size());
       if (fresh) curves.push_back({title, {}, {}, valid, colour});
-      curves[it->second].x.push_back(io::get<double>(row, "step", run + "/log.jsonl")), curves[it->second].y.push_back(row[name].get<double>());
+      curves[it->second].x.push_back(io::get<double>(row, "step", where)), curves[it->second].y.push_back(row[name].get<double>());
       ++colour;
     }
   }
@@ -99,21 +101,31 @@ static std::vector<std::string> decode_all(const Run& run, const task::Generated
   return out;
 }
 
-/// The most frequent impression of the training split, whole; empty where the run has none.
-static std::string most_frequent_impression(const Run& run) {
-  const auto file = run.folder / "most_frequent_impression.txt";
-  if (!fs::exists(file)) return {};
-  std::string text = io::read_text(file);
-  if (text.ends_with('\n')) text.pop_back();
-  return text;
-}
-
-/// Numbers of a file of the run folder, one a line.
+/// The hashes in a file that the run wrote when it began, one a line.
 static std::set<std::uint64_t> hashes_of(const Run& run, const char* name) {
   std::set<std::uint64_t> out;
-  std::ifstream in(run.folder / name);
-  for (std::uint64_t h; in >> h;) out.insert(h);
+  const auto file = run.folder / name;
+  std::size_t number = 0;
+  for (const auto& line : data::split_names(io::read_text(file), "\n")) {
+    ++number;
+    std::uint64_t h = 0;
+    const auto [end, error] = std::from_chars(line.data(), line.data() + line.size(), h);
+    if (error != std::errc() || end != line.data() + line.size()) fail("app", "run", file.string() + ", entry " + std::to_string(number) + ": expected a hash, got '" + line.substr(0, 40) + "'", "give back the file that the run wrote");
+    out.insert(h);
+  }
   return out;
+}
+
+/// The most frequent impression of the training split, whole; empty where the run has none.
+/// @throws Error where the file holds anything else.
+static std::string most_frequent_impression(const Run& run) {
+  const auto file = run.folder / "most_frequent_impression.txt";
+  std::string text = io::read_text(file);
+  if (text.ends_with('\n')) text.pop_back();
+  const auto seen = hashes_of(run, "seen_impressions.txt");
+  if (text.empty() ? !seen.empty() : !seen.count(train::text_hash(text)))
+    fail("app", "run", file.string() + ": its text is not among the training impressions of " + (run.folder / "seen_impressions.txt").string(), "give back the files that the run wrote");
+  return text;
 }
 
 /// Opens a run and says what its weights file holds besides the model.
@@ -121,6 +133,21 @@ static Run open_run(const std::string& folder) {
   Run run(folder);
   if (!run.unused.empty()) std::cerr << "note: " << run.weights.string() << ": " << run.unused.size() << " tensors are not used: " << train::first_of(run.unused) << "\n";
   return run;
+}
+
+/// Says what the cleaning takes from these texts. `what`: "the prompts".
+static void note_lost(const std::vector<std::string>& texts, data::Cleaning cleaning, const std::string& what) {
+  data::CleaningLoss loss;
+  for (const auto& text : texts) {
+    const data::CleaningLoss more = data::cleaning_loss(text, cleaning);
+    loss.letters += more.letters, loss.bytes += more.bytes;
+  }
+  if (loss.letters > 0) std::cerr << "note: " << loss.letters << " letters and digits beyond ASCII in " << what << " are dropped by the run's cleaning\n";
+  if (loss.bytes > 0) std::cerr << "note: " << loss.bytes << " bytes in " << what << " are no UTF-8 and cannot be read\n";
+}
+static void note_lost(const std::vector<task::LabelPrompts>& prompts, data::Cleaning cleaning) {
+  for (const auto& p : prompts)
+    for (const auto* side : {&p.positive, &p.negative}) note_lost(*side, cleaning, "the prompts of '" + p.label + "'");
 }
 
 /// Says how many texts are longer than the model reads.
@@ -219,7 +246,10 @@ int run_evaluate(const EvaluateOptions& o) {
   else if (!without_text.empty()) std::cout << "texts       " << without_text.size() << " studies have no part in retrieval and writing (first: " << without_text[0].place() << ": " << without_text[0].reason << ")\n";
   if (!rejected.empty()) std::cout << "left out    " << rejected.size() << " rows (first: " << rejected[0].place() << ": " << rejected[0].reason << ")\n";
   std::cout << train::titled("leakage", train::leakage(folder));
-  const auto trained = hashes_of(run, "trained_studies.txt");
+  const bool knows = fs::exists(run.folder / "trained_studies.txt");
+  if (!knows) std::cout << "leakage     cannot be told: " << (run.folder / "trained_studies.txt").string() << " is missing\n";
+  const auto trained = knows ? hashes_of(run, "trained_studies.txt") : std::set<std::uint64_t>();
+  if (knows && trained.empty()) fail("app", "run", (run.folder / "trained_studies.txt").string() + ": an empty file", "give back the file that the run wrote");
   const auto known = std::count_if(dataset.studies().begin(), dataset.studies().end(), [&](const auto& s) { return trained.count(train::text_hash(s.id)) > 0; });
   if (known > 0) std::cout << "leakage     the run was trained on " << known << " of these " << dataset.size() << " studies: their figures are not held out\n";
   if (!prompts.empty()) std::cout << train::titled("labels", label_notes(labels, dataset.studies(), prompts));
@@ -233,6 +263,7 @@ int run_evaluate(const EvaluateOptions& o) {
   });
   line.finish();
   if (!prompts.empty()) {
+    note_lost(prompts, run.cleaning());
     const auto encoded = task::encode_prompts<float, B>(run.model, run.vocabulary, run.cleaning(), prompts);
     note_cut(encoded.texts, "prompts");
     task::zero_shot_figures(prompts, task::zero_shot(run.model, encoded, embeddings), dataset.studies(), labels, figures, mean_of);
@@ -330,8 +361,11 @@ int run_summarize(const std::string& folder) {
   for (std::string line; std::getline(std::cin, line);) {
     bool cut = false;
     ++number;
+    const std::string place = "line " + std::to_string(number);
+    note_lost({line}, run.cleaning(), place);
     const auto ids = run.vocabulary.encode_section(data::clean_text(line, run.cleaning()), static_cast<std::size_t>(run.config.model.t_findings), &cut);
-    if (cut) std::cerr << "note: line " << number << " is cut to t_findings = " << run.config.model.t_findings << " tokens\n";
+    if (ids.empty()) std::cerr << "note: " << place << " has no words after cleaning, so its answer is empty\n";
+    if (cut) std::cerr << "note: " << place << " is cut to t_findings = " << run.config.model.t_findings << " tokens\n";
     const std::vector<std::int32_t> offsets{0, static_cast<std::int32_t>(ids.size())};
     std::cout << (ids.empty() ? "" : decode_all(run, task::summarize<float, B>(run.model, {ids, offsets}, {run.config.model.t_impression - 1, true}))[0]) << "\n" << std::flush;
   }
@@ -341,6 +375,7 @@ int run_summarize(const std::string& folder) {
 int run_classify(const ImagesOptions& o) {
   const Run run = open_run(o.run);
   const auto prompts = task::read_prompts(o.prompts);
+  note_lost(prompts, run.cleaning());
   const auto encoded = task::encode_prompts<float, B>(run.model, run.vocabulary, run.cleaning(), prompts);
   note_cut(encoded.texts, "prompts");
   std::cout << "image";
@@ -376,8 +411,9 @@ int run_attention(const AttentionOptions& o) {
   const Run run = open_run(o.run);
   using X = Tensor<float, B>;
   const X image = run.load_images({o.image});
+  note_lost({o.prompt}, run.cleaning(), "the prompt");
   const auto texts = task::encode_texts<float, B>(run.model, run.vocabulary, {o.prompt}, run.cleaning());
-  note_cut(texts, "texts");
+  if (texts.cut > 0) std::cerr << "note: the prompt is longer than the model reads, and cut\n";
   const auto maps = task::attention_maps(task::embed_images<float, B>(run.model, image).regions[0], texts.words, run.config.model.gamma1);
   const int side = static_cast<int>(run.config.model.image_size), grid = static_cast<int>(run.model.aggregator.grid);
   const auto pixels = image.row_slice(0, side).to_host();  // the first of three equal channels
@@ -403,6 +439,36 @@ static std::string narrow_range(const data::Image& image) {
   return "nearly constant: 98 % of its pixels lie between " + std::to_string(low) + " and " + std::to_string(high) + " of " + std::to_string(full);
 }
 
+/// The split of each study, the first where it has two.
+static std::map<std::string, std::string> splits_of(const data::DataFolder& folder, data::StudySelection selection) {
+  std::map<std::string, std::string> out;
+  for (const auto& split : folder.splits()) {
+    selection.split = split;
+    for (const auto& s : folder.select(selection)) out.emplace(s.id, split);
+  }
+  return out;
+}
+
+struct TrainingProblem {
+  std::string why;     // empty: pretrain takes the folder
+  bool meant = false;  // is the folder meant for training, and not for an evaluation alone?
+};
+/// Why pretrain would refuse the texts and splits of this folder.
+static TrainingProblem training_problem(const data::DataFolder& folder, const train::RunConfig& config) {
+  const auto splits = folder.splits();
+  const bool meant = folder.has_texts() && (splits.empty() ? folder.has_splits() : splits != std::set<std::string>{"test"});
+  if (!folder.has_texts()) return {"it holds no reports", false};
+  if (!folder.has_splits()) return {"it has no splits", false};
+  for (const auto& split : {config.split_train, config.split_valid}) try {
+      std::vector<data::Rejected> rejected;
+      if (folder.select(config.selection(split), &rejected).empty())
+        return {"no study is left in split '" + split + "'" + (rejected.empty() ? "" : "; " + rejected[0].place() + ": " + rejected[0].reason), meant};
+    } catch (const Error& e) {
+      return {e.reason() + (e.hint().empty() ? "" : "; " + e.hint()), meant};
+    }
+  return {};
+}
+
 int run_check(const CheckOptions& o) {
   train::RunConfig config;
   if (!o.config.empty()) config = train::RunConfig::read(o.config);
@@ -410,25 +476,25 @@ int run_check(const CheckOptions& o) {
   std::vector<data::Rejected> rejected;
   std::vector<std::string> suspicious;
   data::StudySelection all = config.selection("");
-  all.needs_both = false;  // missing sections are counted
-  all.needs_text = folder.has_texts();
+  all.needs_both = all.needs_text = false;  // missing sections are counted
   const auto studies = folder.select(all, &rejected);
-  std::size_t findings = 0, impression = 0, both = 0, images = 0, several = 0;
+  std::size_t findings = 0, impression = 0, both = 0, images = 0, several = 0, without_texts = 0;
   std::map<std::string, std::size_t> f_texts, i_texts;
   std::vector<std::size_t> f_words, i_words;
-  std::map<std::uint64_t, std::vector<std::string>> pictures;  // by the hash of their pixels
+  std::map<std::uint64_t, std::vector<std::pair<std::string, std::string>>> pictures;  // by the hash of their pixels: name, study
   bool refused = false;                                        // is there something that later commands refuse?
   train::ProgressLine line;
   std::size_t done = 0;
   for (const auto& s : studies) {
     findings += !s.findings.empty(), impression += !s.impression.empty(), both += !s.findings.empty() && !s.impression.empty();
+    without_texts += s.findings.empty() && s.impression.empty();
     images += s.images.size(), several += s.images.size() > 1;
     if (!s.findings.empty()) ++f_texts[s.findings], f_words.push_back(metrics::split_words(s.findings).size());
     if (!s.impression.empty()) ++i_texts[s.impression], i_words.push_back(metrics::split_words(s.impression).size());
     for (const auto& name : s.images) try {
         const data::Image image = data::read_image(folder.image_path(name));
         const auto shape = std::to_string(image.height()) + " " + std::to_string(image.width()) + " ";
-        pictures[train::text_hash(shape + std::string(reinterpret_cast<const char*>(image.pixels.data()), image.pixels.size() * sizeof(std::uint16_t)))].push_back(name);
+        pictures[train::text_hash(shape + std::string(reinterpret_cast<const char*>(image.pixels.data()), image.pixels.size() * sizeof(std::uint16_t)))].emplace_back(name, s.id);
         for (const auto& note : image.notes) suspicious.push_back(name + ": " + note);
         if (const std::string narrow = narrow_range(image); !narrow.empty()) suspicious.push_back(name + ": " + narrow);
       } catch (const Error& e) {
@@ -440,9 +506,21 @@ int run_check(const CheckOptions& o) {
   }
   line.finish();
   std::size_t copies = 0;
-  for (const auto& [hash, names] : pictures) {
-    copies += names.size() - 1;
-    if (names.size() > 1) suspicious.push_back(names.front() + ": the same pixels as " + train::first_of(std::vector<std::string>(names.begin() + 1, names.end())));
+  const std::map<std::string, std::string> split_of = splits_of(folder, all);
+  std::vector<std::string> shared;  // by studies of two splits
+  for (const auto& [hash, found] : pictures) {
+    copies += found.size() - 1;
+    if (found.size() == 1) continue;
+    std::vector<std::string> others;
+    std::set<std::string> splits;
+    for (const auto& [name, study] : found) {
+      others.push_back(name + " (study '" + study + "')");
+      if (const auto it = split_of.find(study); it != split_of.end()) splits.insert(it->second);
+    }
+    const std::string first = others.front();
+    others.erase(others.begin());
+    suspicious.push_back(first + ": the same pixels as " + train::first_of(others));
+    if (splits.size() > 1) shared.push_back("splits " + train::first_of(splits) + " share a picture: " + first + " and " + train::first_of(others));
   }
   if (!folder.has_texts())
     std::cout << "table               " << folder.table().source << (fs::exists(fs::path(o.data) / config.table) ? " has no column " + train::first_of(folder.absent_texts()) + ", so no reports" : ": there is no " + config.table + ", so its rows are the studies, without reports")
@@ -453,6 +531,7 @@ int run_check(const CheckOptions& o) {
             << "findings            " << findings << ", missing in " << studies.size() - findings << "\n"
             << "impression          " << impression << ", missing in " << studies.size() - impression << "\n"
             << "both sections       " << both << "\n"
+            << "without texts       " << without_texts << "\n"
             << "distinct findings   " << f_texts.size() << "\n"
             << "distinct impressions " << i_texts.size() << "\n";
   for (auto& [name, words] : {std::pair<const char*, std::vector<std::size_t>&>{"findings words", f_words}, {"impression words", i_words}}) {
@@ -464,8 +543,7 @@ int run_check(const CheckOptions& o) {
   }
   for (const auto& sentence : train::lost_letters(studies, all.cleaning)) std::cout << "texts               " << sentence << "\n";
   if (!folder.has_splits()) std::cout << "splits              none\n";
-  for (const std::string& split : {config.split_train, config.split_valid, std::string("test")}) {
-    if (!folder.has_split(split)) continue;
+  for (const std::string& split : folder.splits()) {
     data::StudySelection s = all;
     s.split = split;
     std::vector<data::Rejected> here;
@@ -473,7 +551,12 @@ int run_check(const CheckOptions& o) {
     std::cout << std::left << std::setw(20) << "split " + split << size << "\n";
     std::copy_if(here.begin(), here.end(), std::back_inserter(rejected), [](const auto& r) { return r.line == 0; });  // the others are known
   }
-  for (const auto& sentence : train::leakage(folder)) {
+  const auto [why_not, meant] = training_problem(folder, config);
+  if (!why_not.empty()) std::cout << "pretrain            would refuse this folder: " << why_not << "\n";
+  refused = refused || (!why_not.empty() && meant);
+  std::vector<std::string> leaks = train::leakage(folder);
+  leaks.insert(leaks.end(), shared.begin(), shared.end());
+  for (const auto& sentence : leaks) {
     std::cout << "leakage             " << sentence << "\n";
     refused = true;
   }
@@ -494,7 +577,8 @@ int run_check(const CheckOptions& o) {
     }
     for (const auto& [name, value] : labels.other_columns) std::cout << "  " << std::left << std::setw(18) << name << "no label column: it holds " << value << "\n";
     for (const auto& problem : problems) std::cout << "  " << problem << "\n";
-    refused = refused || labels.conflicts > 0;
+    for (const auto& name : labels.spoiled) std::cout << "  " << name << ": most of its cells are labels; an evaluation refuses it as it is\n";
+    refused = refused || labels.conflicts > 0 || !labels.spoiled.empty();
   }
   std::cout << "suspicious pictures " << suspicious.size() << "\n";
   for (const auto& s : suspicious) std::cout << "  " << s << "\n";

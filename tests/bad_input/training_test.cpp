@@ -222,7 +222,7 @@ TEST_CASE("a resumed run may move, and may get more epochs, in either stage and 
   r.config.workers = 2, r.config.checkpoint_every = 2, r.config.keep_checkpoints = 3, r.config.cache_mb = 1;
   r.config.epochs_stage1 = 3;
   REQUIRE(r.go(true, stage1_steps + 1) == "");
-  CHECK_MESSAGE(holds(r.printed, "1 more epochs"), r.printed);
+  CHECK_MESSAGE(holds(r.printed, "stage 1 goes on for 3 epochs"), r.printed);
   CHECK(train::list_checkpoints(r.folder).back() == r.checkpoint(stage1_steps + 1));
   r.config.epochs_stage1 = 4;
   REQUIRE(r.go(true, 4 * epoch_steps + 1) == "");
@@ -279,6 +279,69 @@ TEST_CASE("a state that the schedule cannot have reached, a flipped bit and anot
   CHECK(holds(r.go(true, -1), "vocab.txt"));
 }
 
+TEST_CASE("a checkpoint whose files do not belong together is refused, with and without its checksums") {
+  const auto begun = [](Run& r) {
+    r.start(stage1_steps + 2);  // two steps into stage 2
+    return r.checkpoint(stage1_steps + 2);
+  };
+  const auto refused = [](Run& r, std::initializer_list<const char*> words) {
+    const Snapshot before = snapshot(r.folder);
+    const std::string e = r.go(true, -1);
+    for (const char* word : words) CHECK_MESSAGE(holds(e, word), e);
+    nothing_changed(before, snapshot(r.folder));
+  };
+  for (const char* list : {"{}", "[]", "3", "null", "{\"other\":\"0\"}"}) {
+    Run r;
+    write_bytes(begun(r) / "checksums.json", list);
+    refused(r, {"checksums.json", "holds no checksum of"});
+  }
+  for (const std::int64_t step : {std::int64_t{9223372036854775807}, std::int64_t{4294967296}, std::int64_t{stage1_steps + 3}}) {
+    Run r;
+    const fs::path dir = begun(r);
+    fs::remove(dir / "checksums.json");
+    io::Json j = io::read_json(dir / "state.json");
+    j["step"] = step;
+    write_bytes(dir / "state.json", j.dump(1));
+    refused(r, {"state.json", "'step'"});
+  }
+  const auto moments = [](const fs::path& dir, const std::string& steps, const std::string& type, double v) {
+    fs::remove(dir / "checksums.json");
+    const io::Safetensors was = io::Safetensors::read(dir / "optimizer.safetensors");
+    io::SafetensorsWriter w;
+    w.metadata("steps", steps.empty() ? was.metadata().at("steps") : steps);
+    for (const auto& [name, t] : was.tensors()) {
+      std::vector<Index> sizes = t.shape;
+      Shape shape;
+      if (sizes.size() == 1) shape = {sizes[0]};
+      if (sizes.size() == 2) shape = {sizes[0], sizes[1]};
+      if (sizes.size() == 3) shape = {sizes[0], sizes[1], sizes[2]};
+      if (sizes.size() == 4) shape = {sizes[0], sizes[1], sizes[2], sizes[3]};
+      std::vector<float> values(static_cast<std::size_t>(t.size()));
+      for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(t.at(static_cast<Index>(i)));
+      if (name.starts_with("v.") && v != 0 && !values.empty()) values[0] = static_cast<float>(v);
+      if (type == "I32" && name.starts_with("m.")) w.add(name, Tensor<std::int32_t, B>::full(shape, 0));
+      else w.add(name, Tensor<float, B>::from_host(values, shape));
+    }
+    w.write(dir / "optimizer.safetensors");
+  };
+  struct Row {
+    const char *steps, *type;
+    double v;
+    const char* says;
+  };
+  for (const Row& row : {Row{"0", "", 0, "of 0 steps, but state.json says stage_step = 2"}, {"1", "", 0, "of 1 steps"}, {"", "I32", 0, "expected floats, got I32"}, {"", "", -1000, "number below 0"}}) {
+    Run r;
+    moments(begun(r), row.steps, row.type, row.v);
+    refused(r, {"optimizer.safetensors", row.says});
+  }
+  // A copy that somebody kept is no checkpoint: it is neither gone on from nor removed.
+  Run r;
+  const fs::path dir = begun(r);
+  fs::copy(dir, dir.string() + "-keep-me", fs::copy_options::recursive);
+  r.goes_on();
+  CHECK(fs::exists(dir.string() + "-keep-me"));
+}
+
 TEST_CASE("settings that cannot learn are refused, or warned about") {
   const auto refusal = [](auto change) {
     train::RunConfig c = tiny_config("somewhere");
@@ -293,6 +356,17 @@ TEST_CASE("settings that cannot learn are refused, or warned about") {
   CHECK(holds(refusal([](auto& c) { c.workers = Index{1} << 32; }), "workers"));
   CHECK(holds(refusal([](auto& c) { c.workers = 257; }), "workers"));
   CHECK(holds(refusal([](auto& c) { c.resize = 1000000; }), "resize"));
+  CHECK(holds(refusal([](auto& c) { c.lr_floor = 1; }), "lr_floor: expected at most lr_stage1"));
+  CHECK(holds(refusal([](auto& c) { c.clip = 1e-30; }), "clip"));
+  CHECK(refusal([](auto& c) { c.clip = 0; }) == "");
+  for (double x : {0.0, 1e-320, 2147483648.0, 1e308, std::nan("")}) CHECK(holds(refusal([x](auto& c) { c.model.tau_d = x; }), "tau_d"));
+  for (double x : {1e-320, 1.0, 1e308}) CHECK(holds(refusal([x](auto& c) { c.model.image_ln_eps = x; }), "image_ln_eps"));
+  CHECK(holds(refusal([](auto& c) { c.model.gamma3 = 1e308; }), "gamma3"));
+  CHECK(holds(refusal([](auto& c) { c.model.lambda_cap = 1e308; }), "lambda_cap"));
+  CHECK(holds(refusal([](auto& c) { c.weight_decay = 1e308; }), "weight_decay"));
+  CHECK(holds(refusal([](auto& c) { c.vocab_size = -1; }), "vocab_size: expected at least 8, got -1"));
+  CHECK(holds(refusal([](auto& c) { c.model.resnet_depths = {1, 1, 1, Index{1} << 62}; }), "resnet_depths"));
+  CHECK(holds(refusal([](auto& c) { c.model.uni_blocks = 4096; }), "uni_blocks"));
   train::RunConfig one = tiny_config("somewhere");
   one.batch = 1;
   REQUIRE(one.warnings().size() == 1);
@@ -384,7 +458,7 @@ fs::path copied(const Run& r) {
   fs::copy(corpus().data, to, fs::copy_options::recursive);
   return to;
 }
-std::vector<std::string> lines_of(const fs::path& file) { return data::split_names(io::read_text(file), '\n'); }
+std::vector<std::string> lines_of(const fs::path& file) { return data::split_names(io::read_text(file), "\n"); }
 std::string joined(const std::vector<std::string>& lines) {
   std::string s;
   for (const auto& l : lines) s += l + "\n";
@@ -653,7 +727,7 @@ std::vector<std::string> listed(const std::string& e) {
   if (at == e.npos) return {};
   const std::string list = e.substr(at + 9, e.find(';', at) - at - 9);
   std::vector<std::string> ids;
-  for (std::string id : data::split_names(list, ',')) ids.push_back(id.starts_with(' ') ? id.substr(1) : id);
+  for (std::string id : data::split_names(list, ",")) ids.push_back(id);
   return ids;
 }
 std::int64_t logged_steps(const fs::path& run) {
@@ -680,7 +754,7 @@ TEST_CASE("NaN in the loss stops the run with the step and its studies; what was
            {"weights that overflow, stage 2", "^proj\\.", huge, 0, 8, "train", 1},
            {"all training studies in one batch", "^text\\.", huge, 2, static_cast<Index>(ids_of("train").size()), "train", 1},
            {"an absurd learning rate", "", 0, 2, 8, "train", 0},
-           {"only the validation loss: a negative variance", "running_var$", -1, 0, 8, "valid", epoch_steps},
+           {"only the validation loss: a mean that overflows", "running_mean$", -huge, 0, 8, "valid", epoch_steps},
        }) {
     INFO(row.name);
     Run r;

@@ -303,7 +303,7 @@ TEST_CASE("phantoms: layout, labels, texts, boxes and splits agree") {
   std::set<std::string> all;
   std::size_t sum = 0;
   for (const char* split : {"train", "valid", "test"}) {
-    const auto names = split_names(bytes_of(f.path / "splits" / (std::string(split) + ".txt")), '\n');
+    const auto names = split_names(bytes_of(f.path / "splits" / (std::string(split) + ".txt")), "\n");
     CHECK(names.size() == static_cast<std::size_t>(split_sizes[split]));
     sum += names.size();
     all.insert(names.begin(), names.end());

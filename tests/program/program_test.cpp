@@ -1,6 +1,7 @@
 // The program as people use it: what it says about data, labels, weights and generated text, and how it stops.
 #include <doctest/doctest.h>
 
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -113,7 +114,7 @@ TEST_CASE("check names leakage, doubled and unknown labels, lost letters and sus
   CHECK(holds(s.out, "cleaning=none"));
   CHECK(holds(s.out, "1 bytes in 1 studies are no UTF-8"));
   CHECK(holds(s.out, "1 uncertain"));
-  CHECK(holds(s.out, "phantom1.png: the same pixels as phantom1.png"));
+  CHECK(holds(s.out, "phantom1.png (study 'phantom1'): the same pixels as phantom1.png (study 'chinese')"));
 }
 
 TEST_CASE("evaluate: every labelled image counts, whatever its texts; the mean says what it holds; labels are needed with prompts alone") {
@@ -183,6 +184,117 @@ TEST_CASE("weights that are no numbers are refused when a run is opened, and nam
   for (std::string line; std::getline(lines, line);) ++counts[line.substr(line.find('\t') + 1)];
   const auto commonest = std::max_element(counts.begin(), counts.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
   CHECK_MESSAGE(holds(s.err, std::to_string(commonest->second) + " of 6 captions are the same text") == (commonest->second >= 3), s.err);
+}
+
+TEST_CASE("a run whose files were changed is refused when it is opened, and names the file") {
+  const ScratchFolder f;
+  const fs::path folder = f.path / "run";
+  const auto fresh = [&] {
+    fs::remove_all(folder);
+    fs::copy(trained().folder, folder, fs::copy_options::recursive);
+  };
+  const std::string evaluate = "evaluate --run '" + folder.string() + "' --data '" + trained().data.string() + "' --out '" + (f.path / "out").string() + "'";
+  const auto refused = [&](const std::string& file, const std::string& why) {
+    const Said s = run(evaluate);
+    CHECK(s.code == 1);
+    CHECK_MESSAGE((holds(s.err, file.empty() ? folder.string() : (folder / file).string()) && holds(s.err, why)), s.err);
+  };
+  const auto config = [&](const char* key, const io::Json& value) {
+    fresh();
+    io::Json j = io::read_json(folder / "config.json");
+    j[key] = value;
+    write(folder / "config.json", j.dump(1));
+  };
+  fresh();
+  CHECK(run(evaluate).code == 0);
+  config("heads", 4), refused("config.json", "heads (was 2, is 4)");
+  config("ln_eps", 0.01), refused("config.json", "ln_eps");
+  config("resize", 64), refused("config.json", "resize");
+  config("vocab", 10000000), refused("", "vocab.txt has");
+  fresh();
+  const std::string tokens = io::read_text(folder / "vocab.txt");
+  const auto last = tokens.rfind('\n', tokens.size() - 2), before = tokens.rfind('\n', last - 1);
+  write(folder / "vocab.txt", tokens.substr(0, before + 1) + tokens.substr(last + 1) + tokens.substr(before + 1, last - before));
+  refused("vocab.txt", "not the vocabulary");
+  for (const std::string file : {"seen_impressions.txt", "most_frequent_impression.txt", "trained_studies.txt"}) {
+    fresh();
+    write(folder / file, "garbage\n");
+    refused(file, file == "most_frequent_impression.txt" ? "not among the training impressions" : "expected a hash");
+    fs::remove(folder / file);
+    if (file == "trained_studies.txt") CHECK(holds(run(evaluate).out, "leakage     cannot be told"));
+    else refused(file, "No such file");
+  }
+  for (const std::string other : {"../run/best-stage2-step-00000001", "best-stage1-step-00000005", "best-stage2-step-"}) {
+    fresh();
+    write(folder / "best-stage2.json", R"({"folder":")" + other + "\"}");
+    refused("best-stage2.json", "'folder'");
+  }
+}
+
+TEST_CASE("check says what pretrain would refuse, in lists, splits, scripts and encodings") {
+  const auto both = [](const Data& d, const std::string& why) {
+    const Said checked = run("check" + d.option());
+    CHECK_MESSAGE(checked.code == 1, checked.out);
+    CHECK_MESSAGE(holds(checked.out + checked.err, why), checked.out, checked.err);
+    const Said begun = run("pretrain --config '" + trained().config.string() + "' --set data='" + d.path.string() + "' --run '" + (d.path / "run").string() + "' --stop-after 1");
+    CHECK_MESSAGE(begun.code == 1, begun.err);
+    CHECK_MESSAGE(holds(begun.err, why), begun.err);
+  };
+  const Data renamed;
+  fs::rename(renamed.path / "splits/valid.txt", renamed.path / "splits/val.txt");
+  both(renamed, "its splits are test, train, val");
+  const Data empty;
+  write(empty.path / "splits/train.txt", "\n \n");
+  both(empty, "no study is left in split 'train'");
+  const Data wide;
+  write(wide.path / "splits/test.txt", std::string("\xFF\xFEp\0h\0", 6));
+  both(wide, "UTF-16");
+  const Data excel;
+  write(excel.path / "studies.csv", "study_id;split;frontal_images\na;train;a.png\n");
+  both(excel, "separated by semicolons");
+  const Data foreign;
+  std::string table = "study_id,split,frontal_images,findings,impression\n";
+  for (int i = 0; i < 60; ++i) table += "phantom" + std::to_string(i) + ",train,phantom" + std::to_string(i) + ".png,\xE5\xBF\x83,\xE5\xBF\x83\n";
+  write(foreign.path / "studies.csv", table);
+  both(foreign, "cleaning=none keeps them");
+  CHECK(holds(run("check" + foreign.option()).out, "60 of 60 studies have a row"));  // pictures and labels are looked at all the same
+  // Blanks around names, and line ends of old machines, are no part of them.
+  const Data blanks;
+  std::string list = blanks.text("splits/train.txt"), old;
+  for (char c : list) old += c == '\n' ? "\r  " : std::string(1, c);
+  write(blanks.path / "splits/train.txt", "  " + old);
+  CHECK(run("check" + blanks.option()).code == 0);
+  // One picture in two splits under two names.
+  const Data twice;
+  fs::copy_file(twice.path / "images/phantom0.png", twice.path / "images/other.png");
+  write(twice.path / "studies.csv", twice.text("studies.csv") + "other,test,other.png,,1,1,normal,normal\n");
+  write(twice.path / "splits/test.txt", twice.text("splits/test.txt") + "other\n");
+  const Said s = run("check" + twice.option());
+  CHECK(s.code == 1);
+  CHECK_MESSAGE(holds(s.out, "splits test, train share a picture: "), s.out);
+}
+
+TEST_CASE("what is lost of a text is said; what is no regular file is refused; a number that does not fit is no number") {
+  const ScratchFolder f;
+  const Said s = run("summarize" + trained().of_run() + "< '" + [&] {
+    write(f.path / "lines", "...\n\xD0\xA1\xD0\xB5 normal heart\nnormal heart\n");
+    return (f.path / "lines").string();
+  }() + "'");
+  CHECK(s.code == 0);
+  CHECK(std::count(s.out.begin(), s.out.end(), '\n') == 3);
+  CHECK_MESSAGE(holds(s.err, "line 1 has no words"), s.err);
+  CHECK_MESSAGE(holds(s.err, "2 letters and digits beyond ASCII in line 2"), s.err);
+  CHECK_FALSE(holds(s.err, "line 3"));
+  const fs::path pipe = f.path / "pipe.png";
+  REQUIRE(::mkfifo(pipe.c_str(), 0600) == 0);
+  CHECK(holds(run("caption" + trained().of_run() + "'" + pipe.string() + "'").err, "no regular file"));
+  const std::string pretrain = " pretrain --config '" + trained().config.string() + "' --run '" + (f.path / "run").string() + "'";
+  for (const char* option : {"--seed 18446744073709551615", "--seed 99999999999999999999999", "--seed 1x", "--threads 99999999999999999999", "--seed -1"}) {
+    CHECK(run(option + pretrain).code != 0);
+    CHECK_FALSE(fs::exists(f.path / "run/config.json"));
+  }
+  for (const char* bad : {"null", "1", "\"effusion\"", "[1]", "[]", "[\"effusion\",\"effusion\"]"})
+    CHECK(holds(run("classify" + trained().of_run() + prompts_file(f.path, std::string("\"mean_of\":") + bad + ",") + "x.png").err, "mean_of"));
 }
 
 TEST_CASE("settings that make no sense are refused by key; threads are what the machine can give") {

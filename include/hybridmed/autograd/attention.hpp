@@ -38,6 +38,7 @@ struct Segments {
 /// `count` segments of `length` rows each, one behind the other.
 template <class B>
 Segments<B> equal_segments(Index count, Index length) {
+  if (count < 0 || length < 0) fail("autograd", "equal_segments", "expected no negative numbers, got " + std::to_string(count) + " segments of " + std::to_string(length) + " rows");
   ArenaVector<std::int32_t> ranges;
   ranges.reserve(static_cast<std::size_t>(2 * count));
   for (Index s = 0; s < count; ++s) {

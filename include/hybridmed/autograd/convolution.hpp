@@ -7,7 +7,7 @@ namespace hybridmed {
 
 namespace detail {
 inline void need_window(std::string_view operation, const ConvShape& s) {
-  if (s.batch < 0 || s.kernel < 1 || s.stride < 1 || s.pad < 0 || s.pad >= s.kernel || s.height + 2 * s.pad < s.kernel || s.width + 2 * s.pad < s.kernel)
+  if (s.batch < 0 || s.height < 1 || s.width < 1 || s.kernel < 1 || s.stride < 1 || s.pad < 0 || s.pad >= s.kernel || s.height + 2 * s.pad < s.kernel || s.width + 2 * s.pad < s.kernel)
     fail("autograd", operation, "a window of " + std::to_string(s.kernel) + " with stride " + std::to_string(s.stride) + " and padding " + std::to_string(s.pad) + " does not fit a map of " + std::to_string(s.height) + " x " + std::to_string(s.width));
 }
 }  // namespace detail

@@ -20,7 +20,10 @@ struct GradientSlot {
   void add(Tensor<T, B> g) {
     if (!grad.defined()) {
       grad = std::move(g);
-    } else if (grad.unique()) {
+      return;
+    }
+    if (grad.size() != g.size()) fail("autograd", "backward", "a gradient of shape " + g.shape().str() + " is added to one of shape " + grad.shape().str());
+    if (grad.unique()) {
       B::add(grad.size(), grad.data(), g.data(), grad.data());
     } else {
       Tensor<T, B> sum(grad.shape());

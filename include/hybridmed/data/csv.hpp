@@ -21,6 +21,8 @@ struct Table {
     std::string nearest;
     for (const auto& x : columns)
       if (nearest.empty() || io::edit_distance(name, x) < io::edit_distance(name, nearest)) nearest = x;
+    if (columns.size() == 1 && nearest.find_first_of(";\t") != nearest.npos)
+      fail("data", "table", source + ": the column '" + name + "' is missing: the table is separated by " + (nearest.find(';') != nearest.npos ? "semicolons" : "tabs"), "save it with commas");
     fail("data", "table", source + ": the column '" + name + "' is missing", "did you mean '" + nearest + "'?");
   }
   static constexpr std::size_t npos = ~std::size_t{0};
@@ -37,6 +39,7 @@ inline Table parse_csv(std::string_view text, const std::string& source) {
   t.source = source;
   if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
   std::size_t line = 1, at = 0;
+  io::check_text(text, "data", "table", source);
   const auto bad = [&](std::size_t where, const std::string& why) { fail("data", "table", source + ", line " + std::to_string(where) + ": " + why); };
   while (at < text.size()) {
     const std::size_t first = line;

@@ -43,7 +43,10 @@ class Dataset {
   }
 
   std::size_t size() const { return studies_.size(); }
-  const Study& study(std::size_t i) const { return studies_[i]; }
+  const Study& study(std::size_t i) const {
+    if (i >= studies_.size()) fail("data", "study", "expected 0 to below " + std::to_string(studies_.size()) + ", got " + std::to_string(i));
+    return studies_[i];
+  }
   const std::vector<Study>& studies() const { return studies_; }
   const DatasetOptions& options() const { return options_; }
   const std::vector<std::int32_t>& findings(std::size_t i) const { return findings_[i]; }
@@ -71,6 +74,7 @@ class Dataset {
       }
     for (std::size_t k = 0; k < which.size(); ++k) {
       const std::size_t i = which[k];
+      if (i >= studies_.size()) fail("data", "batch", "expected studies 0 to below " + std::to_string(studies_.size()) + ", got " + std::to_string(i));
       b.findings.insert(b.findings.end(), findings_[i].begin(), findings_[i].end());
       b.impression.insert(b.impression.end(), impression_[i].begin(), impression_[i].end());
       b.findings_offsets.push_back(static_cast<std::int32_t>(b.findings.size()));
@@ -133,6 +137,8 @@ class Dataset {
 /// Grey images (B, S, S) as the three equal channels that encoders read: (B, 3, S, S).
 template <class T, class B>
 Tensor<T, B> upload_images(const xt::xtensor<float, 3>& grey) {
+  if (grey.shape()[1] != grey.shape()[2])
+    fail("data", "upload_images", "expected square images (B, S, S), got (" + std::to_string(grey.shape()[0]) + ", " + std::to_string(grey.shape()[1]) + ", " + std::to_string(grey.shape()[2]) + ")");
   const auto batch = static_cast<Index>(grey.shape()[0]), side = static_cast<Index>(grey.shape()[1]), plane = side * side;
   ArenaVector<T> values(static_cast<std::size_t>(batch * 3 * plane));
   for (Index b = 0; b < batch; ++b)

@@ -236,10 +236,10 @@ inline void use_whole_range(Image& image, int significant_bits) {
       for (auto& v : image.pixels) v = static_cast<std::uint16_t>((std::uint64_t{v} * 65535 + full / 2) / full);
     if (right_aligned) return;
   }
-  if (top > 0 && top < 8192) {
+  if (top > 0 && top < 32768) {
     int bits = 1;
     while ((1u << bits) <= top) ++bits;
-    image.notes.push_back("its largest value is " + std::to_string(top) + " of 65535: " + std::to_string(bits) + " bits stored in 16? it is read as nearly black; store sBIT, or values up to 65535");
+    image.notes.push_back("its largest value is " + std::to_string(top) + " of 65535: " + std::to_string(bits) + " bits stored in 16? it is read that much darker; store sBIT, or values up to 65535");
   }
 }
 

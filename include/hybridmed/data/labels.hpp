@@ -17,6 +17,7 @@ struct Labels {
   std::vector<std::string> names;
   std::map<std::string, std::vector<int>> of;       // study -> 0, 1, uncertain or unknown, per name
   std::map<std::string, std::string> other_columns; // columns that hold something else: the first such value and its place
+  std::vector<std::string> spoiled;                 // those of them whose cells are mostly labels
   std::size_t left_out = 0;                         // rows with not_indexed = 1
   std::size_t conflicts = 0;                        // studies listed twice with different values
   std::string source;
@@ -65,6 +66,12 @@ inline Labels read_labels(const Table& t, const std::string& study_column, const
       l.names.push_back(t.columns[c]);
     } else {
       l.other_columns[t.columns[c]] = "'" + (*bad)[c] + "' in line " + std::to_string(t.lines[static_cast<std::size_t>(bad - t.rows.begin())]);
+      std::size_t labels = 0, others = 0;
+      for (const auto& row : t.rows) {
+        const auto value = detail::label_value(row[c]);
+        labels += value && *value != Labels::unknown, others += !value;
+      }
+      if (labels > 2 * others) l.spoiled.push_back(t.columns[c]);
     }
   }
   std::map<std::string, std::size_t> line_of;

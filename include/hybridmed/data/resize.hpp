@@ -77,6 +77,7 @@ std::vector<T> transposed(const std::vector<T>& x, std::size_t rows, std::size_t
 template <class T>
 std::vector<T> resize_bilinear(const std::vector<T>& x, std::size_t height, std::size_t width, std::size_t new_height, std::size_t new_width) {
   if (height == 0 || width == 0 || new_height == 0 || new_width == 0) fail("data", "resize", "an image without pixels");
+  if (x.size() != height * width) fail("data", "resize", "expected " + std::to_string(height) + " x " + std::to_string(width) + " pixels, got " + std::to_string(x.size()));
   const auto down = [&](const std::vector<T>& v, std::size_t columns) {
     return detail::transposed(detail::filter_rows(detail::transposed(v, height, columns), columns, height, new_height), columns, new_height);
   };

@@ -47,11 +47,15 @@ struct Leak {
   std::string study, first, second;
 };
 
-inline std::vector<std::string> split_names(const std::string& s, char separator) {
+/// The names between separators (any of these characters), without blanks around them and without empty ones.
+inline std::vector<std::string> split_names(const std::string& s, std::string_view separators) {
+  constexpr std::string_view blanks = " \t\r";
   std::vector<std::string> out;
   for (std::size_t at = 0; at <= s.size();) {
-    const auto end = (std::min)(s.find(separator, at), s.size());
-    if (end > at) out.push_back(s.substr(at, end - at));
+    const auto end = (std::min)(s.find_first_of(separators, at), s.size());
+    const std::string_view name = std::string_view(s).substr(at, end - at);
+    const auto first = name.find_first_not_of(blanks);
+    if (first != name.npos) out.emplace_back(name.substr(first, name.find_last_not_of(blanks) + 1 - first));
     at = end + 1;
   }
   return out;
@@ -88,6 +92,16 @@ class DataFolder {
   }
   /// Does the folder say which studies belong to which split: by splits/*.txt, else by the split column?
   bool has_splits() const { return !splits_.empty() || table_.find(columns_.split) != Table::npos; }
+  /// The splits that the folder names.
+  std::set<std::string> splits() const {
+    std::set<std::string> out;
+    for (const auto& [name, ids] : splits_) out.insert(name);
+    const std::size_t at = table_.find(columns_.split);
+    if (splits_.empty() && at != Table::npos)
+      for (const auto& row : table_.rows)
+        if (!row[at].empty()) out.insert(row[at]);
+    return out;
+  }
   bool has_split(const std::string& name) const {
     if (!splits_.empty()) return splits_.count(name) > 0;
     const std::size_t at = table_.find(columns_.split);
@@ -100,8 +114,12 @@ class DataFolder {
     const bool texts = s.needs_text || s.needs_both;
     const std::size_t findings = texts ? table_.column(columns_.findings) : table_.find(columns_.findings);
     const std::size_t impression = texts ? table_.column(columns_.impression) : table_.find(columns_.impression);
-    if (!s.split.empty() && has_splits() && !has_split(s.split))
-      fail("data", "folder", splits_.empty() ? table_.source + ": no row of split '" + s.split + "'" : (root_ / "splits").string() + ": no split named '" + s.split + "'");
+    if (!s.split.empty() && has_splits() && !has_split(s.split)) {
+      std::string there;
+      for (const auto& name : splits()) there += (there.empty() ? "" : ", ") + name;
+      fail("data", "folder", splits_.empty() ? table_.source + ": no row of split '" + s.split + "'" : (root_ / "splits").string() + ": no split named '" + s.split + "'",
+           there.empty() ? std::string() : "its splits are " + there.substr(0, 200) + "; training takes other names with --set split_train=NAME and split_valid=NAME");
+    }
     std::vector<Study> out;
     std::set<std::string> seen;  // the ids of the split's rows
     for (std::size_t r = 0; r < table_.rows.size(); ++r) {
@@ -111,7 +129,7 @@ class DataFolder {
         if (!splits_.empty() ? !splits_.at(s.split).count(row[id]) : split != Table::npos && row[split] != s.split) continue;
       }
       const auto text = [&](std::size_t column) { return column == Table::npos ? std::string() : row[column]; };
-      Study study{row[id], split_names(row[images], ';'), text(findings), text(impression), {}, {}, table_.lines[r]};
+      Study study{row[id], split_names(row[images], ";"), text(findings), text(impression), {}, {}, table_.lines[r]};
       study.findings = clean_text(study.raw_findings, s.cleaning), study.impression = clean_text(study.raw_impression, s.cleaning);
       const auto leave_out = [&](const std::string& why) {
         if (rejected) rejected->push_back({study.id, study.line, why});
@@ -158,11 +176,9 @@ class DataFolder {
   void read_split(const std::filesystem::path& path) {
     auto& ids = splits_[path.stem().string()];
     std::string text = io::read_text(path);
+    io::check_text(text, "data", "splits", path.string());
     if (text.starts_with("\xEF\xBB\xBF")) text.erase(0, 3);
-    for (auto line : split_names(text, '\n')) {
-      while (line.ends_with('\r') || line.ends_with(' ') || line.ends_with('\t')) line.pop_back();
-      if (!line.empty()) ids.insert(line);
-    }
+    for (const auto& line : split_names(text, "\r\n")) ids.insert(line);
   }
 
   /// The rows of labels.csv as studies: the images are named by the images column, else by the study id with .png or .jpg.

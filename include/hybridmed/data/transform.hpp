@@ -35,6 +35,7 @@ struct Placement {
 };
 inline Placement place(std::size_t width, std::size_t height, std::size_t side) {
   const std::size_t longest = (std::max)(width, height);
+  if (longest == 0 || side == 0) fail("data", "place", "a picture without pixels");
   const auto scaled = [&](std::size_t n) { return std::clamp<std::size_t>((2 * n * side + longest) / (2 * longest), 1, side); };
   Placement p{0, 0, scaled(width), scaled(height)};
   p.x = (side - p.width) / 2, p.y = (side - p.height) / 2;
@@ -71,6 +72,8 @@ inline float sample(const Square& s, double y, double x) {
 /// Crops image_size x image_size into `out`. With `random`, at a random place and with jitter; else the centre.
 inline void crop(const Square& s, const TransformOptions& o, const Philox* random, std::span<float> out) {
   if (s.side < o.image_size) fail("data", "crop", "expected resize >= image_size = " + std::to_string(o.image_size) + ", got " + std::to_string(s.side));
+  if (out.size() != o.image_size * o.image_size || (s.bytes.empty() ? s.floats.size() : s.bytes.size()) != s.side * s.side)
+    fail("data", "crop", "expected a square of side " + std::to_string(s.side) + " and room for " + std::to_string(o.image_size) + " x " + std::to_string(o.image_size) + " pixels, got room for " + std::to_string(out.size()));
   const std::size_t room = s.side - o.image_size;
   std::size_t y0 = room / 2, x0 = room / 2;
   float gain = 1, shift = 0;

@@ -40,14 +40,15 @@ inline void write_checksums(const std::filesystem::path& folder) {
 }
 
 /// Compares what was read from `file` with the checksum that was written beside it; a folder without checksums passes.
-/// @throws Error where they differ.
+/// @throws Error where they differ, or where the list does not hold the file.
 inline void verify_checksum(const std::filesystem::path& file, std::span<const std::byte> bytes) {
   const auto list = file.parent_path() / checksum_file;
   std::error_code ec;
   if (!std::filesystem::exists(list, ec)) return;
   const Json sums = read_json(list);
   const std::string name = file.filename().string();
-  if (!sums.is_object() || !sums.contains(name)) return;
+  if (!sums.is_object() || !sums.contains(name))
+    fail("io", "checksum", list.string() + ": holds no checksum of " + name + ", which lies beside it", "take a copy of the folder that is whole; if the file is yours, keep it in another folder");
   if (!sums[name].is_string() || sums[name].get<std::string>() != checksum_text(bytes))
     fail("io", "checksum", file.string() + ": its checksum is not the one that " + list.string() + " holds: the file was damaged or changed since it was written",
          "take a copy that is whole; if the change is yours, remove " + list.string());

@@ -22,6 +22,7 @@ namespace hybridmed::io {
 inline std::vector<std::byte> read_file(const std::filesystem::path& path) {
   std::error_code ec;
   if (std::filesystem::is_directory(path, ec)) fail("io", "read", path.string() + ": is a folder");
+  if (std::filesystem::exists(path, ec) && !std::filesystem::is_regular_file(path, ec)) fail("io", "read", path.string() + ": is no regular file");  // a pipe would block
   std::ifstream in(path, std::ios::binary | std::ios::ate);
   if (!in) fail("io", "read", path.string() + ": " + std::strerror(errno));
   const auto size = in.tellg();
@@ -34,6 +35,14 @@ inline std::vector<std::byte> read_file(const std::filesystem::path& path) {
 inline std::string read_text(const std::filesystem::path& path) {
   const auto bytes = read_file(path);
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+/// Is this a text of bytes, and not of 16-bit units (UTF-16) or something binary?
+/// @throws Error where it is not.
+inline void check_text(std::string_view text, std::string_view area, std::string_view operation, const std::string& source) {
+  if (text.starts_with("\xFF\xFE") || text.starts_with("\xFE\xFF")) fail(area, operation, source + ": its encoding is UTF-16", "save it as UTF-8");
+  const auto zero = text.find('\0');
+  if (zero != text.npos) fail(area, operation, source + ": a zero byte at offset " + std::to_string(zero) + ": it is no text, or its encoding is UTF-16", "save it as UTF-8");
 }
 
 /// Flushes a file or folder to the disk.

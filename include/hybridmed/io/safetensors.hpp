@@ -56,7 +56,9 @@ struct StoredTensor {
     return n;
   }
   /// May it be taken as a weight? Integers, codes of quantised weights and truth values may not.
-  bool is_float() const { return type == DType::f64 || type == DType::f32 || type == DType::f16 || type == DType::bf16; }
+  bool is_float() const {
+    return type == DType::f64 || type == DType::f32 || type == DType::f16 || type == DType::bf16 || type == DType::f8_e4m3 || type == DType::f8_e5m2;
+  }
   /// Element i converted to double; NaN for a type that is not known.
   double at(Index i) const {
     const std::byte* p = bytes.data() + static_cast<std::size_t>(i) * info(type).bytes;

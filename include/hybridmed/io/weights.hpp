@@ -51,6 +51,7 @@ struct CompareWeight {
   void check_values(const std::string& name, const StoredTensor& t) const {
     for (Index i = 0; i < t.size(); ++i) {
       const double x = t.at(i);
+      if (x < 0 && name.ends_with("running_var")) fail("io", "weights", file.source() + ": tensor '" + prefix + name + "' is a variance and holds a number below 0, at element " + std::to_string(i));
       if (std::isfinite(x) && std::isfinite(static_cast<double>(static_cast<T>(x)))) continue;
       char text[40];
       std::snprintf(text, sizeof text, "%g", x);

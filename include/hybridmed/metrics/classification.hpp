@@ -3,15 +3,20 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "hybridmed/core/error.hpp"
 #include "hybridmed/core/philox.hpp"
 
 namespace hybridmed::metrics {
 
 /// Area under the ROC curve, ties count half (Mann-Whitney). Nothing where one class is empty or a score is not a number.
 inline std::optional<double> auroc(const std::vector<double>& score, const std::vector<int>& label) {
+  if (score.size() != label.size()) fail("metrics", "auroc", "expected a label for each of " + std::to_string(score.size()) + " scores, got " + std::to_string(label.size()));
+  for (int l : label)
+    if (l != 0 && l != 1) fail("metrics", "auroc", "expected labels 0 and 1, got " + std::to_string(l), "leave uncertain and unknown ones out");
   if (std::any_of(score.begin(), score.end(), [](double s) { return std::isnan(s); })) return std::nullopt;
   std::vector<std::size_t> order(score.size());
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
@@ -69,6 +74,8 @@ inline Interval auroc_interval(const std::vector<double>& score, const std::vect
 /// Interval of the mean AUROC of several labels of the same studies: a draw resamples studies, for all labels at once. Each label
 /// has a score and a truth for every study; a study whose truth is neither 0 nor 1 does not count for that label.
 inline Interval mean_auroc_interval(const std::vector<std::pair<std::vector<double>, std::vector<int>>>& labels, Philox random) {
+  for (const auto& [score, label] : labels)
+    if (score.size() != label.size() || score.size() != labels[0].first.size()) fail("metrics", "mean_auroc_interval", "expected scores and labels of the same studies for every label");
   return bootstrap(
       labels.empty() ? 0 : labels[0].first.size(),
       [&](const std::vector<std::size_t>& index) -> std::optional<double> {

@@ -6,7 +6,11 @@
 #include <limits>
 #include <vector>
 
+#include <string>
+
 #include <xtensor/xtensor.hpp>
+
+#include "hybridmed/core/error.hpp"
 
 namespace hybridmed::metrics {
 
@@ -31,6 +35,9 @@ inline Recall recall_at(const xt::xtensor<double, 2>& similarity, const std::vec
                         const std::vector<bool>& use = {}) {
   Recall r;
   const std::size_t n = candidate_key.size();
+  if (similarity.shape()[0] != query_key.size() || similarity.shape()[1] != n || (!use.empty() && use.size() != query_key.size()))
+    fail("metrics", "recall_at", "expected similarities (" + std::to_string(query_key.size()) + ", " + std::to_string(n) + "), got (" + std::to_string(similarity.shape()[0]) + ", " + std::to_string(similarity.shape()[1]) +
+                                     "); and a flag for every query or none, got " + std::to_string(use.size()));
   const auto score = [&](std::size_t q, std::size_t c) {  // what is not a number ranks last
     return std::isnan(similarity(q, c)) ? -std::numeric_limits<double>::infinity() : similarity(q, c);
   };

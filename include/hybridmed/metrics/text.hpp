@@ -17,8 +17,13 @@ using Words = std::vector<std::string>;
 /// and single punctuation marks. What a tokenizer loses (case, accents, blanks) makes no difference to a score.
 inline Words split_words(const std::string& text) { return data::basic_tokens(text); }
 
+inline void need_pairs(const char* metric, std::size_t candidates, std::size_t references) {
+  if (candidates != references) fail("metrics", metric, "expected one reference for each of " + std::to_string(candidates) + " candidates, got " + std::to_string(references));
+}
+
 /// Corpus BLEU-1..4, one reference a text, brevity penalty; 0 where an n-gram order never matches.
 inline std::array<double, 4> bleu(const std::vector<Words>& candidates, const std::vector<Words>& references) {
+  need_pairs("bleu", candidates.size(), references.size());
   std::array<double, 4> match{}, total{}, out{};
   double c_len = 0, r_len = 0;
   for (std::size_t i = 0; i < candidates.size(); ++i) {
@@ -63,6 +68,7 @@ inline double rouge_l(const Words& candidate, const Words& reference) {
   return lcs == 0 ? 0 : (1 + b) * p * r / (r + b * p);
 }
 inline double rouge_l(const std::vector<Words>& candidates, const std::vector<Words>& references) {
+  need_pairs("rouge_l", candidates.size(), references.size());
   double s = 0;
   for (std::size_t i = 0; i < candidates.size(); ++i) s += rouge_l(candidates[i], references[i]);
   return candidates.empty() ? 0 : s / static_cast<double>(candidates.size());

@@ -48,6 +48,7 @@ struct FpnSum {
 
   FpnSum() = default;
   explicit FpnSum(const Config& c) : level_embed({4, c.d_a}), norm(c.d_a, c.ln_eps), mlp(c.d_a, c.d_a, c.d_e), grid(c.grid), sum_levels_(1, 4, {1, 1, 1, 1}) {
+    if (grid < 1) fail("model", "FpnSum", "expected a grid of at least 1, got " + std::to_string(grid));
     for (int l = 0; l < 4; ++l) {
       lateral.emplace_back(c.level_width(l), c.d_a);
       sides.push_back(c.level_side(l));
@@ -61,6 +62,7 @@ struct FpnSum {
   /// levels -> (B * G * G, d_e). Lateral and resampling commute, so the cheaper order is used.
   template <Value V>
   V operator()(const std::array<V, 4>& levels) const {
+    if (lateral.size() != 4) fail("model", "FpnSum", "the model was built without the aggregator", "build it with objective::everything, or with the needs of an objective that reads image tokens");
     Index batch = -1;
     for (std::size_t l = 0; l < 4; ++l) {
       hybridmed::detail::need_defined("FpnSum", levels[l]);

@@ -2,6 +2,7 @@
 // Configuration of HybridMED. Keys, defaults and named presets are those of the PyTorch reference (tests/reference).
 #include <array>
 #include <cmath>
+#include <cstdio>
 #include <string>
 #include <string_view>
 
@@ -41,7 +42,10 @@ struct Config {
     if (encoder == "vit") return image_width;
     return image_width * (encoder == "resnet" && resnet_block == "bottleneck" ? 4 : 1) << level;
   }
-  Index level_side(int level) const { return encoder == "vit" ? image_size / patch : (image_size / patch) >> level; }
+  Index level_side(int level) const {
+    if (patch < 1) fail("model", "Config", "patch: expected at least 1, got " + std::to_string(patch));
+    return encoder == "vit" ? image_size / patch : (image_size / patch) >> level;
+  }
   Index positions() const { return t_findings > t_impression ? t_findings : t_impression; }
   LocalAggregation aggregation() const {
     return local_agg == "sum" ? LocalAggregation::sum : local_agg == "max" ? LocalAggregation::max : LocalAggregation::mean;
@@ -71,6 +75,7 @@ struct Config {
                                  {"window", window}, {"image_mlp_ratio", image_mlp_ratio}, {"grid", grid}, {"d_a", d_a}, {"d_e", d_e}, {"d", d}, {"heads", heads},
                                  {"uni_blocks", uni_blocks}, {"dec_blocks", dec_blocks}, {"mlp_ratio", mlp_ratio}})
       need(v > 0 && v <= 65536, key, "expected 1..65536, got " + std::to_string(v));
+    for (const auto& [key, v] : {std::pair{"image_depth", image_depth}, {"uni_blocks", uni_blocks}, {"dec_blocks", dec_blocks}}) need(v <= 128, key, "expected at most 128 blocks, got " + std::to_string(v));
     need(encoder == "vit" || encoder == "swin" || encoder == "resnet", "encoder", "expected vit, swin or resnet, got '" + encoder + "'");
     need(local_agg == "mean" || local_agg == "sum" || local_agg == "max", "local_agg", "expected mean, sum or max, got '" + local_agg + "'");
     need(image_size % patch == 0, "image_size", "expected a multiple of patch = " + std::to_string(patch) + ", got " + std::to_string(image_size));
@@ -78,10 +83,16 @@ struct Config {
     need(vocab > 4 && vocab <= 10000000, "vocab", "expected 5..10000000, got " + std::to_string(vocab));
     need(t_findings >= 3 && t_findings <= 65536, "t_findings", "expected 3..65536, got " + std::to_string(t_findings));
     need(t_impression >= 3 && t_impression <= 65536, "t_impression", "expected 3..65536, got " + std::to_string(t_impression));
-    for (const auto& [key, v] : {std::pair{"tau_d", tau_d}, {"gamma1", gamma1}, {"gamma2", gamma2}, {"gamma3", gamma3}, {"ln_eps", ln_eps}, {"image_ln_eps", image_ln_eps}})
-      need(v > 0 && std::isfinite(v), key, "expected a number above 0, got " + std::to_string(v));
-    for (const auto& [key, v] : {std::pair{"lambda_cg", lambda_cg}, {"lambda_cl", lambda_cl}, {"lambda_sum", lambda_sum}, {"lambda_cap", lambda_cap}, {"lambda_dis", lambda_dis}})
-      need(v >= 0 && std::isfinite(v), key, "expected a weight of at least 0, got " + std::to_string(v));
+    // Beyond these a value is no choice but a slip: exponentials overflow, norms vanish, a term drowns all others.
+    const auto between = [&](const char* key, double v, double least, double most) {
+      char text[96];
+      std::snprintf(text, sizeof text, "expected a number from %g to %g, got %g", least, most, v);
+      need(v >= least && v <= most, key, text);
+    };
+    between("tau_d", tau_d, 0.01, 100);
+    for (const auto& [key, v] : {std::pair{"gamma1", gamma1}, {"gamma2", gamma2}, {"gamma3", gamma3}}) between(key, v, 1e-6, 1e4);
+    for (const auto& [key, v] : {std::pair{"ln_eps", ln_eps}, {"image_ln_eps", image_ln_eps}}) between(key, v, 1e-15, 0.1);
+    for (const auto& [key, v] : {std::pair{"lambda_cg", lambda_cg}, {"lambda_cl", lambda_cl}, {"lambda_sum", lambda_sum}, {"lambda_cap", lambda_cap}, {"lambda_dis", lambda_dis}}) between(key, v, 0, 1e6);
     for (const auto& [key, v] : {std::pair{"label_smoothing_cg", label_smoothing_cg}, {"label_smoothing_gen", label_smoothing_gen}})
       need(v >= 0 && v < 1, key, "expected at least 0 and below 1, got " + std::to_string(v));
     need(log_scale_max >= 0 && log_scale_max <= 80, "log_scale_max", "expected 0 to 80, got " + std::to_string(log_scale_max));
@@ -96,10 +107,11 @@ struct Config {
       for (int l = 0; l < 4; ++l) {
         const auto i = static_cast<std::size_t>(l);
         if (encoder == "swin") {
-          need(swin_depths[i] > 0 && swin_heads[i] > 0 && level_width(l) % swin_heads[i] == 0, "swin_heads", "expected divisors of the level widths");
+          need(swin_depths[i] > 0 && swin_depths[i] <= 64, "swin_depths", "expected 1 to 64 blocks per level");
+          need(swin_heads[i] > 0 && level_width(l) % swin_heads[i] == 0, "swin_heads", "expected divisors of the level widths");
           need(level_side(l) % (window < level_side(l) ? window : level_side(l)) == 0, "window", "expected every level to be a whole number of windows");
         } else {
-          need(resnet_depths[i] > 0, "resnet_depths", "expected at least one block per level");
+          need(resnet_depths[i] > 0 && resnet_depths[i] <= 64, "resnet_depths", "expected 1 to 64 blocks per level");
         }
       }
       if (encoder == "resnet") {

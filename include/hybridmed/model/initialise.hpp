@@ -4,6 +4,7 @@
 // matrices N(0, .02); norms 1 and 0; biases 0.
 #include <cmath>
 
+#include "hybridmed/core/interrupt.hpp"
 #include "hybridmed/model/config.hpp"
 #include "hybridmed/nn/module.hpp"
 
@@ -14,6 +15,7 @@ template <class M>
 void initialise(M& model, const Config& c, std::uint64_t seed) {
   std::uint64_t stream = 0;
   nn::for_each_parameter(model, [&]<class T, class B>(const std::string& name, Parameter<T, B>& p) {
+    check_interrupt("the model is initialised");
     const Philox random = Philox(seed).fork(++stream);
     const auto ends = [&](std::string_view s) { return name.ends_with(s); };
     const Shape& s = p.value.shape();

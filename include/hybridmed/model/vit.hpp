@@ -17,6 +17,7 @@ struct Vit {
 
   Vit() = default;
   explicit Vit(const Config& c) : patch(c.patch, c.image_width), cls({c.image_width}), pos({1 + c.level_side(0) * c.level_side(0), c.image_width}), image_size(c.image_size) {
+    if (c.image_depth < 4 || c.image_depth % 4 != 0) fail("model", "Vit", "expected image_depth to be a multiple of 4 (four levels), got " + std::to_string(c.image_depth));
     for (Index i = 0; i < c.image_depth; ++i)
       blocks.emplace_back(c.image_width, c.image_mlp_ratio * c.image_width, c.image_ln_eps, nn::SelfAttention<T, B>(c.image_width, c.image_heads));
     for (int l = 0; l < 4; ++l) level_norm.emplace_back(c.image_width, c.image_ln_eps);

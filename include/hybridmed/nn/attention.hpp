@@ -13,7 +13,9 @@ struct SelfAttention {
   Linear<T, B> qkv, proj;
 
   SelfAttention() = default;
-  SelfAttention(Index width, Index heads_) : heads(heads_), qkv(width, 3 * width), proj(width, width) {}
+  SelfAttention(Index width, Index heads_) : heads(heads_), qkv(width, 3 * width), proj(width, width) {
+    if (heads < 1 || width % heads != 0) fail("nn", "SelfAttention", "expected a number of heads that divides the width " + std::to_string(width) + ", got " + std::to_string(heads));
+  }
   template <class F>
   void visit(F&& f) {
     f("qkv", qkv), f("proj", proj);

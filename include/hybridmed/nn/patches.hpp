@@ -11,7 +11,9 @@ struct PatchEmbed {
   Index patch = 16;
 
   PatchEmbed() = default;
-  PatchEmbed(Index patch_, Index width) : weight({width, 3, patch_, patch_}), bias({width}), patch(patch_) {}
+  PatchEmbed(Index patch_, Index width) : weight({width, 3, patch_, patch_}), bias({width}), patch(patch_) {
+    if (patch < 1) fail("nn", "PatchEmbed", "expected a patch of at least 1 pixel, got " + std::to_string(patch));
+  }
   template <class F>
   void visit(F&& f) {
     f("weight", weight), f("bias", bias);

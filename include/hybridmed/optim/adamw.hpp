@@ -33,6 +33,14 @@ class AdamW {
   /// Takes every trainable parameter of the model; their moments start at zero. The model must outlive the optimizer, where it is.
   template <class M>
   AdamW(M& model, AdamWOptions options) : options_(options) {
+    const auto need = [](bool ok, const char* what, double got) {
+      if (!ok) fail("optim", "AdamW", std::string(what) + ", got " + std::to_string(got));
+    };
+    need(options.beta1 >= 0 && options.beta1 < 1, "expected beta1 from 0 to below 1", options.beta1);
+    need(options.beta2 >= 0 && options.beta2 < 1, "expected beta2 from 0 to below 1", options.beta2);
+    need(options.eps > 0 && std::isfinite(options.eps), "expected eps above 0", options.eps);
+    need(options.weight_decay >= 0 && std::isfinite(options.weight_decay), "expected a weight_decay of at least 0", options.weight_decay);
+    need(options.clip >= 0 && std::isfinite(options.clip), "expected a clip of at least 0 (0: none)", options.clip);
     nn::for_each_parameter(model, nn::ParameterVisitor<T, B>([&](const std::string& name, Parameter<T, B>& p) {
       if (p.trainable)
         entries_.push_back({name, &p, decays(name, p.value.shape()), Tensor<T, B>::zeros(p.value.shape()), Tensor<T, B>::zeros(p.value.shape())});
@@ -46,6 +54,10 @@ class AdamW {
   /// Returns the global gradient norm before clipping; where that is not finite, nothing is updated.
   /// @throws Error where a parameter has a gradient that was frozen when the optimizer was made.
   double step(double learning_rate) {
+    if (!(learning_rate >= 0) || !std::isfinite(learning_rate)) fail("optim", "AdamW", "expected a learning rate of at least 0, got " + std::to_string(learning_rate));
+    for (const Entry& e : entries_)
+      if (const auto& g = e.parameter->slot.grad; e.parameter->value.size() != e.m.size() || (g.defined() && g.size() != e.m.size()))
+        fail("optim", "AdamW", "the parameter '" + e.name + "' of shape " + e.m.shape().str() + " now has " + e.parameter->value.shape().str() + (g.defined() ? " and a gradient " + g.shape().str() : std::string()));
     for (const auto& [name, p] : frozen_)
       if (p->trainable && p->slot.grad.defined())
         fail("optim", "AdamW", "the parameter '" + name + "' has a gradient, but was frozen when the optimizer was made", "choose what is trained first, then make the optimizer");

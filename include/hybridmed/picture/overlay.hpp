@@ -17,6 +17,9 @@ struct Tile {
 
 /// Grey image with the map as warm colour, stretched between its least and greatest value, bilinear between cells.
 inline std::vector<std::uint32_t> blend(const Tile& t) {
+  const auto area = [](int n) { return static_cast<std::size_t>(n) * static_cast<std::size_t>(n); };
+  if (t.side < 1 || t.image.size() != area(t.side) || (!t.map.empty() && (t.grid < 1 || t.map.size() != area(t.grid))))
+    fail("picture", "blend", "expected an image of side " + std::to_string(t.side) + " and a map of side " + std::to_string(t.grid) + ", got " + std::to_string(t.image.size()) + " pixels and " + std::to_string(t.map.size()) + " cells");
   std::vector<std::uint32_t> out(t.image.size());
   double low = 0, high = 1;
   if (!t.map.empty()) low = *std::min_element(t.map.begin(), t.map.end()), high = *std::max_element(t.map.begin(), t.map.end());

@@ -22,6 +22,8 @@ struct AttentionMaps {
 /// regions of every word, so neither tells a region that the text describes from one that it does not mention.
 template <class T, class B>
 AttentionMaps attention_maps(const Tensor<T, B>& regions, const Tensor<T, B>& words, double gamma1) {
+  if (!regions.defined() || !words.defined() || regions.cols() != words.cols())
+    fail("task", "attention_maps", "expected regions (N, d) and words (T, d), got " + regions.shape().str() + " and " + words.shape().str());
   const auto n = static_cast<std::size_t>(regions.rows()), m = static_cast<std::size_t>(words.rows()), d = static_cast<std::size_t>(regions.cols());
   const auto p = regions.to_host(), w = words.to_host();
   AttentionMaps out{xt::xtensor<double, 2>::from_shape({m, n}), std::vector<double>(n, 0.0)};
@@ -30,6 +32,7 @@ AttentionMaps attention_maps(const Tensor<T, B>& regions, const Tensor<T, B>& wo
     for (std::size_t t = 0; t < m; ++t) {
       double s = 0;
       for (std::size_t c = 0; c < d; ++c) s += static_cast<double>(p[r * d + c]) * static_cast<double>(w[t * d + c]);
+      if (!std::isfinite(s)) fail("task", "attention_maps", "a similarity is not a number", "the model's weights have diverged: take an earlier checkpoint");
       out.word(t, r) = s, top = (std::max)(top, s);
     }
     out.text[r] = top;

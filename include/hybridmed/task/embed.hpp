@@ -118,6 +118,7 @@ EncodedTexts<T, B> encode_texts(const M& model, const data::WordPiece& vocabular
 
 /// Cosines of unit rows: (n, d), (m, d) -> (n, m).
 inline xt::xtensor<double, 2> cosines(const xt::xtensor<double, 2>& a, const xt::xtensor<double, 2>& b) {
+  if (a.shape()[1] != b.shape()[1]) fail("task", "cosines", "expected equal widths, got " + std::to_string(a.shape()[1]) + " and " + std::to_string(b.shape()[1]));
   auto out = xt::xtensor<double, 2>::from_shape({a.shape()[0], b.shape()[0]});
   for (std::size_t i = 0; i < a.shape()[0]; ++i)
     for (std::size_t j = 0; j < b.shape()[0]; ++j) {
@@ -131,6 +132,9 @@ inline xt::xtensor<double, 2> cosines(const xt::xtensor<double, 2>& a, const xt:
 /// Local scores Z_max / gamma2 of every image with every text: (n, k).
 template <class T, class B>
 xt::xtensor<double, 2> local_similarity(const std::vector<Tensor<T, B>>& regions, Index per_image, const EncodedTexts<T, B>& texts, double gamma1, double gamma2) {
+  if (per_image < 1 || !texts.words.defined() || !texts.offsets.defined()) fail("task", "local_similarity", "expected at least one region an image and encoded texts");
+  for (const auto& r : regions)
+    if (!r.defined() || r.rows() % per_image != 0) fail("task", "local_similarity", "expected regions of whole images of " + std::to_string(per_image) + ", got " + r.shape().str());
   const auto k = static_cast<std::size_t>(texts.offsets.size() - 1);
   std::size_t n = 0, at = 0;
   for (const auto& r : regions) n += static_cast<std::size_t>(r.rows() / per_image);

@@ -42,6 +42,7 @@ Tensor<T, B> attend_cached(const nn::SelfAttention<T, B>& attn, const Tensor<T, 
 /// branch: the cross-attention of a block; head: the output layer; memory (rows, d) with one segment a sample.
 template <class M, class T, class B, class Branch>
 Generated greedy(const M& model, const nn::Linear<T, B>& head, Branch&& branch, const Tensor<T, B>& memory, const Segments<B>& memory_segments, const GenerateOptions& o) {
+  if (o.steps < 0) fail("task", "generate", "expected at least 0 steps, got " + std::to_string(o.steps));
   const Index batch = memory_segments.count, steps = (std::min)(o.steps, model.config.positions()), d = model.config.d, vocab = model.config.vocab;
   using X = Tensor<T, B>;
   std::vector<X> cross;

@@ -16,6 +16,20 @@ struct LabelPrompts {
   PromptEnsemble ensemble = PromptEnsemble::max;
 };
 
+/// What a prompt file's "mean_of" names; see below.
+inline std::vector<std::string> read_mean_of(const std::filesystem::path& path, const io::Json& j) {
+  if (!j.is_object() || !j.contains("mean_of")) return {};
+  const io::Json& list = j.at("mean_of");
+  const bool texts = list.is_array() && !list.empty() && std::all_of(list.begin(), list.end(), [](const io::Json& x) { return x.is_string(); });
+  if (!texts) fail("task", "prompts", path.string() + ": the key 'mean_of' expects a list of at least one label of this file, got " + list.dump().substr(0, 60), "no label can be called mean_of");
+  auto names = list.get<std::vector<std::string>>();
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (names[i] == "mean_of" || !j.contains(names[i])) fail("task", "prompts", path.string() + ": mean_of names '" + names[i] + "', which has no prompts here");
+    if (std::find(names.begin(), names.begin() + static_cast<std::ptrdiff_t>(i), names[i]) != names.begin() + static_cast<std::ptrdiff_t>(i)) fail("task", "prompts", path.string() + ": mean_of names '" + names[i] + "' twice");
+  }
+  return names;
+}
+
 /// {"label": {"positive": ["..."], "negative": ["..."], "ensemble": "max" or "mean"}, ...}; without "ensemble": max. The key
 /// "mean_of" is no label: see read_mean_of.
 inline std::vector<LabelPrompts> read_prompts(const std::filesystem::path& path) {
@@ -25,7 +39,10 @@ inline std::vector<LabelPrompts> read_prompts(const std::filesystem::path& path)
   for (const auto& item : j.items()) {
     const std::string& label = item.key();
     const io::Json& p = item.value();
-    if (label == "mean_of") continue;
+    if (label == "mean_of") {
+      read_mean_of(path, j);
+      continue;
+    }
     const std::string where = path.string() + ", label '" + label + "'";
     out.push_back({label, io::get<std::vector<std::string>>(p, "positive", where), io::get<std::vector<std::string>>(p, "negative", where)});
     if (out.back().positive.empty() || out.back().negative.empty()) fail("task", "prompts", where + ": needs at least one positive and one negative prompt");
@@ -42,14 +59,7 @@ inline std::vector<LabelPrompts> read_prompts(const std::filesystem::path& path)
 
 /// The labels over which a prompt file fixes the mean: {"mean_of": ["label", ...], ...}; empty where it fixes none. The same
 /// labels count on every data folder then, however few positives one of them has.
-inline std::vector<std::string> read_mean_of(const std::filesystem::path& path) {
-  const io::Json j = io::read_json(path);
-  if (!j.is_object() || !j.contains("mean_of")) return {};
-  const auto names = io::get<std::vector<std::string>>(j, "mean_of", path.string());
-  for (const auto& name : names)
-    if (name == "mean_of" || !j.contains(name)) fail("task", "prompts", path.string() + ": mean_of names '" + name + "', which has no prompts here");
-  return names;
-}
+inline std::vector<std::string> read_mean_of(const std::filesystem::path& path) { return read_mean_of(path, io::read_json(path)); }
 
 /// Prompts and what the model makes of them: encoded once, used for any number of images.
 template <class T, class B>
@@ -77,8 +87,13 @@ struct ZeroShotScores {
 template <class T, class B, class M>
 ZeroShotScores zero_shot(const M& model, const EncodedPrompts<T, B>& encoded, const Embeddings<T, B>& e) {
   const std::vector<LabelPrompts>& prompts = encoded.labels;
+  detail::need_parts(model, objective::image_tokens, "zero_shot", "the aggregator of image tokens");
+  std::size_t sentences = 0;
+  for (const auto& p : prompts) sentences += p.positive.size() + p.negative.size();
+  if (encoded.texts.global.shape()[0] != sentences) fail("task", "zero_shot", "the prompts are of " + std::to_string(sentences) + " sentences, but " + std::to_string(encoded.texts.global.shape()[0]) + " were encoded");
   const auto g = cosines(e.image, encoded.texts.global);
   const auto l = local_similarity(e.regions, model.aggregator.grid * model.aggregator.grid, encoded.texts, model.config.gamma1, model.config.gamma2);
+  if (l.shape()[0] != g.shape()[0]) fail("task", "zero_shot", "expected image tokens of " + std::to_string(g.shape()[0]) + " images, got those of " + std::to_string(l.shape()[0]));
   const auto one_side = [](const xt::xtensor<double, 2>& similarity, std::size_t image, std::size_t first, std::size_t count, PromptEnsemble ensemble) {
     double best = similarity(image, first), sum = 0;
     for (std::size_t p = first; p < first + count; ++p) best = (std::max)(best, similarity(image, p)), sum += similarity(image, p);

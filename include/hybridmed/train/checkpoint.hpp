@@ -62,19 +62,38 @@ inline std::string checkpoint_name(std::int64_t step) {
   return "step-" + std::string(n.size() < 8 ? 8 - n.size() : 0, '0') + n;
 }
 
-/// Step folders of a run, oldest first.
+/// Is this `prefix` and digits: "step-00000012"?
+inline bool is_numbered(const std::string& name, const std::string& prefix) {
+  return name.starts_with(prefix) && name.size() > prefix.size() && name.find_first_not_of("0123456789", prefix.size()) == name.npos;
+}
+
+/// Step folders of a run, oldest first. A copy that somebody named otherwise is none.
 inline std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& run) {
   std::vector<std::filesystem::path> out;
   std::error_code ec;
   for (const auto& e : std::filesystem::directory_iterator(run / "checkpoints", ec))
-    if (e.is_directory() && e.path().filename().string().starts_with("step-")) out.push_back(e.path());
+    if (e.is_directory() && is_numbered(e.path().filename().string(), "step-")) out.push_back(e.path());
   std::sort(out.begin(), out.end());
   return out;
 }
 
+/// The weights file that best-stage1.json or best-stage2.json names; empty where the run has none yet.
+/// @throws Error where it names anything but a folder of this run and stage.
+inline std::filesystem::path best_weights(const std::filesystem::path& run, int stage) {
+  const std::string name = "best-stage" + std::to_string(stage);
+  const auto file = run / (name + ".json");
+  std::error_code ec;
+  if (!std::filesystem::exists(file, ec)) return {};
+  const auto folder = io::get<std::string>(io::read_json(file), "folder", file.string());
+  if (!is_numbered(folder, name + "-step-")) fail("train", "run", file.string() + ": the key 'folder': expected " + name + "-step- and a number, got '" + folder + "'");
+  return run / folder / "model.safetensors";
+}
+
+/// `metadata`: what the weights belong to, kept in the file's header.
 template <class M>
-void save_model(const std::filesystem::path& file, M& m) {
+void save_model(const std::filesystem::path& file, M& m, const std::map<std::string, std::string>& metadata = {}) {
   io::SafetensorsWriter w;
+  for (const auto& [key, text] : metadata) w.metadata(key, text);
   io::add_weights(w, m);
   w.write(file);
 }
@@ -83,8 +102,7 @@ void save_model(const std::filesystem::path& file, M& m) {
 /// @throws Error where a weight is missing, has another shape or type, is no finite number, or the file is damaged; the model is
 /// then as it was.
 template <class M>
-io::LoadReport load_model(const std::filesystem::path& file, M& m) {
-  const io::Safetensors stored = io::Safetensors::read(file);
+io::LoadReport load_model(const io::Safetensors& stored, const std::filesystem::path& file, M& m) {
   const io::LoadReport r = io::load_weights(m, stored, {}, true);
   if (r.missing.empty() && r.mismatched.empty()) {
     io::verify_checksum(file, stored.bytes());
@@ -96,6 +114,10 @@ io::LoadReport load_model(const std::filesystem::path& file, M& m) {
     return s + (names.size() > 5 ? ", ..." : "");
   };
   fail("train", "load", file.string() + ": the weights do not fit the model" + list("missing", r.missing) + list("unexpected", r.unexpected) + list("mismatched", r.mismatched));
+}
+template <class M>
+io::LoadReport load_model(const std::filesystem::path& file, M& m) {
+  return load_model(io::Safetensors::read(file), file, m);
 }
 
 template <class T, class B>
@@ -118,9 +140,14 @@ void load_optimizer(const std::filesystem::path& file, optim::AdamW<T, B>& o) {
         same = same && s.shape[i] == want[static_cast<int>(i)];
         got += (i ? ", " : "") + std::to_string(s.shape[i]);
       }
+      if (!s.is_float()) fail("train", "load", file.string() + ": '" + prefix + e.name + "': expected floats, got " + s.type_name);
       if (!same) fail("train", "load", file.string() + ": '" + prefix + e.name + "': expected " + want.str() + ", got (" + got + ")");
-      for (Index i = 0; i < s.size(); ++i)
-        if (!std::isfinite(static_cast<double>(static_cast<T>(s.at(i))))) fail("train", "load", file.string() + ": '" + prefix + e.name + "' holds a number that is not finite, at element " + std::to_string(i));
+      for (Index i = 0; i < s.size(); ++i) {
+        const double x = static_cast<double>(static_cast<T>(s.at(i)));
+        const std::string at = ", at element " + std::to_string(i);
+        if (!std::isfinite(x)) fail("train", "load", file.string() + ": '" + prefix + e.name + "' holds a number that is not finite" + at);
+        if (x < 0 && prefix[0] == 'v') fail("train", "load", file.string() + ": '" + prefix + e.name + "' is a mean of squares and holds a number below 0" + at);
+      }
     }
   const auto it = f.metadata().find("steps");
   if (it == f.metadata().end() || it->second.find_first_not_of("0123456789") != it->second.npos || it->second.empty() || it->second.size() > 18)

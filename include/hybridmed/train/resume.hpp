@@ -36,9 +36,10 @@ inline void check_same_run(const RunConfig& begun, const RunConfig& now, int sta
        allowed + "may change, epochs_stage2 may grow, and epochs_stage1 while stage 1 runs; for anything else start a new run, with --init for the weights");
 }
 
-/// Checks what state.json says against the schedule: `losses` terms in the stage's objective, `batches` a epoch.
+/// Checks what state.json says against the schedule: `losses` terms in the stage's objective, `batches` an epoch, at most
+/// `before` steps in the stages before this one.
 /// @throws Error that names the key.
-inline void check_progress(const Progress& p, std::int64_t epochs, std::int64_t batches, std::size_t losses, const std::string& where) {
+inline void check_progress(const Progress& p, std::int64_t epochs, std::int64_t batches, std::int64_t before, std::size_t losses, const std::string& where) {
   const auto need = [&](bool ok, const char* key, const std::string& expected, std::int64_t got) {
     if (!ok) fail("train", "load", where + ": the key '" + key + "': expected " + expected + ", got " + std::to_string(got));
   };
@@ -48,7 +49,7 @@ inline void check_progress(const Progress& p, std::int64_t epochs, std::int64_t 
   need(p.batch >= 0 && p.batch <= batches, "batch", upto(batches), p.batch);
   need(p.epoch < epochs || p.batch == 0, "batch", "0 after the last epoch", p.batch);
   need(p.stage_step == p.epoch * batches + p.batch, "stage_step", std::to_string(p.epoch * batches + p.batch) + " by epoch and batch", p.stage_step);
-  need(p.step >= p.stage_step && (p.stage == 2 || p.step == p.stage_step), "step", "at least stage_step = " + std::to_string(p.stage_step), p.step);
+  need(p.step >= p.stage_step && p.step - p.stage_step <= before, "step", std::to_string(p.stage_step) + " to " + std::to_string(p.stage_step + before) + " by stage_step and the stages before", p.step);
   need(p.best_epoch >= -1 && p.best_epoch <= p.epoch, "best_epoch", "-1 to " + std::to_string(p.epoch), p.best_epoch);
   need(p.bad_epochs >= 0 && p.bad_epochs <= p.epoch, "bad_epochs", upto(p.epoch), p.bad_epochs);
   need(p.sums.size() == losses + 1 || (p.sums.empty() && p.batch == 0), "sums", std::to_string(losses + 1) + " numbers", static_cast<std::int64_t>(p.sums.size()));

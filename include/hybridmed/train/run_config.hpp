@@ -3,6 +3,7 @@
 #include <tuple>
 
 #include "hybridmed/data/loader.hpp"
+#include "hybridmed/io/checksum.hpp"
 #include "hybridmed/io/config.hpp"
 #include "hybridmed/model/config.hpp"
 
@@ -54,7 +55,7 @@ struct RunConfig {
     for (const auto& [key, v] : {std::pair{"batch", batch}, {"keep_checkpoints", keep_checkpoints}}) need(v > 0, key, "expected at least 1, got " + std::to_string(v));
     for (const auto& [key, v] : {std::pair{"epochs_stage1", epochs_stage1}, {"epochs_stage2", epochs_stage2}, {"patience", patience}, {"workers", workers}, {"cache_mb", cache_mb},
                                  {"checkpoint_every", checkpoint_every}, {"resize", resize}})
-      need(v >= 0 && v < (Index{1} << 40), key, "expected at least 0, got " + std::to_string(v));
+      need(v >= 0 && v < (Index{1} << 40), key, "expected 0 to " + std::to_string((Index{1} << 40) - 1) + ", got " + std::to_string(v));
     need(workers <= data::Loader::most_workers, "workers", "expected at most " + std::to_string(data::Loader::most_workers) + ", got " + std::to_string(workers));
     need(resize <= 32768, "resize", "expected at most 32768, got " + std::to_string(resize));
     need(cache_mb <= (Index{1} << 24), "cache_mb", "expected at most 16777216, got " + std::to_string(cache_mb));
@@ -65,6 +66,11 @@ struct RunConfig {
     need(resize == 0 || resize >= model.image_size, "resize", "expected at least image_size = " + std::to_string(model.image_size) + ", got " + std::to_string(resize));
     for (const auto& [key, v] : {std::pair{"lr_stage1", lr_stage1}, {"lr_stage2", lr_stage2}, {"weight_decay", weight_decay}, {"clip", clip}, {"warmup", warmup}, {"lr_floor", lr_floor}})
       need(v >= 0 && std::isfinite(v), key, "expected a number of at least 0");
+    for (const auto& [epochs, key, rate] : {std::tuple{epochs_stage1, "lr_stage1", lr_stage1}, std::tuple{epochs_stage2, "lr_stage2", lr_stage2}})
+      need(epochs == 0 || rate == 0 || lr_floor <= rate, "lr_floor", std::string("expected at most ") + key + ": the rate falls to it");
+    need(clip == 0 || clip >= 1e-6, "clip", "expected 0 (gradients are not clipped) or a norm of at least 1e-6: nothing is learned below");
+    need(weight_decay <= 100, "weight_decay", "expected at most 100: it takes that share of a weight, times the learning rate, at each step");
+    need(!vocab_file.empty() || vocab_size >= 8, "vocab_size", "expected at least 8, got " + std::to_string(vocab_size));
     need(epochs_stage1 + epochs_stage2 > 0, "epochs_stage1, epochs_stage2", "expected at least one epoch");
     need(seed >= 0, "seed", "expected at least 0, got " + std::to_string(seed));
     need(warmup <= 1, "warmup", "expected a share of the steps, 0 to 1, got " + std::to_string(warmup));
@@ -75,7 +81,7 @@ struct RunConfig {
     };
     for (const Range& r : {Range{"jitter_contrast", jitter_contrast, 1, "1"}, {"jitter_brightness", jitter_brightness, 2, "2"}, {"jitter_rotation", jitter_rotation, 180, "180 (degrees)"},
                            {"jitter_scale", jitter_scale, 0.9, "0.9"}})
-      need(r.value >= 0 && r.value <= r.most, r.key, std::string("expected a number from 0 to ") + r.text + ", got " + std::to_string(r.value));
+      need(r.value >= 0 && r.value <= r.most, r.key, std::string("expected a number from 0 to ") + r.text + ", got " + io::Json(r.value).dump());
   }
 
   /// What can be meant, and probably is not.
@@ -117,5 +123,15 @@ struct RunConfig {
     return c;
   }
 };
+
+/// Hash of a run's vocab.txt.
+inline std::uint64_t vocabulary_hash(const std::filesystem::path& run) { return io::checksum(io::read_file(run / "vocab.txt")); }
+
+/// What weights belong to: the keys of a configuration that change what they compute, and the vocabulary.
+inline std::map<std::string, std::string> weights_metadata(const RunConfig& config, std::uint64_t vocabulary) {
+  io::Json keys = io::to_json(config.model);
+  keys["cleaning"] = config.cleaning, keys["resize"] = config.resize;
+  return {{"config", keys.dump()}, {"vocabulary", std::to_string(vocabulary)}};
+}
 
 }  // namespace hybridmed::train

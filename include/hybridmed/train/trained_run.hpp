@@ -7,15 +7,26 @@ namespace hybridmed::train {
 
 /// Weights file of a run: the best of stage 2, else the newest checkpoint, else the best of stage 1.
 inline std::filesystem::path weights_of(const std::filesystem::path& run) {
-  const auto best = [&](int stage) -> std::filesystem::path {
-    const auto file = run / ("best-stage" + std::to_string(stage) + ".json");
-    if (!std::filesystem::exists(file)) return {};
-    return run / io::get<std::string>(io::read_json(file), "folder", file.string()) / "model.safetensors";
-  };
-  if (auto p = best(2); !p.empty()) return p;
+  if (auto p = best_weights(run, 2); !p.empty()) return p;
   if (const auto all = list_checkpoints(run); !all.empty()) return all.back() / "model.safetensors";
-  if (auto p = best(1); !p.empty()) return p;
+  if (auto p = best_weights(run, 1); !p.empty()) return p;
   fail("train", "run", run.string() + ": holds no weights", "train it first with: pretrain --config FILE --run " + run.string());
+}
+
+/// Compares what a weights file says it belongs to with a run's configuration and vocabulary; a file that says nothing passes.
+/// @throws Error that names vocab.txt, or the keys that differ.
+inline void check_belongs(const io::Safetensors& weights, const RunConfig& config, std::uint64_t vocabulary, const std::filesystem::path& run) {
+  for (const auto& [key, now] : weights_metadata(config, vocabulary)) {
+    const auto it = weights.metadata().find(key);
+    if (it == weights.metadata().end() || it->second == now) continue;
+    if (key == "vocabulary") fail("train", "run", (run / "vocab.txt").string() + ": not the vocabulary that " + weights.source() + " was trained with", "give it back");
+    const io::Json then = io::parse_json(it->second, weights.source() + " (metadata)"), is = io::parse_json(now, "config.json");
+    std::string differing;
+    for (const auto& item : is.items())
+      if (!then.contains(item.key()) || then.at(item.key()) != item.value())
+        differing += (differing.empty() ? "" : ", ") + item.key() + " (was " + (then.contains(item.key()) ? then.at(item.key()).dump() : "not there") + ", is " + item.value().dump() + ")";
+    fail("train", "run", (run / "config.json").string() + ": not the configuration that " + weights.source() + " was trained with; changed: " + differing, "give it back");
+  }
 }
 
 template <class T, class B>
@@ -28,10 +39,10 @@ struct TrainedRun {
   Model model;
 
   explicit TrainedRun(const std::filesystem::path& run)
-      : folder(run), weights(weights_of(run)), config(RunConfig::read(run / "config.json")), vocabulary(data::WordPiece::read(run / "vocab.txt")), model(model::make_hybridmed<T, B>(config.model)) {
-    if (static_cast<Index>(vocabulary.size()) != config.model.vocab)
-      fail("train", "run", run.string() + ": vocab.txt has " + std::to_string(vocabulary.size()) + " tokens, config.json says " + std::to_string(config.model.vocab));
-    unused = load_model(weights, model).unexpected;
+      : folder(run), weights(weights_of(run)), config(RunConfig::read(run / "config.json")), vocabulary(data::WordPiece::read(run / "vocab.txt")), model(checked_model()) {
+    const io::Safetensors stored = io::Safetensors::read(weights);
+    check_belongs(stored, config, vocabulary_hash(run), run);
+    unused = load_model(stored, weights, model).unexpected;
   }
   data::Cleaning cleaning() const { return data::cleaning_from(config.cleaning); }
   /// Images of one study or file as the model sees them in evaluation: (B, 3, S, S).
@@ -55,6 +66,14 @@ struct TrainedRun {
     auto grey = xt::xtensor<float, 3>::from_shape({images.size(), side, side});
     for (std::size_t i = 0; i < images.size(); ++i) std::copy(images[i].begin(), images[i].end(), grey.data() + i * side * side);
     return data::upload_images<T, B>(grey);
+  }
+
+ private:
+  Model checked_model() const {
+    config.model.validate();
+    if (static_cast<Index>(vocabulary.size()) != config.model.vocab)
+      fail("train", "run", folder.string() + ": vocab.txt has " + std::to_string(vocabulary.size()) + " tokens, config.json says " + std::to_string(config.model.vocab));
+    return model::make_hybridmed<T, B>(config.model);
   }
 };
 

@@ -68,19 +68,16 @@ class Trainer {
     for (const auto& s : valid_.studies())
       if (trained.count(s.id)) fail("train", "data", config_.data + ": study " + s.id + " is in split '" + config_.split_train + "' and in '" + config_.split_valid + "'", "a study may be in one of the two");
     if (!config_.overfit_batch && valid_.size() == 0) fail("train", "data", config_.data + ": no study for validation in split '" + config_.split_valid + "'");
+    check_losses();
     if (!options_.resume && !options_.init.empty()) load_initial_weights();
   }
 
   /// Parameters, memory, steps, what each loss will see, and what is odd. Runs one forward and backward pass to measure the memory.
   /// @throws Error where the machine has less memory than the plan needs.
   std::string describe() {
-    Index both = 0, findings = 0, impression = 0;
-    const std::size_t seen = config_.overfit_batch ? static_cast<std::size_t>(config_.batch) : train_.size();  // by the losses
-    for (std::size_t i = 0; i < seen; ++i) {
-      const bool f = train_.findings(i).size() > 2, w = !train_.impression(i).empty();
-      findings += f, impression += w, both += !train_.findings(i).empty() && w;
-    }
+    const auto [impression, findings, both] = sections_of(train_, config_.overfit_batch ? static_cast<std::size_t>(config_.batch) : train_.size());
     const std::size_t bytes = plan_bytes();
+    check_interrupt("the run is prepared");
     const auto number = [](double x, int digits) {
       char text[32];
       std::snprintf(text, sizeof text, "%.*f", digits, x);
@@ -104,6 +101,7 @@ class Trainer {
     studies.insert(studies.end(), valid_.studies().begin(), valid_.studies().end());
     all += titled("texts", lost_letters(studies, data::cleaning_from(config_.cleaning))) + titled("texts", cut_texts(train_)) + titled("leakage", leakage(folder_));
     std::vector<std::string> warnings = config_.warnings();
+    for (const auto& s : unseen_losses()) warnings.push_back(s);
     if (config_.epochs_stage2 > 0 && config_.epochs_stage1 == 0 && config_.model.lambda_dis > 0 && options_.init.empty() && !options_.resume)
       warnings.push_back("epochs_stage1 = 0 and lambda_dis > 0: the student is distilled towards a teacher that was never trained; lambda_dis=0 leaves it out, --init brings one");
     return all + titled("warning", warnings);
@@ -111,7 +109,6 @@ class Trainer {
 
   /// Trains to the end, or until interrupted. Returns true when the run is finished.
   bool run() {
-    check_interrupt("the run is prepared");
     plan_bytes();
     make_run_folder();
     const io::FolderLock lock(options_.run);
@@ -137,6 +134,48 @@ class Trainer {
 
  private:
   // ---- set-up
+  struct Sections {
+    std::size_t impression = 0, findings = 0, both = 0;
+  };
+  /// How many of the first `count` studies have the sections that the losses read.
+  static Sections sections_of(const data::Dataset& d, std::size_t count) {
+    Sections n;
+    for (std::size_t i = 0; i < count; ++i) {
+      const bool f = d.findings(i).size() > 2, w = !d.impression(i).empty();
+      n.findings += f, n.impression += w, n.both += !d.findings(i).empty() && w;
+    }
+    return n;
+  }
+  /// A loss with a weight that no study of a split can teach; `stage` 0: of either.
+  std::vector<std::string> unseen_losses(int stage = 2) const {
+    std::vector<std::string> out;
+    const auto& m = config_.model;
+    for (const data::Dataset* d : {&train_, &valid_}) {
+      if (d == &valid_ && config_.overfit_batch) continue;
+      const Sections n = sections_of(*d, d->size());
+      const std::tuple<const char*, double, std::size_t, const char*> terms[] = {
+          {"sum", m.lambda_sum, n.both, "both sections"}, {"cg", m.lambda_cg, n.impression, "an impression"}, {"cl", m.lambda_cl, n.findings, "findings"},
+          {"cap", m.lambda_cap, n.impression, "an impression"}, {"dis", m.lambda_dis, n.both, "both sections"}};
+      for (const auto& [name, weight, count, what] : terms) {
+        if (weight > 0 && count == 0) out.push_back(std::string("lambda_") + name + " > 0, but no " + (d == &train_ ? "training" : "validation") + " study has " + what);
+        if (stage == 1) break;  // it trains sum alone
+      }
+    }
+    return out;
+  }
+  /// A stage whose losses see no study learns nothing, and its validation cannot choose.
+  void check_losses() const {
+    if (const auto none = unseen_losses(1); config_.epochs_stage1 > 0 && !none.empty())
+      fail("train", "data", config_.data + ": stage 1 learns to write impressions from findings, and it cannot: " + none[0], "--set epochs_stage1=0 leaves it out, and lambda_dis=0 the distillation");
+    const auto& m = config_.model;
+    std::size_t terms = 0;
+    for (double weight : {m.lambda_cg, m.lambda_cl, m.lambda_sum, m.lambda_cap, m.lambda_dis}) terms += weight > 0;
+    for (const char* split : {"training", "validation"}) {
+      std::size_t unseen = 0;
+      for (const auto& s : unseen_losses()) unseen += s.find(std::string("no ") + split) != s.npos;
+      if (config_.epochs_stage2 > 0 && unseen == terms) fail("train", "data", config_.data + ": no " + split + " study has the sections that the losses with a weight read");
+    }
+  }
   /// The studies of a split. Training needs to know its splits: studies may not be in both.
   std::vector<data::Study> selected(const std::string& split) {
     const data::Table& table = folder_.table();
@@ -154,7 +193,12 @@ class Trainer {
         if (!std::filesystem::exists(folder_.image_path(image), ec) && missing++ == 0) first = folder_.image_path(image).string() + ": No such file or directory; it belongs to study " + s.id + " (" + table.source + ", line " + std::to_string(s.line) + ")";
     }
     if (missing > 0) fail("train", "data", first + (missing > 1 ? "; " + std::to_string(missing) + " images are missing in all" : ""));
-    if (studies.empty()) fail("train", "data", config_.data + ": no study is left in split '" + split + "'" + (rejected.empty() ? "" : "; " + where(rejected[0]) + ": " + rejected[0].reason));
+    if (studies.empty()) {
+      data::StudySelection untouched = config_.selection(split);
+      untouched.needs_both = untouched.needs_text = false;
+      const auto lost = lost_letters(folder_.select(untouched), data::cleaning_from(config_.cleaning));
+      fail("train", "data", config_.data + ": no study is left in split '" + split + "'" + (rejected.empty() ? "" : "; " + where(rejected[0]) + ": " + rejected[0].reason), lost.empty() ? std::string() : lost[0]);
+    }
     left_out_.insert(left_out_.end(), rejected.begin(), rejected.end());
     return studies;
   }
@@ -285,7 +329,8 @@ class Trainer {
       for (const auto& n : names) std::fprintf(stderr, "    %s\n", n.c_str());
     };
     std::fprintf(stderr, "weights from %s:\n", options_.init.c_str());
-    list("loaded", r.loaded), list("missing", r.missing), list("unexpected", r.unexpected), list("mismatched", r.mismatched);
+    std::fprintf(stderr, "  %zu loaded\n", r.loaded.size());
+    list("missing", r.missing), list("unexpected", r.unexpected), list("mismatched", r.mismatched);
     if (r.loaded.empty()) fail("train", "init", options_.init.string() + ": no tensor fits the model");
   }
 
@@ -312,9 +357,10 @@ class Trainer {
   // ---- checkpoints
   void save(RunLog& log) {
     log.record_lengths(progress_);
-    progress_.data = data_hash_, progress_.vocabulary = vocabulary_hash();
+    progress_.data = data_hash_, progress_.vocabulary = vocabulary_hash(options_.run);
+    const auto metadata = weights_metadata(config_, progress_.vocabulary);
     write_folder(options_.run / "checkpoints" / checkpoint_name(progress_.step), [&](const std::filesystem::path& dir) {
-      save_model(dir / "model.safetensors", model_);
+      save_model(dir / "model.safetensors", model_, metadata);
       if (teacher_) save_model(dir / "teacher.safetensors", *teacher_);
       save_optimizer(dir / "optimizer.safetensors", *optimizer_);
       io::write_text(dir / "config.json", io::to_json(config_).dump(1) + "\n");
@@ -347,7 +393,6 @@ class Trainer {
     }
     return h;
   }
-  std::uint64_t vocabulary_hash() const { return io::checksum(io::read_file(options_.run / "vocab.txt")); }
   void restore() {
     const auto checkpoints = list_checkpoints(options_.run);
     try {
@@ -355,7 +400,7 @@ class Trainer {
     } catch (const OutOfMemory&) {
       throw;
     } catch (const Error& e) {
-      if (checkpoints.size() < 2 || !e.hint().empty()) throw;
+      if (checkpoints.size() < 2 || !e.hint().empty() || e.reason().find(checkpoints.back().string()) == std::string::npos) throw;
       fail(e.area(), "resume", e.reason(), "remove " + checkpoints.back().string() + " to go on from " + checkpoints[checkpoints.size() - 2].filename().string());
     }
   }
@@ -377,9 +422,10 @@ class Trainer {
     io::from_json(io::parse_json({reinterpret_cast<const char*>(config_bytes.data()), config_bytes.size()}, configuration), begun, configuration);
     check_same_run(begun, config_, p.stage, options_.run.string());
     const std::size_t losses = p.stage == 1 ? decltype(model::stage1_objective(config_.model))::size : decltype(model::stage2_objective(config_.model))::size;
-    check_progress(p, epochs(p.stage), batches(), losses, state);
+    check_progress(p, epochs(p.stage), batches(), p.stage == 2 ? epochs(1) * batches() : 0, losses, state);
     io::verify_checksum(dir / "state.json", bytes);
-    if (p.vocabulary != vocabulary_hash())
+    if (dir.filename() != checkpoint_name(p.step)) fail("train", "load", state + ": the key 'step': expected the number of its folder, got " + std::to_string(p.step));
+    if (p.vocabulary != vocabulary_hash(options_.run))
       fail("train", "resume", (options_.run / "vocab.txt").string() + ": not the vocabulary that the run was trained with", "give it back, or " + from_here);
     if (p.data != data_hash_)
       fail("train", "resume", config_.data + ": its studies are not those that " + options_.run.string() + " was trained on: a study, a text or a split has changed", "give back the old data, or " + from_here);
@@ -387,6 +433,8 @@ class Trainer {
     load_model(dir / "model.safetensors", model_);
     if (teacher_) load_model(dir / "teacher.safetensors", *teacher_);
     load_optimizer(dir / "optimizer.safetensors", *optimizer_);
+    if (optimizer_->steps() != p.stage_step)
+      fail("train", "load", (dir / "optimizer.safetensors").string() + ": of " + std::to_string(optimizer_->steps()) + " steps, but state.json says stage_step = " + std::to_string(p.stage_step));
     progress_ = p;
     if (epochs(p.stage) == (p.stage == 1 ? begun.epochs_stage1 : begun.epochs_stage2)) return;
     const std::int64_t more = epochs(p.stage) - p.epoch;
@@ -395,16 +443,13 @@ class Trainer {
   }
   void save_best(int stage) {
     const std::string name = "best-stage" + std::to_string(stage);
-    write_folder(options_.run / (name + "-" + checkpoint_name(progress_.step)), [&](const std::filesystem::path& dir) { save_model(dir / "model.safetensors", model_); });
+    const auto metadata = weights_metadata(config_, vocabulary_hash(options_.run));
+    write_folder(options_.run / (name + "-" + checkpoint_name(progress_.step)), [&](const std::filesystem::path& dir) { save_model(dir / "model.safetensors", model_, metadata); });
     io::write_text_atomically(options_.run / (name + ".json"),
                               io::Json{{"folder", name + "-" + checkpoint_name(progress_.step)}, {"stage", stage}, {"epoch", progress_.epoch}, {"validation_loss", progress_.best}}.dump() + "\n");
     std::error_code ec;
     for (const auto& e : std::filesystem::directory_iterator(options_.run, ec))
       if (const auto n = e.path().filename().string(); n.starts_with(name + "-step-") && n != name + "-" + checkpoint_name(progress_.step)) std::filesystem::remove_all(e.path(), ec);
-  }
-  std::filesystem::path best_weights(int stage) const {
-    const auto file = options_.run / ("best-stage" + std::to_string(stage) + ".json");
-    return options_.run / io::get<std::string>(io::read_json(file), "folder", file.string()) / "model.safetensors";
   }
 
   // ---- one epoch, from the next batch on. True: stopped on request.
@@ -513,7 +558,7 @@ class Trainer {
   void finish_stage() {
     const int stage = progress_.stage;
     if (config_.overfit_batch) save_best(stage);
-    load_model(best_weights(stage), model_);
+    load_model(best_weights(options_.run, stage), model_);
     if (stage == 1) begin_stage(2);
     else progress_.finished = true;
   }

@@ -128,14 +128,20 @@ struct Attention {
     return false;
   }
 
-  /// y (rows, d) = x minus its column means.
+  /// y (rows, d) = x minus its column means, in the columns whose values lie nearer to their mean than the mean to zero. Elsewhere
+  /// nothing cancels, and one large value, which a row may not even see, would take the digits of all others.
   template <class T>
   static void centre(const T* x, Index ldx, Index rows, Index d, T* y, T* mean) {
     const Workspace<double> sum(d);
     std::fill_n(sum.data(), d, 0.0);
     for (Index r = 0; r < rows; ++r)
       for (Index c = 0; c < d; ++c) sum[c] += wide(x[r * ldx + c]);
-    for (Index c = 0; c < d; ++c) sum[c] /= static_cast<double>(rows);
+    const Workspace<double> spread(d);
+    for (Index c = 0; c < d; ++c) sum[c] /= static_cast<double>(rows), spread[c] = 0;
+    for (Index r = 0; r < rows; ++r)
+      for (Index c = 0; c < d; ++c) spread[c] = (std::max)(std::abs(wide(x[r * ldx + c]) - sum[c]), spread[c]);
+    for (Index c = 0; c < d; ++c)
+      if (!(spread[c] < std::abs(sum[c]))) sum[c] = 0;  // also where it is NaN
     for (Index r = 0; r < rows; ++r)
       for (Index c = 0; c < d; ++c) y[r * d + c] = x[r * ldx + c] - static_cast<T>(sum[c]);
     if (mean)

@@ -143,7 +143,7 @@ struct LocalAlignment {
       for (Index t = 0; t < words; ++t) {
         const T* w = a.w + (w0 + t) * a.dim;
         word_norm[t] = std::sqrt(lane_sum(a.dim, [=](Index c) { return static_cast<double>(w[c]) * static_cast<double>(w[c]); }));
-        square[t] = (std::max)(square[t], 0.0);
+        square[t] = std::isfinite(square[t]) ? (std::max)(square[t], 0.0) : std::nan("");  // an overflow is no length
         rho[t] = static_cast<double>(a.gamma2) * dot[t] / (std::max)(std::sqrt(square[t]) * word_norm[t], 1e-8);
       }
     }
