@@ -151,3 +151,16 @@ TEST_CASE("an exception in the forward pass empties the tape; a loss is used onc
   refused([&] { backward(loss); }, "compute the loss again");
   refused([&] { backward(V()); }, "undefined");
 }
+
+TEST_CASE("settings of windows, segments and convolutions out of range are errors") {
+  refused([] { equal_segments<B>(-1, 4); }, "equal_segments");
+  refused([] { equal_segments<B>(2, -4); }, "equal_segments");
+  const std::vector<std::int32_t> overlapping{0, 4, 3, 6};
+  refused([&] { Segments<B>(overlapping, 6); }, "rows [3, 6) of 6");
+}
+
+TEST_CASE("a gradient of another size than the one it is added to is an error") {
+  GradientSlot<T, B> slot;
+  slot.add(X::full({2, 3}, 1));
+  refused([&] { slot.add(X::full({2, 2}, 1)); }, "is added to one of shape");
+}

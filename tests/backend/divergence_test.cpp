@@ -104,6 +104,38 @@ TEST_CASE_TEMPLATE("attention: a row whose keys are all masked is empty, and not
   for (std::size_t i = 0; i < plain.out.size(); ++i) CHECK(hundred.out[i] == doctest::Approx(plain.out[i]));
 }
 
+TEST_CASE("attention: one large key or value takes no digits from the gradients of rows that do not see it") {
+  const auto run = [](auto zero) {
+    using T = typename decltype(zero)::T;
+    using B = typename decltype(zero)::B;
+    using V = Variable<T, B>;
+    const Index n = 5, d = 4;
+    const Philox random(5);
+    Parameter<T, B> p({n, 3 * d});
+    std::vector<T> qkv;
+    for (Index i = 0; i < n * 3 * d; ++i) {
+      const double x = std::sin(static_cast<double>(3 * i + 1));
+      const bool last_key_or_value = i / (3 * d) == n - 1 && i % (3 * d) >= d;
+      qkv.push_back(static_cast<T>(static_cast<float>(last_key_or_value ? 1e7 * x : x)));
+    }
+    p.value = Tensor<T, B>::from_host(qkv, {n, 3 * d});
+    const std::vector<std::int32_t> ranges{0, static_cast<std::int32_t>(n)};
+    Tape tape;
+    RecordOn on(tape);
+    const V y = self_attention(use<V>(p), Segments<B>(ranges, n), AttentionOptions<V>{1, true, nullptr, {}});
+    std::vector<T> weights;
+    for (Index i = 0; i < n * d; ++i) weights.push_back(i < (n - 1) * d ? static_cast<T>(0.25 * static_cast<double>(i % 7) - 1) : T(0));  // nothing asks for the last row
+    backward(reshape(linear(reshape(y, {1, n * d}), V(Tensor<T, B>::from_host(weights, {1, n * d}))), Shape{}));
+    std::vector<double> gradient;
+    for (T x : p.slot.grad.to_host()) gradient.push_back(static_cast<double>(x));
+    return gradient;
+  };
+  const auto exact = run(On<double, Reference>{}), quick = run(On<float, CpuBackend>{});
+  double largest = 0;
+  for (std::size_t i = 0; i < exact.size(); ++i) largest = (std::max)(largest, std::abs(exact[i]));
+  for (std::size_t i = 0; i < exact.size(); ++i) CHECK(std::abs(quick[i] - exact[i]) <= 1e-5 * largest);
+}
+
 TEST_CASE_TEMPLATE("attention: an offset common to all scores changes no gradient", X, HOST_BACKENDS) {
   using T = typename X::T;
   using B = typename X::B;

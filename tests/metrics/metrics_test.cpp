@@ -368,3 +368,17 @@ TEST_CASE("ROUGE-L by hand, beta 1.2") {
   CHECK(rouge_l(std::vector<Words>{words("a c"), words("a")}, std::vector<Words>{words("a b c d"), words("b")}) == Approx(0.5 * 1.22 / 1.94));
   CHECK(rouge_l(std::vector<Words>{}, std::vector<Words>{}) == 0);
 }
+
+TEST_CASE("sizes and labels that do not fit are errors, not figures") {
+  CHECK_THROWS_AS(auroc({1, 2, 3}, {0, 1}), Error);
+  CHECK_THROWS_AS(auroc({1, 2, 3}, {0, 1, -1}), Error);
+  CHECK_THROWS_AS(auroc({1, 2, 3}, {0, 1, 2}), Error);
+  CHECK_THROWS_AS(mean_auroc_interval({{{1, 2}, {0, 1}}, {{1, 2, 3}, {0, 1, 1}}}, Philox(1)), Error);
+  const auto square = xt::xtensor<double, 2>::from_shape({3, 3});
+  CHECK_THROWS_AS(recall_at(square, {0, 1}, {0, 1, 2}, 1), Error);
+  CHECK_THROWS_AS(recall_at(square, {0, 1, 2}, {0, 1}, 1), Error);
+  CHECK_THROWS_AS(recall_at(square, {0, 1, 2}, {0, 1, 2}, 1, {true}), Error);
+  const std::vector<Words> one{split_words("a")}, two{split_words("a"), split_words("b")};
+  CHECK_THROWS_AS(bleu(one, two), Error);
+  CHECK_THROWS_AS(rouge_l(two, one), Error);
+}

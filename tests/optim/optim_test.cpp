@@ -1,6 +1,7 @@
 // AdamW against a recurrence written out by hand, and the learning-rate schedule against its formula.
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <map>
 #include <numbers>
 
@@ -234,4 +235,21 @@ TEST_CASE("a parameter that is frozen after the optimizer was made stays as it i
   } catch (const Error& e) {
     CHECK(std::string(e.what()).find("'b'") != std::string::npos);
   }
+}
+
+TEST_CASE("AdamW refuses options, rates and gradients that make no sense, and changes nothing then") {
+  using T = double;
+  using B = CpuBackend;
+  TwoWeights m;
+  const double nan = std::nan(""), inf = HUGE_VAL;
+  for (const optim::AdamWOptions& o : {optim::AdamWOptions{1, 0.999, 1e-8, 0, 1}, {-0.1, 0.999, 1e-8, 0, 1}, {0.9, 1, 1e-8, 0, 1}, {0.9, nan, 1e-8, 0, 1}, {0.9, 0.999, 0, 0, 1}, {0.9, 0.999, inf, 0, 1},
+                                       {0.9, 0.999, 1e-8, -1, 1}, {0.9, 0.999, 1e-8, nan, 1}, {0.9, 0.999, 1e-8, 0, -1}, {0.9, 0.999, 1e-8, 0, inf}})
+    CHECK_THROWS_AS((optim::AdamW<T, B>(m, o)), Error);
+  optim::AdamW<T, B> o(m, {});
+  const auto before = m.a.value.to_host();
+  for (double rate : {-1.0, nan, inf}) CHECK_THROWS_AS(o.step(rate), Error);
+  m.a.slot.grad = Tensor<T, B>::full({3, 2}, 1);  // of another shape than the weight
+  CHECK_THROWS_AS(o.step(0.1), Error);
+  CHECK(m.a.value.to_host() == before);
+  CHECK(o.steps() == 0);
 }

@@ -1,5 +1,7 @@
 #pragma once
 // Everything a run is told: the model's keys, the data, both stages. One flat JSON object; unknown keys are errors.
+#include <cmath>
+#include <cstdio>
 #include <tuple>
 
 #include "hybridmed/data/loader.hpp"
@@ -45,6 +47,11 @@ struct RunConfig {
 
   void validate() const {
     model.validate();
+    const auto text_of = [](double x) {
+      char text[32];
+      std::snprintf(text, sizeof text, "%g", x);
+      return std::string(text);
+    };
     const auto need = [](bool ok, const char* key, const std::string& why) {
       if (!ok) fail("train", "config", std::string(key) + ": " + why);
     };
@@ -81,7 +88,7 @@ struct RunConfig {
     };
     for (const Range& r : {Range{"jitter_contrast", jitter_contrast, 1, "1"}, {"jitter_brightness", jitter_brightness, 2, "2"}, {"jitter_rotation", jitter_rotation, 180, "180 (degrees)"},
                            {"jitter_scale", jitter_scale, 0.9, "0.9"}})
-      need(r.value >= 0 && r.value <= r.most, r.key, std::string("expected a number from 0 to ") + r.text + ", got " + io::Json(r.value).dump());
+      need(r.value >= 0 && r.value <= r.most, r.key, std::string("expected a number from 0 to ") + r.text + ", got " + text_of(r.value));
   }
 
   /// What can be meant, and probably is not.
