@@ -8,6 +8,7 @@
 #include "hybridmed/optim/schedule.hpp"
 #include "hybridmed/train/console.hpp"
 #include "hybridmed/train/data_report.hpp"
+#include "hybridmed/train/losses_seen.hpp"
 #include "hybridmed/train/resume.hpp"
 #include "hybridmed/train/run_log.hpp"
 #include "hybridmed/train/step.hpp"
@@ -68,7 +69,7 @@ class Trainer {
     for (const auto& s : valid_.studies())
       if (trained.count(s.id)) fail("train", "data", config_.data + ": study " + s.id + " is in split '" + config_.split_train + "' and in '" + config_.split_valid + "'", "a study may be in one of the two");
     if (!config_.overfit_batch && valid_.size() == 0) fail("train", "data", config_.data + ": no study for validation in split '" + config_.split_valid + "'");
-    check_losses();
+    check_losses(config_, train_, valid_);
     if (!options_.resume && !options_.init.empty()) load_initial_weights();
   }
 
@@ -101,7 +102,7 @@ class Trainer {
     studies.insert(studies.end(), valid_.studies().begin(), valid_.studies().end());
     all += titled("texts", lost_letters(studies, data::cleaning_from(config_.cleaning))) + titled("texts", cut_texts(train_)) + titled("leakage", leakage(folder_));
     std::vector<std::string> warnings = config_.warnings();
-    for (const auto& s : unseen_losses()) warnings.push_back(s);
+    for (const auto& s : unseen_losses(config_, train_, valid_)) warnings.push_back(s);
     if (config_.epochs_stage2 > 0 && config_.epochs_stage1 == 0 && config_.model.lambda_dis > 0 && options_.init.empty() && !options_.resume)
       warnings.push_back("epochs_stage1 = 0 and lambda_dis > 0: the student is distilled towards a teacher that was never trained; lambda_dis=0 leaves it out, --init brings one");
     return all + titled("warning", warnings);
@@ -134,48 +135,6 @@ class Trainer {
 
  private:
   // ---- set-up
-  struct Sections {
-    std::size_t impression = 0, findings = 0, both = 0;
-  };
-  /// How many of the first `count` studies have the sections that the losses read.
-  static Sections sections_of(const data::Dataset& d, std::size_t count) {
-    Sections n;
-    for (std::size_t i = 0; i < count; ++i) {
-      const bool f = d.findings(i).size() > 2, w = !d.impression(i).empty();
-      n.findings += f, n.impression += w, n.both += !d.findings(i).empty() && w;
-    }
-    return n;
-  }
-  /// A loss with a weight that no study of a split can teach; `stage` 0: of either.
-  std::vector<std::string> unseen_losses(int stage = 2) const {
-    std::vector<std::string> out;
-    const auto& m = config_.model;
-    for (const data::Dataset* d : {&train_, &valid_}) {
-      if (d == &valid_ && config_.overfit_batch) continue;
-      const Sections n = sections_of(*d, d->size());
-      const std::tuple<const char*, double, std::size_t, const char*> terms[] = {
-          {"sum", m.lambda_sum, n.both, "both sections"}, {"cg", m.lambda_cg, n.impression, "an impression"}, {"cl", m.lambda_cl, n.findings, "findings"},
-          {"cap", m.lambda_cap, n.impression, "an impression"}, {"dis", m.lambda_dis, n.both, "both sections"}};
-      for (const auto& [name, weight, count, what] : terms) {
-        if (weight > 0 && count == 0) out.push_back(std::string("lambda_") + name + " > 0, but no " + (d == &train_ ? "training" : "validation") + " study has " + what);
-        if (stage == 1) break;  // it trains sum alone
-      }
-    }
-    return out;
-  }
-  /// A stage whose losses see no study learns nothing, and its validation cannot choose.
-  void check_losses() const {
-    if (const auto none = unseen_losses(1); config_.epochs_stage1 > 0 && !none.empty())
-      fail("train", "data", config_.data + ": stage 1 learns to write impressions from findings, and it cannot: " + none[0], "--set epochs_stage1=0 leaves it out, and lambda_dis=0 the distillation");
-    const auto& m = config_.model;
-    std::size_t terms = 0;
-    for (double weight : {m.lambda_cg, m.lambda_cl, m.lambda_sum, m.lambda_cap, m.lambda_dis}) terms += weight > 0;
-    for (const char* split : {"training", "validation"}) {
-      std::size_t unseen = 0;
-      for (const auto& s : unseen_losses()) unseen += s.find(std::string("no ") + split) != s.npos;
-      if (config_.epochs_stage2 > 0 && unseen == terms) fail("train", "data", config_.data + ": no " + split + " study has the sections that the losses with a weight read");
-    }
-  }
   /// The studies of a split. Training needs to know its splits: studies may not be in both.
   std::vector<data::Study> selected(const std::string& split) {
     const data::Table& table = folder_.table();
