@@ -7,6 +7,7 @@
 #include <bit>
 #include <chrono>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <map>
@@ -433,3 +434,35 @@ TEST_CASE_TEMPLATE("tiles cover a range exactly", E, EXECUTORS) {
       CHECK(sized);
     }
 }
+
+#ifndef HYBRIDMED_ASAN  // which would mark a terabyte, byte by byte
+namespace {
+/// Memory of a backend, counted.
+struct Counted {
+  static inline int live = 0;
+  static void* allocate(std::size_t n) {
+    ++live;
+    return std::malloc(n > 0 ? n : 1);
+  }
+  static void deallocate(void* p) noexcept {
+    --live;
+    std::free(p);
+  }
+};
+}  // namespace
+
+TEST_CASE("a tensor whose control block cannot be allocated gives its memory back") {
+  auto& arena = HostArena::instance();
+  std::vector<void*> held;  // all that the arena has; nothing is touched, so nothing is committed
+  for (std::size_t n = std::size_t{1} << 39; n >= 64;) try {
+      held.push_back(arena.allocate(n));
+    } catch (const Error&) {
+      n >>= 1;
+    }
+  CHECK_THROWS_AS((Tensor<float, Counted>({16})), OutOfMemory);
+  CHECK(Counted::live == 0);
+  for (void* p : held) arena.deallocate(p);
+  { const Tensor<float, Counted> t({16}); }
+  CHECK(Counted::live == 0);
+}
+#endif
