@@ -10,6 +10,7 @@
 #include "hybridmed/autograd/norm.hpp"
 #include "hybridmed/autograd/rows.hpp"
 #include "hybridmed/backend/cpu/backend.hpp"
+#include "hybridmed/backend/reference/backend.hpp"
 
 using namespace hybridmed;
 using namespace hybridmed::test;
@@ -155,6 +156,9 @@ TEST_CASE("an exception in the forward pass empties the tape; a loss is used onc
 TEST_CASE("settings of windows, segments and convolutions out of range are errors") {
   refused([] { equal_segments<B>(-1, 4); }, "equal_segments");
   refused([] { equal_segments<B>(2, -4); }, "equal_segments");
+  const ConvShape vast{1, 60000, 60000, 1, 1, 1, 50000, 0};  // more places than 32 bits tell apart
+  refused([&] { B::max_pool(vast, static_cast<const T*>(nullptr), static_cast<T*>(nullptr), nullptr); }, "32 bits");
+  refused([&] { Reference::max_pool(vast, static_cast<const T*>(nullptr), static_cast<T*>(nullptr), nullptr); }, "32 bits");
   const std::vector<std::int32_t> overlapping{0, 4, 3, 6};
   refused([&] { Segments<B>(overlapping, 6); }, "rows [3, 6) of 6");
 }
