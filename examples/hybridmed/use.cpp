@@ -118,11 +118,10 @@ static std::set<std::uint64_t> hashes_of(const Run& run, const char* name) {
 
 /// The most frequent impression of the training split, whole; empty where the run has none.
 /// @throws Error where the file holds anything else.
-static std::string most_frequent_impression(const Run& run) {
+static std::string most_frequent_impression(const Run& run, const std::set<std::uint64_t>& seen) {
   const auto file = run.folder / "most_frequent_impression.txt";
   std::string text = io::read_text(file);
   if (text.ends_with('\n')) text.pop_back();
-  const auto seen = hashes_of(run, "seen_impressions.txt");
   if (text.empty() ? !seen.empty() : !seen.count(train::text_hash(text)))
     fail("app", "run", file.string() + ": its text is not among the training impressions of " + (run.folder / "seen_impressions.txt").string(), "give back the files that the run wrote");
   return text;
@@ -138,10 +137,7 @@ static Run open_run(const std::string& folder) {
 /// Says what the cleaning takes from these texts. `what`: "the prompts".
 static void note_lost(const std::vector<std::string>& texts, data::Cleaning cleaning, const std::string& what) {
   data::CleaningLoss loss;
-  for (const auto& text : texts) {
-    const data::CleaningLoss more = data::cleaning_loss(text, cleaning);
-    loss.letters += more.letters, loss.bytes += more.bytes;
-  }
+  for (const auto& text : texts) loss += data::cleaning_loss(text, cleaning);
   if (loss.letters > 0) std::cerr << "note: " << loss.letters << " letters and digits beyond ASCII in " << what << " are dropped by the run's cleaning\n";
   if (loss.bytes > 0) std::cerr << "note: " << loss.bytes << " bytes in " << what << " are no UTF-8 and cannot be read\n";
 }
@@ -246,6 +242,8 @@ int run_evaluate(const EvaluateOptions& o) {
   else if (!without_text.empty()) std::cout << "texts       " << without_text.size() << " studies have no part in retrieval and writing (first: " << without_text[0].place() << ": " << without_text[0].reason << ")\n";
   if (!rejected.empty()) std::cout << "left out    " << rejected.size() << " rows (first: " << rejected[0].place() << ": " << rejected[0].reason << ")\n";
   std::cout << train::titled("leakage", train::leakage(folder));
+  const auto seen = hashes_of(run, "seen_impressions.txt");  // what a run wrote is read before the long work
+  const std::string constant = most_frequent_impression(run, seen);
   const bool knows = fs::exists(run.folder / "trained_studies.txt");
   if (!knows) std::cout << "leakage     cannot be told: " << (run.folder / "trained_studies.txt").string() << " is missing\n";
   const auto trained = knows ? hashes_of(run, "trained_studies.txt") : std::set<std::uint64_t>();
@@ -268,10 +266,9 @@ int run_evaluate(const EvaluateOptions& o) {
     note_cut(encoded.texts, "prompts");
     task::zero_shot_figures(prompts, task::zero_shot(run.model, encoded, embeddings), dataset.studies(), labels, figures, mean_of);
   }
-  task::retrieval_figures(rows_of(embeddings.image, with_text), rows_of(embeddings.text, with_text), texts_of, hashes_of(run, "seen_impressions.txt"), figures);
+  task::retrieval_figures(rows_of(embeddings.image, with_text), rows_of(embeddings.text, with_text), texts_of, seen, figures);
 
   // Impressions from images and from findings, for the studies that have an impression to compare with.
-  const std::string constant = most_frequent_impression(run);
   std::vector<std::string> captions, caption_truth, summaries, summary_truth;
   const task::GenerateOptions generate{c.model.t_impression - 1, true};
   for (std::size_t done = 0; done < with_text.size();) {
@@ -351,7 +348,7 @@ int run_caption(const ImagesOptions& o) {
     all.insert(all.end(), texts.begin(), texts.end());
   });
   std::cout << std::flush;
-  if (const std::string warning = task::collapse_warning("captions", all, most_frequent_impression(run)); !warning.empty()) std::cerr << "warning: " << warning << "\n";
+  if (const std::string warning = task::collapse_warning("captions", all, most_frequent_impression(run, hashes_of(run, "seen_impressions.txt"))); !warning.empty()) std::cerr << "warning: " << warning << "\n";
   return code;
 }
 

@@ -159,6 +159,12 @@ inline std::string clean_text(std::string_view text, Cleaning rule = Cleaning::s
 struct CleaningLoss {
   std::size_t letters = 0;  ///< letters and digits beyond ASCII; `none` keeps them
   std::size_t bytes = 0;    ///< bytes that are no UTF-8: no rule can read them
+
+  CleaningLoss& operator+=(const CleaningLoss& more) {
+    letters += more.letters;
+    bytes += more.bytes;
+    return *this;
+  }
 };
 inline CleaningLoss cleaning_loss(std::string_view text, Cleaning rule) {
   CleaningLoss loss;

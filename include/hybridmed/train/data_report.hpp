@@ -25,8 +25,7 @@ inline std::vector<std::string> lost_letters(const std::vector<data::Study>& stu
   std::size_t letters = 0, bytes = 0, with_letters = 0, with_bytes = 0;
   for (const auto& s : studies) {
     data::CleaningLoss loss = data::cleaning_loss(s.raw_findings, cleaning);
-    const data::CleaningLoss more = data::cleaning_loss(s.raw_impression, cleaning);
-    loss.letters += more.letters, loss.bytes += more.bytes;
+    loss += data::cleaning_loss(s.raw_impression, cleaning);
     letters += loss.letters, bytes += loss.bytes, with_letters += loss.letters > 0, with_bytes += loss.bytes > 0;
   }
   std::vector<std::string> out;

@@ -102,7 +102,8 @@ class Trainer {
     studies.insert(studies.end(), valid_.studies().begin(), valid_.studies().end());
     all += titled("texts", lost_letters(studies, data::cleaning_from(config_.cleaning))) + titled("texts", cut_texts(train_)) + titled("leakage", leakage(folder_));
     std::vector<std::string> warnings = config_.warnings();
-    for (const auto& s : unseen_losses(config_, train_, valid_)) warnings.push_back(s);
+    for (const auto& [split, d] : splits_of(config_, train_, valid_))
+      for (const auto& s : unseen_losses(config_.model, *d, split)) warnings.push_back(s);
     if (config_.epochs_stage2 > 0 && config_.epochs_stage1 == 0 && config_.model.lambda_dis > 0 && options_.init.empty() && !options_.resume)
       warnings.push_back("epochs_stage1 = 0 and lambda_dis > 0: the student is distilled towards a teacher that was never trained; lambda_dis=0 leaves it out, --init brings one");
     return all + titled("warning", warnings);
@@ -295,6 +296,8 @@ class Trainer {
 
   void start() {
     progress_ = {};
+    progress_.data = data_hash_;
+    progress_.vocabulary = vocabulary_hash(options_.run);
     begin_stage(config_.epochs_stage1 > 0 ? 1 : 2);
   }
 
@@ -316,7 +319,6 @@ class Trainer {
   // ---- checkpoints
   void save(RunLog& log) {
     log.record_lengths(progress_);
-    progress_.data = data_hash_, progress_.vocabulary = vocabulary_hash(options_.run);
     const auto metadata = weights_metadata(config_, progress_.vocabulary);
     write_folder(options_.run / "checkpoints" / checkpoint_name(progress_.step), [&](const std::filesystem::path& dir) {
       save_model(dir / "model.safetensors", model_, metadata);
@@ -402,13 +404,13 @@ class Trainer {
   }
   void save_best(int stage) {
     const std::string name = "best-stage" + std::to_string(stage);
-    const auto metadata = weights_metadata(config_, vocabulary_hash(options_.run));
+    const auto metadata = weights_metadata(config_, progress_.vocabulary);
     write_folder(options_.run / (name + "-" + checkpoint_name(progress_.step)), [&](const std::filesystem::path& dir) { save_model(dir / "model.safetensors", model_, metadata); });
     io::write_text_atomically(options_.run / (name + ".json"),
                               io::Json{{"folder", name + "-" + checkpoint_name(progress_.step)}, {"stage", stage}, {"epoch", progress_.epoch}, {"validation_loss", progress_.best}}.dump() + "\n");
     std::error_code ec;
     for (const auto& e : std::filesystem::directory_iterator(options_.run, ec))
-      if (const auto n = e.path().filename().string(); n.starts_with(name + "-step-") && n != name + "-" + checkpoint_name(progress_.step)) std::filesystem::remove_all(e.path(), ec);
+      if (const auto n = e.path().filename().string(); is_numbered(n, name + "-step-") && n != name + "-" + checkpoint_name(progress_.step)) std::filesystem::remove_all(e.path(), ec);
   }
 
   // ---- one epoch, from the next batch on. True: stopped on request.
