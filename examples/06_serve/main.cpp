@@ -29,10 +29,10 @@ int serve(const char* folder, const char* prompt_file, const char* image_file, c
   // Map: where the first label's first prompt looks.
   const auto words = task::encode_texts<T, B>(run.model, run.vocabulary, {prompts[0].positive[0]}, run.cleaning());
   const auto maps = task::attention_maps(embedded.regions[0], words.words, config.gamma1);
-  const std::vector<T> pixels = image.to_host();
-  const auto side = static_cast<std::size_t>(config.image_size);
-  picture::draw_sheet(map_file, prompts[0].positive[0],
-                      {{"", std::vector<float>(pixels.begin(), pixels.begin() + static_cast<std::ptrdiff_t>(side * side)), static_cast<int>(side), maps.text, static_cast<int>(config.grid), {}}}, 1);
+  const data::Image radiograph = data::read_image(image_file);
+  const data::Window seen = data::evaluation_window(radiograph.width(), radiograph.height(), run.config.dataset().transform);
+  data::Preview shown = data::preview(radiograph);
+  picture::draw_sheet(map_file, {prompts[0].positive[0], {}, "similarity", {{"", std::move(shown.pixels), shown.width, shown.height, {seen.x, seen.y, seen.width, seen.height}, maps.text, static_cast<int>(config.grid)}}});
   std::printf("map of '%s'\n", prompts[0].positive[0].c_str());
   return 0;
 }

@@ -14,6 +14,12 @@ namespace hybridmed::app {
 struct Common {
   int threads = 0;
   long long seed = -1;
+  std::string command;  // as it was typed, for files that say how they were made
+};
+/// Where the keys of a data folder's tables come from: a configuration file, and key=value.
+struct TableOptions {
+  std::string config;
+  std::vector<std::string> overrides;
 };
 struct PretrainOptions {
   std::string config, run, init;
@@ -23,16 +29,27 @@ struct PretrainOptions {
 };
 struct EvaluateOptions {
   std::string run, data, split, prompts, out;
+  TableOptions tables;
+};
+struct CalibrateOptions {
+  std::string run, data, split = "valid", prompts;
+  TableOptions tables;
 };
 struct ImagesOptions {
-  std::string run, prompts;
+  std::string run, prompts, scores;  // scores: empty, cosine or probability
+  std::vector<std::string> images;
+};
+struct EmbedOptions {
+  std::string run, texts;
   std::vector<std::string> images;
 };
 struct AttentionOptions {
-  std::string run, prompt, out, image;
+  std::string run, prompt, out, npy, csv, image;
+  bool all_words = false;
 };
 struct CheckOptions {
-  std::string data, config;
+  std::string data;
+  TableOptions tables;
 };
 struct PhantomCommand {
   std::string out;
@@ -43,11 +60,12 @@ void set_threads(const Common&);
 /// Asks the running pre-training to save and stop after its step; safe in a signal handler.
 void interrupt();
 int run_pretrain(const Common&, const PretrainOptions&);
-int run_evaluate(const EvaluateOptions&);
+int run_evaluate(const Common&, const EvaluateOptions&);
+int run_calibrate(const CalibrateOptions&);
 int run_caption(const ImagesOptions&);
 int run_summarize(const std::string& run);
 int run_classify(const ImagesOptions&);
-int run_embed(const ImagesOptions&);
+int run_embed(const EmbedOptions&);
 int run_attention(const AttentionOptions&);
 int run_check(const CheckOptions&);
 int run_phantom(const Common&, const PhantomCommand&);

@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <csignal>
 #include <cstdlib>
@@ -10,6 +11,7 @@
 
 #include "commands.hpp"
 #include "hybridmed/core/interrupt.hpp"
+#include "hybridmed/io/config.hpp"
 
 /// The first Ctrl-C, SIGTERM or SIGHUP asks for a stop: the step is finished and saved. The second, of whichever kind, ends the
 /// program at once. Output that nobody reads any more (a closed pipe) asks for a stop too.
@@ -34,6 +36,70 @@ static bool is_whole_number(const std::string& text) {
   return error == std::errc() && end == text.data() + text.size() && value >= 0;
 }
 
+/// The command as a shell would read it again.
+static std::string command_line(int argc, char** argv) {
+  std::string out;
+  for (int i = 0; i < argc; ++i) {
+    std::string word = argv[i];
+    const bool plain = !word.empty() && word.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=./:,@%") == word.npos;
+    if (!plain) {
+      std::string quoted = "'";
+      for (const char c : word) quoted += c == '\'' ? "'\\''" : std::string(1, c);
+      word = quoted + "'";
+    }
+    out += (i ? " " : "") + word;
+  }
+  return out;
+}
+
+/// Of `names` the one that is most like `word`; empty where none is near.
+static std::string near(const std::string& word, const std::vector<std::string>& names) {
+  std::string best;
+  std::size_t least = (std::max)(std::size_t{2}, word.size() / 3) + 1;  // farther, and it is another word
+  for (const auto& name : names)
+    if (const std::size_t d = hybridmed::io::edit_distance(word, name); d < least) least = d, best = name;
+  return best;
+}
+
+/// What to say of arguments that the parser refused: the nearest command or option.
+static std::string suggestion(const CLI::App& app, int argc, char** argv) {
+  const CLI::App* command = nullptr;
+  std::vector<std::string> commands;
+  for (const CLI::App* c : app.get_subcommands([](const CLI::App*) { return true; })) commands.push_back(c->get_name());
+  const auto options_of = [](const CLI::App& a) {
+    std::vector<std::string> out;
+    for (const CLI::Option* o : a.get_options([](const CLI::Option*) { return true; }))
+      for (const auto& name : o->get_lnames()) out.push_back("--" + name);
+    return out;
+  };
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    if (word.starts_with("--")) {
+      std::vector<std::string> known = options_of(app);
+      if (command)
+        for (const auto& o : options_of(*command)) known.push_back(o);
+      const std::string option = word.substr(0, word.find('='));
+      if (std::find(known.begin(), known.end(), option) == known.end()) {
+        const std::string nearest = near(option, known);
+        return "there is no option '" + option + "'" + (command ? " of " + command->get_name() : std::string()) + (nearest.empty() ? "" : "; did you mean '" + nearest + "'?");
+      }
+    } else if (command && word.find('=') != word.npos && i > 2 && std::string(argv[i - 2]) == "--set") {
+      return "'" + word + "' stands alone: write --set before each key, as in --set a=1 --set b=2";
+    } else if (!command && !word.starts_with("-")) {
+      if (i > 1 && std::string(argv[i - 1]).starts_with("--")) continue;  // the value of an option
+      const auto it = std::find(commands.begin(), commands.end(), word);
+      if (it == commands.end()) {
+        std::string all;
+        for (const auto& c : commands) all += (all.empty() ? "" : ", ") + c;
+        const std::string nearest = near(word, commands);
+        return "there is no command '" + word + "'" + (nearest.empty() ? "" : "; did you mean '" + nearest + "'?") + " The commands are " + all;
+      }
+      command = app.get_subcommand(word);
+    }
+  }
+  return {};
+}
+
 int main(int argc, char** argv) {
   using namespace hybridmed::app;
   // The OpenMP runtime reads its waiting policy when it is loaded. Idle threads must sleep: the loader's workers need the
@@ -47,18 +113,20 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   app.fallthrough();
   Common common;
+  common.command = command_line(argc, argv);
   const CLI::Validator whole_number([](const std::string& text) { return is_whole_number(text) ? std::string() : "expected a whole number from 0 to 9223372036854775807, got '" + text + "'"; }, "");
-  app.add_option("--threads", common.threads, "threads of the CPU backend (default: all)")->check(CLI::PositiveNumber)->check(whole_number);
+  const CLI::Validator at_least_one([](const std::string& text) { return is_whole_number(text) && text.find_first_not_of('0') != text.npos ? std::string() : "expected a whole number of at least 1, got '" + text + "'"; }, "");
+  app.add_option("--threads", common.threads, "threads of the CPU backend (default: all)")->check(at_least_one);
   app.add_option("--seed", common.seed, "seed; overrides the configuration's")->check(whole_number);
 
   PretrainOptions pretrain;
   auto* p = app.add_subcommand("pretrain", "train both stages");
   p->add_option("--config", pretrain.config, "configuration (JSON); not needed with --resume");
   p->add_option("--run", pretrain.run, "run folder to write")->required();
-  p->add_option("--set", pretrain.overrides, "key=value, overrides the configuration")->allow_extra_args(false);
+  p->add_option("--set", pretrain.overrides, "key=value, overrides the configuration; once for each key")->allow_extra_args(false);
   p->add_option("--init", pretrain.init, "start from these weights (safetensors)");
   p->add_flag("--resume", pretrain.resume, "go on from the newest checkpoint of --run");
-  p->add_option("--stop-after", pretrain.stop_after, "save and stop after this many steps")->check(CLI::PositiveNumber)->check(whole_number);
+  p->add_option("--stop-after", pretrain.stop_after, "save and stop after this many steps, counted from the run's beginning")->check(at_least_one);
 
   EvaluateOptions evaluate;
   auto* e = app.add_subcommand("evaluate", "zero-shot, retrieval, captions and summaries on a data folder");
@@ -67,34 +135,54 @@ int main(int argc, char** argv) {
   e->add_option("--split", evaluate.split, "split (default: test where the folder has one, else all studies)");
   e->add_option("--prompts", evaluate.prompts, "prompts per label (JSON)");
   e->add_option("--out", evaluate.out, "write evaluation.json and pictures here (default: the run folder)");
+  const auto tables = [](CLI::App* command, TableOptions& o) {
+    command->add_option("--config", o.config, "configuration (JSON) whose keys of tables and columns are read; default: the run's");
+    command->add_option("--set", o.overrides, "key=value of the data folder: table, labels, image_folder, delimiter, encoding, column_...; once for each key")->allow_extra_args(false);
+  };
+  tables(e, evaluate.tables);
 
-  ImagesOptions caption, classify, embed;
-  auto* c = app.add_subcommand("caption", "an impression for each image: path, tab, text");
+  CalibrateOptions calibrate;
+  auto* b = app.add_subcommand("calibrate", "fit zero-shot scores to probabilities on a labelled split, and keep that in the run");
+  b->add_option("--run", calibrate.run, "trained run")->required();
+  b->add_option("--data", calibrate.data, "data folder with labels")->required();
+  b->add_option("--split", calibrate.split, "split to fit on (default: valid); not the one that is evaluated");
+  b->add_option("--prompts", calibrate.prompts, "prompts per label (JSON)")->required();
+  tables(b, calibrate.tables);
+
+  ImagesOptions caption, classify;
+  EmbedOptions embed;
+  auto* c = app.add_subcommand("caption", "an impression for each image: path, tab, text (a tab, line break or backslash of a path is written \\t, \\n, \\\\)");
   c->add_option("--run", caption.run, "trained run")->required();
   c->add_option("images", caption.images, "PNG or JPEG files")->required();
   auto* k = app.add_subcommand("classify", "zero-shot scores of each image as CSV");
   k->add_option("--run", classify.run, "trained run")->required();
   k->add_option("--prompts", classify.prompts, "prompts per label (JSON)")->required();
   k->add_option("images", classify.images, "PNG or JPEG files")->required();
-  auto* m = app.add_subcommand("embed", "the global embedding of each image as CSV");
+  k->add_option("--scores", classify.scores, "cosine: difference of similarities, no probability | probability: needs 'calibrate' (default: probability for the labels that have one)")->check(CLI::IsMember({"cosine", "probability"}));
+  auto* m = app.add_subcommand("embed", "the global embedding of each image, or of each text, as CSV");
   m->add_option("--run", embed.run, "trained run")->required();
-  m->add_option("images", embed.images, "PNG or JPEG files")->required();
+  m->add_option("--texts", embed.texts, "file with a text a line, instead of images");
+  m->add_option("images", embed.images, "PNG or JPEG files");
 
   std::string summarize_run;
   auto* s = app.add_subcommand("summarize", "an impression for each findings text, one a line on standard input");
   s->add_option("--run", summarize_run, "trained run")->required();
 
   AttentionOptions attention;
-  auto* a = app.add_subcommand("attention", "where the words of a prompt look, as one PNG sheet");
+  auto* a = app.add_subcommand("attention", "where the words of a text look in an image: a PNG sheet; on standard output each word's share of the text's score, and the cosine of the word and what it looks at");
   a->add_option("--run", attention.run, "trained run")->required();
   a->add_option("--prompt", attention.prompt, "text")->required();
-  a->add_option("--out", attention.out, "PNG to write")->required();
+  a->add_option("--out", attention.out, "PNG to write; a long text goes on in NAME-2.png and so on")->required();
+  a->add_option("--npy", attention.npy, "also write the maps as numbers, (1 + words, G, G)");
+  a->add_option("--csv", attention.csv, "also write them as a table: word, row and column of the grid, attention");
+  a->add_flag("--all-words", attention.all_words, "draw punctuation and stop words too");
   a->add_option("image", attention.image, "PNG or JPEG file")->required();
 
   CheckOptions check;
   auto* d = app.add_subcommand("check", "what a data folder holds");
-  d->add_option("--data", check.data, "data folder")->required();
-  d->add_option("--config", check.config, "configuration with the names of table and columns and the cleaning (JSON; default: the usual ones)");
+  d->add_option("--data", check.data, "data folder (default: the configuration's)");
+  d->add_option("--config", check.tables.config, "configuration of the training that is meant (JSON; default: the usual names)");
+  d->add_option("--set", check.tables.overrides, "key=value, overrides the configuration; once for each key")->allow_extra_args(false);
 
   PhantomCommand phantom;
   auto* f = app.add_subcommand("phantom", "write a folder of procedural phantoms");
@@ -110,14 +198,22 @@ int main(int argc, char** argv) {
     for (CLI::Option* option : command->get_options())
       if (option->get_expected_max() > 0) option->check([](const std::string& value) { return value.empty() ? std::string("expected a value, got an empty one") : std::string(); });
 
-  CLI11_PARSE(app, argc, argv);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    const std::string better = error.get_exit_code() == 0 ? std::string() : suggestion(app, argc, argv);
+    if (better.empty()) return app.exit(error);
+    std::cerr << better << "\nRun with --help for more information.\n";
+    return error.get_exit_code();
+  }
   const auto run = [&] {
     if (*p) {
       stop_on_signals();
       return run_pretrain(common, pretrain);
     }
     set_threads(common);
-    if (*e) return run_evaluate(evaluate);
+    if (*e) return run_evaluate(common, evaluate);
+    if (*b) return run_calibrate(calibrate);
     if (*c) return run_caption(caption);
     if (*k) return run_classify(classify);
     if (*m) return run_embed(embed);

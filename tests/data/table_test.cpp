@@ -195,13 +195,13 @@ TEST_CASE("where nothing tells the splits, a split is all rows") {
 TEST_CASE("column names can be told; a missing folder, table or column is named") {
   const Folder f;
   f.write("reports.csv", "dicom,images,Findings,Impression\n7,x.png,Clear.,Normal.\n");
-  const DataFolder folder(f.path, {.study = "dicom", .split = "split", .images = "images", .findings = "Findings", .impression = "Impression"}, "reports.csv");
+  const DataFolder folder(f.path, {.columns = {.study = "dicom", .split = "split", .images = "images", .findings = "Findings", .impression = "Impression"}, .table = "reports.csv"});
   CHECK(ids(folder.select({})) == Row{"7"});
-  std::string e = error_of([&] { DataFolder(f.path, {}, "reports.csv"); });
+  std::string e = error_of([&] { DataFolder(f.path, {.table = "reports.csv"}); });
   CHECK_MESSAGE(holds(e, "reports.csv"), e);
-  e = error_of([&] { DataFolder(f.path, {.study = "dicom", .images = "images", .findings = "findings", .impression = "Impression"}, "reports.csv").select({}); });
-  CHECK_MESSAGE(holds(e, "'findings'"), e);
-  CHECK_MESSAGE(holds(e, "'Findings'"), e);
+  e = error_of([&] { DataFolder(f.path, {.columns = {.study = "dicom", .images = "images", .findings = "finding", .impression = "Impression"}, .table = "reports.csv"}).select({}); });
+  CHECK_MESSAGE(holds(e, "'finding'"), e);
+  CHECK_MESSAGE(holds(e, "--set column_findings='Findings'"), e);
   e = error_of([&] { DataFolder{f.path}; });
   CHECK_MESSAGE(holds(e, (f.path / "studies.csv").string()), e);
   e = error_of([&] { DataFolder{f.path / "nowhere"}; });

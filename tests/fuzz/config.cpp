@@ -23,7 +23,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     io::from_json(io::parse_json(written, "written"), again, "written");
     fuzz::require(io::to_json(again).dump(2) == written, "a written configuration reads back");
     config.validate();
-    (void)config.columns();
+    (void)config.folder;
     (void)config.selection(config.split_train);
     const data::DatasetOptions o = config.dataset();
     fuzz::require(o.transform.image_size > 0 && o.transform.resize >= o.transform.image_size, "a valid configuration leaves room to crop");

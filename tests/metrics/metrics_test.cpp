@@ -382,3 +382,13 @@ TEST_CASE("sizes and labels that do not fit are errors, not figures") {
   CHECK_THROWS_AS(bleu(one, two), Error);
   CHECK_THROWS_AS(rouge_l(two, one), Error);
 }
+
+TEST_CASE("the interval of a share is Wilson's") {
+  const auto some = hybridmed::metrics::share_interval(8, 10);  // 0.4902, 0.9433: by the formula, with z = 1.96
+  CHECK(some.low == doctest::Approx(0.4902).epsilon(1e-3));
+  CHECK(some.high == doctest::Approx(0.9433).epsilon(1e-3));
+  const auto none = hybridmed::metrics::share_interval(0, 10);
+  CHECK(none.low == 0);
+  CHECK(none.high == doctest::Approx(0.2775).epsilon(1e-3));
+  CHECK_THROWS_AS(hybridmed::metrics::share_interval(1, 0), hybridmed::Error);
+}

@@ -76,7 +76,7 @@ TEST_CASE("6. every term can be switched off from one configuration; the total i
 
 TEST_CASE("7. zero-shot by global, local and both on planted labels: chance level before training") {
   const auto c = config();
-  const data::DataFolder folder(c.data, c.columns(), c.table);
+  const data::DataFolder folder(c.data, c.folder);
   const auto studies = folder.select(c.selection("test"));
   std::vector<std::string> texts;
   for (const auto& s : studies) texts.push_back(s.findings), texts.push_back(s.impression);

@@ -1,5 +1,6 @@
 #pragma once
 // Studies as model input: token ids, impression keys, and images prepared once and kept while they fit a memory limit.
+#include <functional>
 #include <mutex>
 
 #include "hybridmed/data/studies.hpp"
@@ -25,11 +26,21 @@ struct HostBatch {
   model::SectionView impression_view() const { return {impression, impression_offsets}; }
 };
 
+/// Reads the picture that a study names; called from several threads at once.
+using ReadImage = std::function<Image(const std::string& name)>;
+
 class Dataset {
  public:
-  /// `folder` must outlive the data set.
+  /// The studies of a folder, which must outlive the data set.
   Dataset(const DataFolder& folder, std::vector<Study> studies, const WordPiece& vocabulary, DatasetOptions options)
-      : folder_(&folder), studies_(std::move(studies)), options_(options), squares_(studies_.size()) {
+      : Dataset(std::move(studies), vocabulary, options, [&folder](const std::string& name) { return data::read_image(folder.image_path(name)); }, folder.table().source) {}
+
+  Dataset(const DataFolder&&, std::vector<Study>, const WordPiece&, DatasetOptions) = delete;  // the folder would be gone
+
+  /// Studies from anywhere, e.g. held in memory (see make_study). `source`: where they come from, for messages.
+  Dataset(std::vector<Study> studies, const WordPiece& vocabulary, DatasetOptions options, ReadImage read_image, std::string source = "memory")
+      : read_image_(std::move(read_image)), source_(std::move(source)), studies_(std::move(studies)), options_(options), squares_(studies_.size()) {
+    if (!read_image_) fail("data", "dataset", "expected a function that reads pictures, got an empty one");
     std::map<std::string, std::int32_t> keys;
     for (const Study& s : studies_) {
       if (findings_.size() % 256 == 0) check_interrupt("the texts are tokenized");
@@ -81,7 +92,7 @@ class Dataset {
       b.impression_offsets.push_back(static_cast<std::int32_t>(b.impression.size()));
       b.keys.push_back(keys_[i]);
       if (!with_images) continue;
-      if (studies_[i].images.empty()) fail("data", "batch", "study " + studies_[i].id + " (line " + std::to_string(studies_[i].line) + ") has no image");
+      if (studies_[i].images.empty()) fail("data", "batch", "study " + studies_[i].id + (studies_[i].line > 0 ? " (line " + std::to_string(studies_[i].line) + ")" : std::string()) + " has no image");
       const std::size_t choices = studies_[i].images.size();
       const Philox own = random ? random->fork(i) : Philox();
       const auto square = prepared(i, random && choices > 1 ? own.below(4, choices) : 0);
@@ -97,21 +108,25 @@ class Dataset {
       if (image < squares_[i].size() && squares_[i][image]) return squares_[i][image];
     }
     const Study& study = studies_[i];
+    const std::string& name = study.images[image];
     std::shared_ptr<const Square> square;
     try {
-      const Image picture = read_image(folder_->image_path(study.images[image]));
+      const Image picture = read_image_(name);
       if (!picture.notes.empty()) {
         std::lock_guard lock(mutex_);
-        if (noted_.emplace(i, image).second && noted_.size() == 1) first_note_ = folder_->image_path(study.images[image]).string() + ": " + picture.notes.front();
+        if (noted_.emplace(i, image).second && noted_.size() == 1) first_note_ = name + ": " + picture.notes.front();
       }
       square = std::make_shared<const Square>(make_square(picture, options_.transform.resize));
     } catch (const std::bad_alloc&) {
-      throw OutOfMemory("data", "batch", "no memory for " + folder_->image_path(study.images[image]).string() + " at " + std::to_string(options_.transform.resize) + " x " + std::to_string(options_.transform.resize) + " pixels",
-                        "lower resize, image_size or cache_mb");
+      throw OutOfMemory("data", "batch", "no memory for " + name + " at " + std::to_string(options_.transform.resize) + " x " + std::to_string(options_.transform.resize) + " pixels", "lower resize, image_size or cache_mb");
     } catch (const OutOfMemory&) {
       throw;
+    } catch (const Interrupted&) {
+      throw;
     } catch (const Error& e) {
-      fail("data", "batch", e.reason() + "; it belongs to study " + study.id + " (" + folder_->table().source + ", line " + std::to_string(study.line) + ")", e.hint());
+      fail("data", "batch", e.reason() + "; it belongs to study " + study.id + " (" + source_ + (study.line > 0 ? ", line " + std::to_string(study.line) : "") + ")", e.hint());
+    } catch (const std::exception& e) {
+      fail("data", "batch", name + ": " + e.what() + "; it belongs to study " + study.id + " (" + source_ + ")");
     }
     std::lock_guard lock(mutex_);
     if (cached_ + square->memory() <= options_.cache_bytes) {
@@ -121,7 +136,8 @@ class Dataset {
     return square;
   }
 
-  const DataFolder* folder_;
+  ReadImage read_image_;
+  std::string source_;
   std::vector<Study> studies_;
   DatasetOptions options_;
   std::vector<std::vector<std::int32_t>> findings_, impression_;

@@ -245,6 +245,30 @@ inline void use_whole_range(Image& image, int significant_bits) {
 
 }  // namespace detail
 
+/// What a file that is neither PNG nor JPEG seems to be, and what to do with it.
+inline std::pair<std::string, std::string> other_kind(std::span<const std::byte> bytes) {
+  const auto holds = [&](std::size_t at, std::string_view magic) { return bytes.size() >= at + magic.size() && std::memcmp(bytes.data() + at, magic.data(), magic.size()) == 0; };
+  const std::string convert = "save it as PNG (8 or 16 bits) or JPEG";
+  // A data set without DICOM's preamble begins with an element of group 0002 or 0008 (little endian).
+  const bool bare = bytes.size() > 8 && (holds(0, {"\x08\x00", 2}) || holds(0, {"\x02\x00", 2})) && holds(3, {"\x00", 1}) && std::isupper(std::to_integer<int>(bytes[4])) && std::isupper(std::to_integer<int>(bytes[5]));
+  if (holds(128, "DICM") || bare)
+    return {"a DICOM file, which this version does not read", "convert it to PNG with the window that its header names, e.g. with DCMTK: dcm2img --write-png --use-window 1 IN.dcm OUT.png (older releases: dcmj2pnm +on +Wi 1)"};
+  if (holds(0, {"II*\0", 4}) || holds(0, {"MM\0*", 4})) return {"a TIFF file", convert};
+  if (holds(0, "GIF8")) return {"a GIF file", convert};
+  if (holds(0, "BM")) return {"a BMP file", convert};
+  if (holds(0, "RIFF") && holds(8, "WEBP")) return {"a WebP file", convert};
+  if (holds(4, "jP  ") || holds(0, "\xFF\x4F\xFF\x51")) return {"a JPEG 2000 file", convert};
+  if (holds(4, "ftyp")) return {"a HEIF, AVIF or video file", convert};
+  if (holds(0, "P5") || holds(0, "P2") || holds(0, "P6")) return {"a PNM file", convert};
+  if (holds(0, "\x1F\x8B")) return {"a file packed with gzip (NIfTI?)", "unpack it, and save its picture as PNG"};
+  if (holds(344, {"n+1\0", 4})) return {"a NIfTI volume", "save the slice that is meant as PNG"};
+  if (holds(0, "PK\x03\x04")) return {"a ZIP archive", "unpack it"};
+  if (holds(0, "%PDF")) return {"a PDF document", convert};
+  if (holds(0, "<")) return {"a text such as HTML or XML: perhaps a download that failed", convert};
+  if (holds(0, "version https://git-lfs")) return {"a pointer of Git LFS, not the picture itself", "fetch the file with git lfs pull"};
+  return {"neither PNG nor JPEG by its first bytes", {}};
+}
+
 /// Decodes a PNG or JPEG held in memory; `source` is named in errors. Colour becomes luma, alpha is dropped.
 inline Image decode_image(std::span<const std::byte> bytes, const std::string& source) {
   const auto starts = [&](std::initializer_list<unsigned> magic) {
@@ -268,7 +292,8 @@ inline Image decode_image(std::span<const std::byte> bytes, const std::string& s
     if (!detail::decode_jpeg(reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(), &raw, &width, &height, &channels, &orientation, &errors))
       problem = std::string("damaged JPEG: ") + (errors.message[0] ? errors.message : "not enough memory") + " (at byte " + std::to_string(errors.at) + " of " + std::to_string(bytes.size()) + ")";
   } else {
-    detail::bad_image(source, bytes.empty() ? "an empty file" : "neither PNG nor JPEG by its first bytes");
+    const auto [kind, hint] = bytes.empty() ? std::pair<std::string, std::string>("an empty file", "") : other_kind(bytes);
+    fail("data", "image", source + ": " + kind, hint);
   }
   const std::unique_ptr<unsigned char, void (*)(void*)> owner(raw, std::free);
   if (!problem.empty()) detail::bad_image(source, problem);
@@ -279,8 +304,13 @@ inline Image decode_image(std::span<const std::byte> bytes, const std::string& s
   const std::size_t n = std::size_t{width} * height, step = static_cast<std::size_t>(channels);
   const auto sample = [&](std::size_t i) -> std::uint32_t { return depth == 16 ? std::uint32_t{raw[2 * i]} << 8 | raw[2 * i + 1] : raw[i]; };
   std::uint16_t* to = image.pixels.data();
+  std::size_t coloured = 0;  // pixels that are far from grey
   for (std::size_t i = 0; i < n; ++i) {
     const auto channel = [&](std::size_t c) { return sample(i * step + c); };
+    if (channels == 3) {
+      const auto [low, high] = std::minmax({channel(0), channel(1), channel(2)});
+      coloured += high - low > (depth == 16 ? 8192u : 32u);
+    }
     if (channels == 4) {  // CMYK, stored inverted as Adobe does: light = 255 - ink; R = light of cyan times light of black
       const auto light = [&](std::size_t c) { return (channel(c) * channel(3) + 127) / 255; };
       to[i] = detail::luma(light(0), light(1), light(2));
@@ -290,12 +320,31 @@ inline Image decode_image(std::span<const std::byte> bytes, const std::string& s
   }
   if (image.bits == 16) detail::use_whole_range(image, significant_bits);
   if (cut) image.notes.push_back("the end of the file is missing; the picture is whole");
+  if (20 * coloured > n) image.notes.push_back("a colour picture: " + std::to_string(100 * coloured / n) + " % of its pixels are not grey; its luma is read");
   if (channels == 4) image.notes.push_back("a CMYK picture, which radiographs are not");
   if (orientation != 1) {
     image.pixels = detail::upright(image.pixels, orientation);
     image.notes.push_back("stored turned or mirrored (EXIF orientation " + std::to_string(orientation) + "); it is read upright");
   }
   return image;
+}
+
+/// @throws Error for a picture that cannot be meant: no pixels, another depth than 8 or 16 bits, or values beyond the depth.
+inline void check_image(const Image& image, const char* operation) {
+  if (image.pixels.size() == 0) fail("data", operation, "a picture without pixels");
+  if (image.bits != 8 && image.bits != 16) fail("data", operation, "expected a picture of 8 or 16 bits, got " + std::to_string(image.bits), "12 bits are stored as 16: scale them to 0..65535");
+  if (const auto top = *std::max_element(image.pixels.begin(), image.pixels.end()); image.bits == 8 && top > 255)
+    fail("data", operation, "a picture of 8 bits with a value of " + std::to_string(top), "set bits to 16, and scale the values to 0..65535");
+}
+
+/// What is odd about a picture's size, for a radiograph.
+inline std::vector<std::string> size_notes(const Image& image) {
+  std::vector<std::string> out;
+  const std::size_t longest = (std::max)(image.width(), image.height()), shortest = (std::min)(image.width(), image.height());
+  const std::string size = std::to_string(image.width()) + " x " + std::to_string(image.height()) + " pixels";
+  if (longest < 32) out.push_back("very small: " + size);
+  if (longest > 3 * shortest) out.push_back("very long and narrow: " + size + "; most of what the model sees is padding");
+  return out;
 }
 
 inline Image read_image(const std::filesystem::path& path) { return decode_image(io::read_file(path), path.string()); }

@@ -47,13 +47,14 @@ class Loader {
       fail("data", "loader", "the machine gave " + std::to_string(made) + " of " + std::to_string(options.workers) + " worker threads: " + e.what(), "lower workers");
     }
   }
+  Loader(const Dataset&&, LoaderOptions, Philox, std::uint64_t, std::size_t = 0) = delete;  // the data set would be gone
   Loader(const Loader&) = delete;
   Loader& operator=(const Loader&) = delete;
   ~Loader() { stop(); }
 
   std::size_t batches() const { return count_; }
 
-  /// The next batch in order, or nothing at the end of the epoch. Rethrows what a worker threw on it.
+  /// The next batch in order, or nothing at the end of the epoch; called by one thread. Rethrows what a worker threw on it.
   std::optional<HostBatch> next() {
     if (next_ >= count_) return std::nullopt;
     if (workers_.empty()) return make(next_++);

@@ -14,6 +14,34 @@ namespace hybridmed::data {
 /// Names of the table's columns; the defaults are those of the IU X-Ray layout.
 struct StudyColumns {
   std::string study = "study_id", split = "split", images = "frontal_images", findings = "findings", impression = "impression";
+  std::string labels = {};  ///< a column of label names separated by '|' ("Cardiomegaly|Effusion"); empty: labels have a column each
+};
+
+/// Where things are in a data folder, and how its tables are written. All of it can be set in a configuration.
+struct FolderOptions {
+  StudyColumns columns = {};
+  std::string table = "studies.csv", labels = "labels.csv", images = "images";
+  TableFormat format = {};
+
+  template <class F>
+  void visit(F&& f) {
+    f("table", table);
+    f("labels", labels);
+    f("image_folder", images);
+    f("delimiter", format.delimiter);
+    f("encoding", format.encoding);
+    f("column_study", columns.study);
+    f("column_split", columns.split);
+    f("column_images", columns.images);
+    f("column_findings", columns.findings);
+    f("column_impression", columns.impression);
+    f("column_labels", columns.labels);
+  }
+  /// @throws Error for a delimiter or an encoding that makes no sense.
+  void validate() const {
+    delimiter_of(format.delimiter);
+    check_encoding(format.encoding);
+  }
 };
 
 struct Study {
@@ -22,11 +50,20 @@ struct Study {
   std::string raw_findings, raw_impression;            // as written
   std::string findings, impression;                    // cleaned; empty where absent
   std::size_t line = 0;                                // in the table
+  std::string split = {};                              // of its row (see split_key); empty where the table says none
 };
+
+/// A study held in memory. `images`: names that the data set's reader of pictures understands.
+inline Study make_study(std::string id, std::vector<std::string> images, std::string findings, std::string impression, Cleaning cleaning = Cleaning::standard) {
+  Study s{std::move(id), std::move(images), std::move(findings), std::move(impression), {}, {}};
+  s.findings = clean_text(s.raw_findings, cleaning);
+  s.impression = clean_text(s.raw_impression, cleaning);
+  return s;
+}
 
 /// Which studies a run uses.
 struct StudySelection {
-  std::string split;               ///< empty: all
+  std::string split = {};          ///< empty: all
   bool needs_both = false;         ///< only studies with findings and impression
   bool needs_image = true;
   Cleaning cleaning = Cleaning::standard;
@@ -39,7 +76,7 @@ struct Rejected {
   std::size_t line;  ///< of the table; 0 for a study that only a split names
   std::string reason;
 
-  std::string place() const { return (line > 0 ? "line " + std::to_string(line) + ", " : "") + "study '" + study + "'"; }
+  std::string place() const { return (line > 0 ? "line " + std::to_string(line) + ", " : "") + "study '" + printable(study) + "'"; }
 };
 
 /// A study in two splits.
@@ -49,36 +86,51 @@ struct Leak {
 
 /// The names between separators (any of these characters), without blanks around them and without empty ones.
 inline std::vector<std::string> split_names(const std::string& s, std::string_view separators) {
-  constexpr std::string_view blanks = " \t\r";
   std::vector<std::string> out;
   for (std::size_t at = 0; at <= s.size();) {
     const auto end = (std::min)(s.find_first_of(separators, at), s.size());
-    const std::string_view name = std::string_view(s).substr(at, end - at);
-    const auto first = name.find_first_not_of(blanks);
-    if (first != name.npos) out.emplace_back(name.substr(first, name.find_last_not_of(blanks) + 1 - first));
+    const std::string_view name = detail::trimmed(std::string_view(s).substr(at, end - at));
+    if (!name.empty()) out.emplace_back(name);
     at = end + 1;
   }
   return out;
 }
 
+/// A split's name as it is compared: case and blanks around it make no difference.
+inline std::string split_key(std::string_view name) { return detail::lower(detail::trimmed(name)); }
+
 class DataFolder {
  public:
-  explicit DataFolder(std::filesystem::path root, StudyColumns columns = {}, const std::string& table = "studies.csv") : root_(std::move(root)), columns_(std::move(columns)) {
+  explicit DataFolder(std::filesystem::path root, FolderOptions options = {}) : root_(std::move(root)), options_(std::move(options)), columns_(options_.columns) {
     std::error_code ec;
     if (!std::filesystem::is_directory(root_, ec)) fail("data", "folder", root_.string() + ": no such folder");
-    if (!std::filesystem::exists(root_ / table, ec) && std::filesystem::exists(root_ / "labels.csv", ec)) {
+    options_.validate();
+    if (!std::filesystem::exists(root_ / options_.table, ec) && std::filesystem::exists(root_ / options_.labels, ec)) {
       table_ = studies_of_labels();
+    } else if (!std::filesystem::exists(root_ / options_.table, ec)) {
+      fail("data", "folder", (root_ / options_.table).string() + ": No such file; there is no " + options_.labels + " either", "--set table=FILE names the table of studies, --set labels=FILE that of the labels");
     } else {
-      table_ = read_csv(root_ / table);
-      for (const auto* c : {&columns_.study, &columns_.images}) table_.column(*c);
+      table_ = read_csv(root_ / options_.table, options_.format);
+      trim_cells(table_, table_.column(columns_.study, "column_study"));
+      table_.column(columns_.images, "column_images");
+      if (columns_.split != StudyColumns().split) table_.column(columns_.split, "column_split");  // asked for by name
     }
-    if (std::filesystem::is_directory(root_ / "splits", ec))
-      for (const auto& f : std::filesystem::directory_iterator(root_ / "splits"))
-        if (f.path().extension() == ".txt") read_split(f.path());
+    read_splits();
   }
 
   const std::filesystem::path& root() const { return root_; }
-  std::filesystem::path image_path(const std::string& name) const { return root_ / "images" / name; }
+  std::filesystem::path image_path(const std::string& name) const { return root_ / options_.images / name; }
+  const FolderOptions& options() const { return options_; }
+  /// @throws Error where the folder of pictures is missing: it names the key and the folders that are there.
+  void need_images() const {
+    std::error_code ec;
+    const auto folder = root_ / options_.images;
+    if (std::filesystem::is_directory(folder, ec)) return;
+    std::string there;
+    for (const auto& e : std::filesystem::directory_iterator(root_, ec))
+      if (e.is_directory(ec) && e.path().filename() != "splits") there += (there.empty() ? "" : ", ") + e.path().filename().string();
+    fail("data", "folder", folder.string() + ": no such folder; it should hold the pictures" + (there.empty() ? "" : "; there are " + there.substr(0, 200)), "--set image_folder=NAME names another ('.' is the data folder itself)");
+  }
   const Table& table() const { return table_; }
 
   /// Does the table hold reports: both columns?
@@ -92,33 +144,56 @@ class DataFolder {
   }
   /// Does the folder say which studies belong to which split: by splits/*.txt, else by the split column?
   bool has_splits() const { return !splits_.empty() || table_.find(columns_.split) != Table::npos; }
-  /// The splits that the folder names.
+  /// The splits that the folder names (see split_key).
   std::set<std::string> splits() const {
     std::set<std::string> out;
-    for (const auto& [name, ids] : splits_) out.insert(name);
-    const std::size_t at = table_.find(columns_.split);
-    if (splits_.empty() && at != Table::npos)
-      for (const auto& row : table_.rows)
-        if (!row[at].empty()) out.insert(row[at]);
+    for (const auto& [name, spellings] : split_spellings()) out.insert(name);
     return out;
   }
-  bool has_split(const std::string& name) const {
-    if (!splits_.empty()) return splits_.count(name) > 0;
+  /// The splits, each with the ways in which it is written.
+  std::map<std::string, std::set<std::string>> split_spellings() const {
+    if (!splits_.empty()) return spellings_;
+    std::map<std::string, std::set<std::string>> out;
     const std::size_t at = table_.find(columns_.split);
-    return at != Table::npos && std::any_of(table_.rows.begin(), table_.rows.end(), [&](const auto& row) { return row[at] == name; });
+    for (const auto& row : table_.rows)
+      if (at != Table::npos && !split_key(row[at]).empty()) out[split_key(row[at])].insert(row[at]);
+    return out;
+  }
+  bool has_split(const std::string& name) const { return splits().count(split_key(name)) > 0; }
+  /// The splits of a study of the table: by splits/*.txt, else by its row's split column.
+  std::set<std::string> splits_of(const Study& s) const {
+    std::set<std::string> out;
+    for (const auto& [name, ids] : splits_)
+      if (ids.count(s.id)) out.insert(name);
+    if (splits_.empty() && !s.split.empty()) out.insert(s.split);
+    return out;
+  }
+  /// Ids that a split lists and the table lacks.
+  std::vector<Rejected> listed_without_row() const {
+    std::set<std::string> there;
+    const std::size_t id = table_.column(columns_.study);
+    for (const auto& row : table_.rows) there.insert(row[id]);
+    std::vector<Rejected> out;
+    for (const auto& [name, ids] : splits_)
+      for (const auto& listed : ids)
+        if (!there.count(listed)) out.push_back(not_in_table(listed, name));
+    return out;
   }
 
   /// The studies of a selection, in table order; all of them where neither splits/ nor a split column says which. What was left out goes to `rejected`, if given.
   std::vector<Study> select(const StudySelection& s, std::vector<Rejected>* rejected = nullptr) const {
     const std::size_t id = table_.column(columns_.study), images = table_.column(columns_.images), split = table_.find(columns_.split);
     const bool texts = s.needs_text || s.needs_both;
-    const std::size_t findings = texts ? table_.column(columns_.findings) : table_.find(columns_.findings);
-    const std::size_t impression = texts ? table_.column(columns_.impression) : table_.find(columns_.impression);
+    const std::size_t findings = texts ? table_.column(columns_.findings, "column_findings") : table_.find(columns_.findings);
+    const std::size_t impression = texts ? table_.column(columns_.impression, "column_impression") : table_.find(columns_.impression);
+    const std::string wanted = split_key(s.split);
     if (!s.split.empty() && has_splits() && !has_split(s.split)) {
       std::string there;
-      for (const auto& name : splits()) there += (there.empty() ? "" : ", ") + name;
+      const std::set<std::string> all = splits();
+      for (const auto& name : all) there += (there.empty() ? "" : ", ") + name;
       fail("data", "folder", splits_.empty() ? table_.source + ": no row of split '" + s.split + "'" : (root_ / "splits").string() + ": no split named '" + s.split + "'",
-           there.empty() ? std::string() : "its splits are " + there.substr(0, 200) + "; training takes other names with --set split_train=NAME and split_valid=NAME");
+           there.empty() ? std::string()
+                         : did_you_mean(s.split, {all.begin(), all.end()}) + " its splits are " + there.substr(0, 200) + "; training takes other names with --set split_train=NAME and --set split_valid=NAME");
     }
     std::vector<Study> out;
     std::set<std::string> seen;  // the ids of the split's rows
@@ -126,11 +201,12 @@ class DataFolder {
       if (r % 256 == 0) check_interrupt("the texts are cleaned");
       const auto& row = table_.rows[r];
       if (!s.split.empty()) {
-        if (!splits_.empty() ? !splits_.at(s.split).count(row[id]) : split != Table::npos && row[split] != s.split) continue;
+        if (!splits_.empty() ? !splits_.at(wanted).count(row[id]) : split != Table::npos && split_key(row[split]) != wanted) continue;
       }
       const auto text = [&](std::size_t column) { return column == Table::npos ? std::string() : row[column]; };
-      Study study{row[id], split_names(row[images], ";"), text(findings), text(impression), {}, {}, table_.lines[r]};
-      study.findings = clean_text(study.raw_findings, s.cleaning), study.impression = clean_text(study.raw_impression, s.cleaning);
+      Study study = make_study(row[id], split_names(row[images], ";"), text(findings), text(impression), s.cleaning);
+      study.line = table_.lines[r];
+      study.split = split_key(text(split));
       const auto leave_out = [&](const std::string& why) {
         if (rejected) rejected->push_back({study.id, study.line, why});
       };
@@ -142,8 +218,8 @@ class DataFolder {
       else out.push_back(std::move(study));
     }
     if (rejected && !s.split.empty() && !splits_.empty())
-      for (const auto& listed : splits_.at(s.split))
-        if (!seen.count(listed)) rejected->push_back({listed, 0, "listed in splits/" + s.split + ".txt, but not in the table"});
+      for (const auto& listed : splits_.at(wanted))
+        if (!seen.count(listed)) rejected->push_back(not_in_table(listed, wanted));
     return out;
   }
 
@@ -159,31 +235,94 @@ class DataFolder {
       for (const auto& study : ids) meet(study, split);
     const std::size_t id = table_.column(columns_.study), split = table_.find(columns_.split);
     if (splits_.empty() && split != Table::npos)
-      for (const auto& row : table_.rows) meet(row[id], row[split]);
+      for (const auto& row : table_.rows) meet(row[id], split_key(row[split]));
     return out;
   }
 
   /// The labels of labels.csv; none where there is no such file.
   /// @throws Error where a study is listed twice with different values, unless `problems` is given, which then names it.
   Labels labels(std::vector<std::string>* problems = nullptr) const {
-    const auto path = root_ / "labels.csv";
     std::error_code ec;
-    if (!std::filesystem::exists(path, ec)) return {};
-    return read_labels(read_csv(path), columns_.study, {columns_.split, columns_.images, columns_.findings, columns_.impression}, problems);
+    if (!std::filesystem::exists(root_ / options_.labels, ec)) {
+      if (options_.labels == FolderOptions().labels) return {};
+      fail("data", "labels", (root_ / options_.labels).string() + ": No such file; the key 'labels' names it");
+    }
+    return read_labels(labels_table(), columns_.study, {columns_.split, columns_.images, columns_.findings, columns_.impression}, problems);
   }
 
  private:
+  Rejected not_in_table(const std::string& id, const std::string& split) const { return {id, 0, "listed in splits/" + *spellings_.at(split).begin() + ".txt, but not in the table"}; }
+
+  static void trim_cells(Table& t, std::size_t column) {
+    for (auto& row : t.rows) row[column] = detail::trimmed(row[column]);
+  }
+
+  void read_splits() {
+    std::error_code ec;
+    if (!std::filesystem::is_directory(root_ / "splits", ec)) return;
+    std::string others;
+    for (const auto& f : std::filesystem::directory_iterator(root_ / "splits")) {
+      const std::string name = f.path().filename().string();
+      if (name.starts_with(".") || name == "README") continue;
+      if (detail::lower(f.path().extension().string()) == ".txt") read_split(f.path());
+      else others += (others.empty() ? "" : ", ") + name;
+    }
+    if (splits_.empty() && !others.empty()) fail("data", "splits", (root_ / "splits").string() + ": no .txt file, but " + others.substr(0, 200), "a split is a file NAME.txt with a study id a line");
+  }
+
   void read_split(const std::filesystem::path& path) {
-    auto& ids = splits_[path.stem().string()];
-    std::string text = io::read_text(path);
-    io::check_text(text, "data", "splits", path.string());
-    if (text.starts_with("\xEF\xBB\xBF")) text.erase(0, 3);
-    for (const auto& line : split_names(text, "\r\n")) ids.insert(line);
+    const std::string name = path.stem().string();
+    auto& ids = splits_[split_key(name)];
+    spellings_[split_key(name)].insert(name);
+    const TableFormat format = format_beside(path);
+    for (const auto& line : split_names(decode_text(io::read_text(path), format.encoding, path.string()), "\r\n")) ids.insert(line);
+  }
+
+  /// How a file beside the table is read: what delimiter and encoding say is meant for the table, so this one's own delimiter is
+  /// looked for, and the encoding counts where the file is no UTF-8.
+  TableFormat format_beside(const std::filesystem::path& path) const {
+    const std::string bytes = io::read_text(path);
+    const bool plain = detail::first_not_utf8(bytes) == bytes.npos && bytes.find('\0') == bytes.npos;
+    return {"auto", plain ? std::string(auto_encoding) : options_.format.encoding};
+  }
+
+  /// labels.csv with a column of study ids and a column a label. Without a study column its images name the studies; a column of
+  /// label names becomes columns of 0 and 1.
+  Table labels_table() const {
+    const auto path = root_ / options_.labels;
+    const bool alone = table_.columns.empty();  // there is no other table
+    Table t = read_csv(path, alone ? options_.format : format_beside(path));
+    if (!columns_.labels.empty()) t = spread_label_names(std::move(t), columns_.labels);
+    if (const std::size_t id = t.find(columns_.study); id != Table::npos) {
+      trim_cells(t, id);
+      return t;
+    }
+    const std::size_t images = t.find(columns_.images);
+    if (images == Table::npos) {
+      std::string all;
+      for (const auto& x : t.columns) all += (all.empty() ? "'" : ", '") + x + "'";
+      fail("data", "table", t.source + ": neither a column '" + columns_.study + "' nor '" + columns_.images + "'; its columns are " + all.substr(0, 300),
+           "--set column_study=NAME names the column of study ids, or --set column_images=NAME that of the pictures, which then name the studies");
+    }
+    std::map<std::string, std::string> owner;  // picture -> study of the table
+    if (!alone) {
+      const std::size_t id = table_.column(columns_.study), pictures = table_.column(columns_.images);
+      for (const auto& row : table_.rows)
+        for (const auto& name : split_names(row[pictures], ";")) owner.emplace(name, row[id]);
+    }
+    t.columns.push_back(columns_.study);
+    for (auto& row : t.rows) {
+      const auto names = split_names(row[images], ";");
+      const std::string name = names.empty() ? std::string() : names.front();
+      const auto it = owner.find(name);
+      row.push_back(it == owner.end() ? name : it->second);
+    }
+    return t;
   }
 
   /// The rows of labels.csv as studies: the images are named by the images column, else by the study id with .png or .jpg.
   Table studies_of_labels() const {
-    Table t = read_csv(root_ / "labels.csv");
+    Table t = labels_table();
     const std::size_t id = t.column(columns_.study);
     if (t.find(columns_.images) != Table::npos) return t;
     t.columns.push_back(columns_.images);
@@ -201,9 +340,10 @@ class DataFolder {
   }
 
   std::filesystem::path root_;
+  FolderOptions options_;
   StudyColumns columns_;
   Table table_;
-  std::map<std::string, std::set<std::string>> splits_;
+  std::map<std::string, std::set<std::string>> splits_, spellings_;  // by split_key: studies; file names
 };
 
 }  // namespace hybridmed::data

@@ -44,6 +44,7 @@ inline Placement place(std::size_t width, std::size_t height, std::size_t side) 
 
 /// Resizes the long side to `side` and pads with zeros, centred.
 inline Square make_square(const Image& image, std::size_t side) {
+  check_image(image, "make_square");
   const Placement p = place(image.width(), image.height(), side);
   Square square;
   square.side = side;
@@ -57,6 +58,36 @@ inline Square make_square(const Image& image, std::size_t side) {
   if (image.bits == 8) fill(square.bytes, std::uint8_t{0});
   else fill(square.floats, 0.0f);
   return square;
+}
+
+/// What evaluation shows the model of a picture of this size: the centre crop, in fractions of the picture. It may reach beyond the
+/// picture, where the padding is.
+struct Window {
+  double x = 0, y = 0, width = 1, height = 1;
+};
+inline Window evaluation_window(std::size_t width, std::size_t height, const TransformOptions& o) {
+  if (o.resize < o.image_size) fail("data", "window", "expected resize >= image_size = " + std::to_string(o.image_size) + ", got " + std::to_string(o.resize));
+  const Placement p = place(width, height, o.resize);
+  const auto number = [](std::size_t n) { return static_cast<double>(n); };
+  const double from = number((o.resize - o.image_size) / 2), size = number(o.image_size), w = number(p.width), h = number(p.height);
+  return {(from - number(p.x)) / w, (from - number(p.y)) / h, size / w, size / h};
+}
+
+/// A picture to look at: 8 bits, its long side at most `most` pixels.
+struct Preview {
+  std::vector<std::uint8_t> pixels;  // (height, width)
+  int width = 0, height = 0;
+};
+inline Preview preview(const Image& image, std::size_t most = 416) {
+  check_image(image, "preview");
+  const std::size_t longest = (std::max)(image.width(), image.height()), side = (std::min)(longest, most);
+  const Placement p = place(image.width(), image.height(), side);
+  std::vector<float> values(image.pixels.begin(), image.pixels.end());
+  if (side < longest) values = resize_bilinear(values, image.height(), image.width(), p.height, p.width);
+  Preview out{{}, static_cast<int>(p.width), static_cast<int>(p.height)};
+  const float scale = image.bits == 16 ? 255.0f / 65535.0f : 1.0f;
+  for (const float v : values) out.pixels.push_back(static_cast<std::uint8_t>(std::clamp(v * scale + 0.5f, 0.0f, 255.0f)));
+  return out;
 }
 
 /// The square at a point between pixels (bilinear); black outside, as the padding is.

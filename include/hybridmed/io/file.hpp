@@ -4,6 +4,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -35,14 +36,6 @@ inline std::vector<std::byte> read_file(const std::filesystem::path& path) {
 inline std::string read_text(const std::filesystem::path& path) {
   const auto bytes = read_file(path);
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
-/// Is this a text of bytes, and not of 16-bit units (UTF-16) or something binary?
-/// @throws Error where it is not.
-inline void check_text(std::string_view text, std::string_view area, std::string_view operation, const std::string& source) {
-  if (text.starts_with("\xFF\xFE") || text.starts_with("\xFE\xFF")) fail(area, operation, source + ": its encoding is UTF-16", "save it as UTF-8");
-  const auto zero = text.find('\0');
-  if (zero != text.npos) fail(area, operation, source + ": a zero byte at offset " + std::to_string(zero) + ": it is no text, or its encoding is UTF-16", "save it as UTF-8");
 }
 
 /// Flushes a file or folder to the disk.
@@ -126,7 +119,8 @@ inline void write_text(const std::filesystem::path& path, std::string_view text)
 /// machine stops, for what cannot be made again.
 template <class F>
 void write_atomically(const std::filesystem::path& path, F&& write, bool sync = true) {
-  const std::filesystem::path temporary = path.string() + ".tmp";
+  static std::atomic<unsigned> number{0};  // so that several threads or processes may write the same file
+  const std::filesystem::path temporary = path.string() + "." + std::to_string(::getpid()) + "-" + std::to_string(number++) + ".tmp";
   std::error_code ec, ignored;
   try {
     write(temporary);

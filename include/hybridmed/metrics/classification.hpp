@@ -59,6 +59,14 @@ Interval bootstrap(std::size_t n, F&& f, Philox random, int draws = 1000) {
   return {at(0.025), at(0.975)};
 }
 
+/// 95 % interval of a share, `right` of `n` (Wilson, 1927).
+inline Interval share_interval(std::size_t right, std::size_t n) {
+  if (n == 0 || right > n) fail("metrics", "share_interval", "expected 0 to n of n > 0, got " + std::to_string(right) + " of " + std::to_string(n));
+  const double z = 1.959963984540054, m = static_cast<double>(n), p = static_cast<double>(right) / m;
+  const double middle = (p + z * z / (2 * m)) / (1 + z * z / m), half = z / (1 + z * z / m) * std::sqrt(p * (1 - p) / m + z * z / (4 * m * m));
+  return {(std::max)(0.0, middle - half), (std::min)(1.0, middle + half)};
+}
+
 inline Interval auroc_interval(const std::vector<double>& score, const std::vector<int>& label, Philox random) {
   return bootstrap(
       score.size(),

@@ -1,5 +1,6 @@
 #pragma once
 // Embeddings of whole data sets and of prompts, as host arrays.
+#include <algorithm>
 #include <cmath>
 
 #include "hybridmed/data/loader.hpp"
@@ -21,6 +22,7 @@ struct EncodedTexts {
   Tensor<std::int32_t, Reference> offsets;       // (k + 1)
   std::vector<std::vector<std::int32_t>> tokens; // without BOS and EOS
   std::size_t cut = 0;                           // texts longer than the model reads
+  std::size_t unknown = 0;                       // tokens that the vocabulary lacks
 };
 
 namespace detail {
@@ -97,6 +99,7 @@ EncodedTexts<T, B> encode_texts(const M& model, const data::WordPiece& vocabular
     out.cut += cut;
     if (section.size() < 3) fail("task", "encode", "the text '" + text + "' has no words after cleaning");
     out.tokens.emplace_back(section.begin() + 1, section.end() - 1);
+    out.unknown += static_cast<std::size_t>(std::count(out.tokens.back().begin(), out.tokens.back().end(), vocabulary.unk));
     const auto row = static_cast<std::int32_t>(ids.size() + out.tokens.size() - 1);  // one CLS row follows each earlier text
     for (std::size_t t = 1; t + 1 < section.size(); ++t) words.push_back(row + static_cast<std::int32_t>(t));
     word_offsets.push_back(static_cast<std::int32_t>(words.size()));

@@ -6,6 +6,7 @@
 #include "hybridmed/metrics/retrieval.hpp"
 #include "hybridmed/metrics/text.hpp"
 #include "hybridmed/task/attention_map.hpp"
+#include "hybridmed/task/calibration.hpp"
 #include "hybridmed/task/generate.hpp"
 #include "hybridmed/task/zero_shot.hpp"
 #include "hybridmed/train/trainer.hpp"
@@ -33,14 +34,17 @@ inline io::Json to_json(const std::vector<Figure>& figures) {
 }
 
 inline std::string to_table(const std::vector<Figure>& figures) {
-  std::string out = "figure                                         value   95 % interval      n   chance\n";
+  std::size_t width = 44;
+  for (const Figure& f : figures) width = (std::max)(width, data::characters_in(f.name));
+  const auto padded = [&](const std::string& s) { return s + std::string(width - data::characters_in(s), ' '); };
+  std::string out = padded("figure") + "   value   95 % interval      n   chance\n";
   for (const Figure& f : figures) {
     char line[160], interval[32] = "", chance[16] = "", value[16] = "-";
     if (f.value && std::isfinite(*f.value)) std::snprintf(value, sizeof value, "%.3f", *f.value);
     if (f.low && f.high && std::isfinite(*f.low)) std::snprintf(interval, sizeof interval, "%.3f - %.3f", *f.low, *f.high);
     if (f.chance) std::snprintf(chance, sizeof chance, "%.3f", *f.chance);
-    std::snprintf(line, sizeof line, "%-44s %7s   %-13s %6zu   %6s\n", f.name.c_str(), value, interval, f.n, chance);
-    out += line;
+    std::snprintf(line, sizeof line, " %7s   %-13s %6zu   %6s\n", value, interval, f.n, chance);
+    out += padded(f.name) + line;
   }
   return out;
 }
@@ -90,6 +94,32 @@ inline void zero_shot_figures(const std::vector<LabelPrompts>& prompts, const Ze
       mean.low = interval.low, mean.high = interval.high;
     }
     out.push_back(mean);
+  }
+}
+
+/// How reliable a run's calibrated probabilities are on studies that it was not fitted on: the expected calibration error beside that
+/// of the uncalibrated score, the Brier score beside that of the share of positives, sensitivity and specificity at the threshold.
+inline void calibration_figures(const RunCalibration& calibration, double log_scale, const std::vector<LabelPrompts>& prompts, const ZeroShotScores& scores, const std::vector<data::Study>& studies,
+                                const data::Labels& labels, std::vector<Figure>& out) {
+  for (std::size_t k = 0; k < prompts.size(); ++k) {
+    const LabelCalibration* c = calibration.of(prompts[k]);
+    const KnownScores known = known_scores(scores.both, k, prompts[k].label, studies, labels);
+    if (!c || known.truth.empty()) continue;
+    const Reliability after = reliability_of(known.map([&](double s) { return c->fit.probability(s); }), known.truth);
+    const Reliability before = reliability_of(known.map([&](double s) { return uncalibrated(s, log_scale); }), known.truth);
+    out.push_back({"calibration/error/" + prompts[k].label + " (chance: uncalibrated)", after.error, {}, {}, known.truth.size(), before.error});
+    std::size_t hits = 0, rejections = 0;
+    const std::size_t positives = known.positives(), negatives = known.truth.size() - positives;
+    for (std::size_t i = 0; i < known.truth.size(); ++i) {
+      const bool said = c->fit.probability(known.score[i]) >= c->fit.threshold;
+      hits += said && known.truth[i] == 1, rejections += !said && known.truth[i] == 0;
+    }
+    for (const auto& [name, right, n] : {std::tuple{"sensitivity", hits, positives}, {"specificity", rejections, negatives}}) {
+      if (n == 0) continue;
+      const metrics::Interval interval = metrics::share_interval(right, n);
+      out.push_back({std::string("calibration/") + name + " at the threshold/" + prompts[k].label, static_cast<double>(right) / static_cast<double>(n), interval.low, interval.high, n, {}});
+    }
+    out.push_back({"calibration/Brier/" + prompts[k].label + " (chance: base rate)", after.brier, {}, {}, known.truth.size(), known.base_brier()});
   }
 }
 
@@ -146,11 +176,12 @@ inline std::string collapse_warning(const std::string& what, const std::vector<s
          std::to_string(counts.size()) + " are distinct: the model has not learned to tell these inputs apart in words";
 }
 
-/// A planted finding of one study, its box in fractions of the model's crop.
+/// A planted finding of one study, its box in fractions of the model's crop and of the picture.
 struct PlantedBox {
   std::size_t study;
   std::string label, text;  // text: its sentence in the report
   double x, y, width, height;
+  data::Window picture{};
 };
 
 /// boxes.csv of a phantom folder mapped to the crop; empty where there is none.
@@ -175,7 +206,7 @@ inline std::vector<PlantedBox> planted_boxes(const data::DataFolder& folder, con
       if (end == t.rows[r][c[2 + k]].c_str() || *end || !std::isfinite(v[k]))
         fail("data", "boxes", path.string() + ", line " + std::to_string(t.lines[r]) + ": expected a number, got '" + t.rows[r][c[2 + k]] + "'");
     }
-    out.push_back({it->second, t.rows[r][c[1]], t.rows[r][c[6]], (v[0] * side - offset) / crop, (v[1] * side - offset) / crop, v[2] * side / crop, v[3] * side / crop});
+    out.push_back({it->second, t.rows[r][c[1]], t.rows[r][c[6]], (v[0] * side - offset) / crop, (v[1] * side - offset) / crop, v[2] * side / crop, v[3] * side / crop, {v[0], v[1], v[2], v[3]}});
   }
   return out;
 }

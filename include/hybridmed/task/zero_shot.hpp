@@ -44,10 +44,13 @@ inline std::vector<LabelPrompts> read_prompts(const std::filesystem::path& path)
       continue;
     }
     const std::string where = path.string() + ", label '" + label + "'";
-    out.push_back({label, io::get<std::vector<std::string>>(p, "positive", where), io::get<std::vector<std::string>>(p, "negative", where)});
-    if (out.back().positive.empty() || out.back().negative.empty()) fail("task", "prompts", where + ": needs at least one positive and one negative prompt");
+    if (!p.is_object()) fail("task", "prompts", where + ": expected {positive: [...], negative: [...]}, got " + p.dump().substr(0, 60));
     for (const auto& member : p.items())
       if (const std::string& key = member.key(); key != "positive" && key != "negative" && key != "ensemble") fail("task", "prompts", where + ": unknown key '" + key + "'", "a label has positive, negative and ensemble");
+    out.push_back({label, io::get<std::vector<std::string>>(p, "positive", where), io::get<std::vector<std::string>>(p, "negative", where)});
+    if (out.back().positive.empty() || out.back().negative.empty()) fail("task", "prompts", where + ": needs at least one positive and one negative prompt");
+    for (const auto& text : out.back().positive)
+      if (std::find(out.back().negative.begin(), out.back().negative.end(), text) != out.back().negative.end()) fail("task", "prompts", where + ": '" + text + "' stands on both sides", "a text speaks for a label or against it");
     if (!p.contains("ensemble")) continue;
     const auto ensemble = io::get<std::string>(p, "ensemble", where);
     if (ensemble != "max" && ensemble != "mean") fail("task", "prompts", where + ": expected ensemble max or mean, got '" + ensemble + "'");

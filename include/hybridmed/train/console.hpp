@@ -17,6 +17,17 @@ inline std::string clock_text(double seconds) {
   return text;
 }
 
+/// Of 12.3: "12.3 samples/s"; of slow work the time of one: "8.0 s a sample"; "-- samples/s" where nothing is known yet. `unit`: plural.
+inline std::string rate_text(double rate, const std::string& unit) {
+  char text[64];
+  if (!(rate > 0)) return "-- " + unit + "/s";
+  const std::string one = unit == "studies" ? "study" : unit.ends_with('s') ? unit.substr(0, unit.size() - 1) : unit;
+  if (rate >= 1) std::snprintf(text, sizeof text, "%.1f %s/s", rate, unit.c_str());
+  else if (rate > 1.0 / 120) std::snprintf(text, sizeof text, "%.1f s a %s", 1 / rate, one.c_str());
+  else std::snprintf(text, sizeof text, "%.0f min a %s", 1 / rate / 60, one.c_str());
+  return text;
+}
+
 class ProgressLine {
  public:
   explicit ProgressLine(std::FILE* out = stderr) : out_(out), terminal_(::isatty(::fileno(out)) == 1), start_(now()) {}
@@ -31,8 +42,8 @@ class ProgressLine {
     if (!force && t - last_ < (terminal_ ? 0.1 : 15.0)) return;
     last_ = t;
     const double rate = t > start_ ? (done - first_) / (t - start_) : 0;
-    char numbers[96];
-    std::snprintf(numbers, sizeof numbers, " %3.0f%%  %.1f %s/s  ETA %s  ", total > 0 ? 100 * done / total : 100.0, rate, unit.c_str(), rate > 0 ? clock_text((total - done) / rate).c_str() : "--");
+    char numbers[128];
+    std::snprintf(numbers, sizeof numbers, " %3.0f%%  %s  ETA %s  ", total > 0 ? 100 * done / total : 100.0, rate_text(rate, unit).c_str(), rate > 0 ? clock_text((total - done) / rate).c_str() : "--");
     std::fprintf(out_, terminal_ ? "\r\033[K%s%s%s" : "%s%s%s\n", title.c_str(), numbers, detail.c_str());
     std::fflush(out_);
     open_ = terminal_;

@@ -15,13 +15,13 @@ std::string first_of(const Names& names) {
   std::size_t n = 0;
   for (const auto& name : names) {
     if (n++ == 5) return s + ", ...";
-    s += (s.empty() ? "" : ", ") + name;
+    s += (s.empty() ? "" : ", ") + data::printable(name);
   }
   return s;
 }
 
-/// What the cleaning takes from the texts, or cannot read; nothing where it takes nothing.
-inline std::vector<std::string> lost_letters(const std::vector<data::Study>& studies, data::Cleaning cleaning) {
+/// What the cleaning takes from the texts, or cannot read; nothing where it takes nothing. `fixed`: a run's cleaning, which cannot be changed.
+inline std::vector<std::string> lost_letters(const std::vector<data::Study>& studies, data::Cleaning cleaning, bool fixed = false) {
   std::size_t letters = 0, bytes = 0, with_letters = 0, with_bytes = 0;
   for (const auto& s : studies) {
     data::CleaningLoss loss = data::cleaning_loss(s.raw_findings, cleaning);
@@ -30,7 +30,7 @@ inline std::vector<std::string> lost_letters(const std::vector<data::Study>& stu
   }
   std::vector<std::string> out;
   if (letters > 0)
-    out.push_back(std::to_string(letters) + " letters and digits beyond ASCII in " + std::to_string(with_letters) + " studies are dropped by the cleaning; cleaning=none keeps them");
+    out.push_back(std::to_string(letters) + " letters and digits beyond ASCII in " + std::to_string(with_letters) + " studies are dropped by the cleaning" + (fixed ? " that the run was trained with" : "; cleaning=none keeps them"));
   if (bytes > 0)
     out.push_back(std::to_string(bytes) + " bytes in " + std::to_string(with_bytes) + " studies are no UTF-8 and cannot be read; save the table as UTF-8");
   return out;
@@ -45,6 +45,18 @@ inline std::vector<std::string> cut_texts(const data::Dataset& d) {
   say(d.cut_findings(), "findings", "t_findings", d.options().t_findings);
   say(d.cut_impression(), "impressions", "t_impression", d.options().t_impression);
   return out;
+}
+
+/// Words that the vocabulary lacks, where they are more than one in a hundred.
+inline std::vector<std::string> unknown_words(const data::Dataset& d, std::int32_t unknown) {
+  std::size_t all = 0, lacking = 0;
+  for (std::size_t i = 0; i < d.size(); ++i)
+    for (const auto* ids : {&d.findings(i), &d.impression(i)}) {
+      all += ids->size() > 2 ? ids->size() - 2 : 0;
+      lacking += static_cast<std::size_t>(std::count(ids->begin(), ids->end(), unknown));
+    }
+  if (100 * lacking <= all) return {};
+  return {std::to_string(100 * lacking / all) + " % of the words of these reports are unknown to the vocabulary: the model reads them as one and the same word"};
 }
 
 /// Studies in two splits, a sentence for each pair of splits.

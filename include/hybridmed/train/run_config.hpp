@@ -14,8 +14,8 @@ namespace hybridmed::train {
 struct RunConfig {
   model::Config model;
   // data
-  std::string data, table = "studies.csv", split_train = "train", split_valid = "valid";
-  std::string column_study = "study_id", column_split = "split", column_images = "frontal_images", column_findings = "findings", column_impression = "impression";
+  std::string data, split_train = "train", split_valid = "valid";
+  data::FolderOptions folder;             // its tables: names, columns, how they are written
   std::string sections = "any";           // any: losses use what is there | both: only studies with both
   std::string cleaning = "default";       // default | gloria | none
   std::string vocab_file;                 // empty: train a WordPiece vocabulary on the training split
@@ -36,8 +36,8 @@ struct RunConfig {
   template <class F>
   void visit(F&& f) {
     model.visit(f);
-    f("data", data), f("table", table), f("split_train", split_train), f("split_valid", split_valid);
-    f("column_study", column_study), f("column_split", column_split), f("column_images", column_images), f("column_findings", column_findings), f("column_impression", column_impression);
+    f("data", data), f("split_train", split_train), f("split_valid", split_valid);
+    folder.visit(f);
     f("sections", sections), f("cleaning", cleaning), f("vocab_file", vocab_file), f("vocab_size", vocab_size), f("resize", resize);
     f("jitter_contrast", jitter_contrast), f("jitter_brightness", jitter_brightness), f("jitter_rotation", jitter_rotation), f("jitter_scale", jitter_scale), f("workers", workers), f("cache_mb", cache_mb);
     f("batch", batch), f("epochs_stage1", epochs_stage1), f("epochs_stage2", epochs_stage2), f("lr_stage1", lr_stage1), f("lr_stage2", lr_stage2);
@@ -59,6 +59,7 @@ struct RunConfig {
     need(sections == "any" || sections == "both", "sections", "expected any or both, got '" + sections + "'");
     need(precision == "float" || precision == "double", "precision", "expected float or double, got '" + precision + "'");
     data::cleaning_from(cleaning);
+    folder.validate();
     for (const auto& [key, v] : {std::pair{"batch", batch}, {"keep_checkpoints", keep_checkpoints}}) need(v > 0, key, "expected at least 1, got " + std::to_string(v));
     for (const auto& [key, v] : {std::pair{"epochs_stage1", epochs_stage1}, {"epochs_stage2", epochs_stage2}, {"patience", patience}, {"workers", workers}, {"cache_mb", cache_mb},
                                  {"checkpoint_every", checkpoint_every}, {"resize", resize}})
@@ -101,7 +102,6 @@ struct RunConfig {
     return out;
   }
 
-  data::StudyColumns columns() const { return {column_study, column_split, column_images, column_findings, column_impression}; }
   data::StudySelection selection(const std::string& split) const { return {split, sections == "both", true, data::cleaning_from(cleaning)}; }
   data::DatasetOptions dataset() const {
     data::DatasetOptions o;
@@ -130,6 +130,13 @@ struct RunConfig {
     return c;
   }
 };
+
+/// The vocabulary that a run learns from its training studies.
+inline data::WordPiece learned_vocabulary(const std::vector<data::Study>& studies, const RunConfig& config) {
+  std::vector<std::string> texts;
+  for (const auto& s : studies) texts.push_back(s.findings), texts.push_back(s.impression);
+  return data::train_wordpiece(texts, static_cast<std::size_t>((std::max)(config.vocab_size, Index{8})));
+}
 
 /// Hash of a run's vocab.txt.
 inline std::uint64_t vocabulary_hash(const std::filesystem::path& run) { return io::checksum(io::read_file(run / "vocab.txt")); }

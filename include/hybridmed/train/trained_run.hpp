@@ -53,17 +53,25 @@ struct TrainedRun {
   }
   /// One image in host memory, cropped and normalised: (S, S). What is odd about the file goes to `notes`, if given.
   xt::xtensor<float, 2> read_image(const std::filesystem::path& path, std::vector<std::string>* notes = nullptr) const {
-    const auto o = config.dataset().transform;
-    auto image = xt::xtensor<float, 2>::from_shape({o.image_size, o.image_size});
     const data::Image picture = data::read_image(path);
     if (notes)
-      for (const auto& note : picture.notes) notes->push_back(path.string() + ": " + note);
+      for (const auto& list : {picture.notes, data::size_notes(picture)})
+        for (const auto& note : list) notes->push_back(path.string() + ": " + note);
+    return prepare(picture);
+  }
+  /// A picture held in memory as the model sees it: (S, S).
+  xt::xtensor<float, 2> prepare(const data::Image& picture) const {
+    const auto o = config.dataset().transform;
+    auto image = xt::xtensor<float, 2>::from_shape({o.image_size, o.image_size});
     data::crop(data::make_square(picture, o.resize), o, nullptr, {image.data(), image.size()});
     return image;
   }
   Tensor<T, B> upload(const std::vector<xt::xtensor<float, 2>>& images) const {
     const auto side = static_cast<std::size_t>(config.model.image_size);
     auto grey = xt::xtensor<float, 3>::from_shape({images.size(), side, side});
+    for (const auto& image : images)
+      if (image.shape()[0] != side || image.shape()[1] != side)
+        fail("train", "upload", "expected images of " + std::to_string(side) + " x " + std::to_string(side) + " pixels, got " + std::to_string(image.shape()[0]) + " x " + std::to_string(image.shape()[1]), "prepare() makes them");
     for (std::size_t i = 0; i < images.size(); ++i) std::copy(images[i].begin(), images[i].end(), grey.data() + i * side * side);
     return data::upload_images<T, B>(grey);
   }

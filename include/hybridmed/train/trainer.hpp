@@ -52,7 +52,7 @@ class Trainer {
   Trainer(RunConfig config, TrainerOptions options)
       : config_(std::move(config)),
         options_(std::move(options)),
-        folder_((config_.validate(), config_.data), config_.columns(), config_.table),
+        folder_((config_.validate(), config_.data), config_.folder),
         train_studies_(selected(config_.split_train)),
         vocabulary_(vocabulary()),
         train_(folder_, train_studies_, vocabulary_, config_.dataset()),
@@ -124,6 +124,10 @@ class Trainer {
       start();
     }
     RunLog log(options_.run, progress_);
+    if (options_.resume && !progress_.finished && options_.stop_after >= 0 && progress_.step >= options_.stop_after) {
+      stopped();
+      return false;
+    }
     while (!progress_.finished) {
       const bool stopped = progress_.stage == 1 ? epoch(model::stage1_objective(config_.model), log) : epoch(model::stage2_objective(config_.model), log);
       if (stopped) return false;
@@ -140,7 +144,7 @@ class Trainer {
   std::vector<data::Study> selected(const std::string& split) {
     const data::Table& table = folder_.table();
     if (!folder_.has_splits())
-      fail("train", "data", table.source + ": the column '" + config_.column_split + "' is missing and there is no folder splits/",
+      fail("train", "data", table.source + ": the column '" + config_.folder.columns.split + "' is missing and there is no folder splits/",
            "training and validation need splits: add one of the two, or name the column with --set column_split=NAME");
     std::vector<data::Rejected> rejected;
     auto studies = folder_.select(config_.selection(split), &rejected);
@@ -171,9 +175,7 @@ class Trainer {
     } else if (!config_.vocab_file.empty()) {
       v = data::WordPiece::read(config_.vocab_file);
     } else {
-      std::vector<std::string> texts;
-      for (const auto& s : train_studies_) texts.push_back(s.findings), texts.push_back(s.impression);
-      v = data::train_wordpiece(texts, static_cast<std::size_t>(std::max<Index>(config_.vocab_size, 8)));
+      v = learned_vocabulary(train_studies_, config_);
     }
     auto& m = config_.model;
     m.vocab = static_cast<Index>(v.size()), m.pad = v.pad, m.bos = v.bos, m.eos = v.eos;

@@ -1,0 +1,74 @@
+#pragma once
+// A trained run opened for use. What computes is declared here and instantiated once, in run.cpp.
+#include <iostream>
+
+#include "commands.hpp"
+#include "hybridmed/backend/cpu/backend.hpp"
+#include "hybridmed/task/evaluation.hpp"
+
+namespace hybridmed::app {
+
+using B = CpuBackend;
+using X = Tensor<float, B>;
+using Run = train::TrainedRun<float, B>;
+using EncodedTexts = task::EncodedTexts<float, B>;
+using EncodedPrompts = task::EncodedPrompts<float, B>;
+using Embeddings = task::Embeddings<float, B>;
+namespace fs = std::filesystem;
+
+/// Opens a run and says what its weights file holds besides the model.
+Run open_run(const std::string& folder);
+/// Checksum of the weights file.
+std::string weights_checksum(const Run& run);
+
+Embeddings embed_images(const Run& run, const X& images);
+/// With a progress line.
+Embeddings embed_dataset(const Run& run, const data::Dataset& dataset);
+/// Says what cleaning and length take from the texts. `what`: "the prompt", "sentences of boxes.csv".
+EncodedTexts encode_texts(const Run& run, const std::vector<std::string>& texts, const std::string& what);
+EncodedPrompts encode_prompts(const Run& run, const std::vector<task::LabelPrompts>& prompts);
+task::ZeroShotScores zero_shot(const Run& run, const EncodedPrompts& prompts, const Embeddings& embeddings);
+/// Impressions written from images (B, 3, S, S), or from findings.
+std::vector<std::string> caption(const Run& run, const X& images);
+std::vector<std::string> summarize(const Run& run, const model::SectionView& findings);
+/// ln of the contrastive scale that the run has learned.
+double log_scale(const Run& run);
+
+/// Says what the cleaning takes from these texts.
+void note_lost(const std::vector<std::string>& texts, data::Cleaning cleaning, const std::string& what);
+
+/// The hashes in a file that the run wrote when it began, one a line.
+std::set<std::uint64_t> hashes_of(const Run& run, const char* name);
+/// How many studies of a data set have an id whose hash is among these.
+std::size_t known_studies(const data::Dataset& dataset, const std::set<std::uint64_t>& hashes);
+/// The most frequent impression of the training split, whole; empty where the run has none.
+/// @throws Error where the file holds anything else.
+std::string most_frequent_impression(const Run& run, const std::set<std::uint64_t>& seen);
+
+/// The keys of a data folder: `base`, changed by the configuration file's keys of tables (its other keys do not count) and by --set.
+/// @throws Error for a key of --set that is none of them.
+data::FolderOptions folder_options(data::FolderOptions base, const TableOptions& o);
+
+/// Calls f(paths of a batch, images) in batches of at most 16. An image that cannot be read is named on stderr and left out; the
+/// exit code is 1 then.
+template <class F>
+int in_batches(const Run& run, const std::vector<std::string>& images, F&& f) {
+  int code = 0;
+  for (std::size_t i = 0; i < images.size(); i += 16) {
+    std::vector<std::string> paths;
+    std::vector<xt::xtensor<float, 2>> read;
+    for (std::size_t k = i; k < (std::min)(images.size(), i + 16); ++k) try {
+        std::vector<std::string> notes;
+        read.push_back(run.read_image(images[k], &notes));
+        paths.push_back(images[k]);
+        for (const auto& note : notes) std::cerr << "note: " << data::printable(note) << "\n";
+      } catch (const Error& e) {
+        std::cerr << data::printable(e.what()) << "\n";
+        code = 1;
+      }
+    if (!paths.empty()) f(paths, run.upload(read));
+  }
+  return code;
+}
+
+}  // namespace hybridmed::app
