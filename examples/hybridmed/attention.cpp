@@ -43,6 +43,12 @@ static void mark_best(picture::Tile& tile, const std::vector<double>& map, int g
   if (!cells.empty()) tile.marked = cells.front();
 }
 
+/// @throws Error where a file that is to be written is the image that is read.
+static void need_other_file(const std::string& option, const std::string& file, const std::string& image) {
+  std::error_code ec;
+  if (fs::exists(file, ec) && fs::equivalent(file, image, ec)) fail("app", "attention", option + " " + file + ": it is the image itself", "name another file");
+}
+
 /// The tokens of a text as they are read; a word that the vocabulary lacks as it is written.
 static std::vector<std::string> spelled(const Run& run, const std::string& text) {
   std::vector<std::string> out;
@@ -54,8 +60,7 @@ static std::vector<std::string> spelled(const Run& run, const std::string& text)
 int run_attention(const AttentionOptions& o) {
   for (const auto& [option, file, extension] : {std::tuple{"--out", o.out, ".png"}, {"--npy", o.npy, ".npy"}, {"--csv", o.csv, ".csv"}}) {
     if (file.empty()) continue;
-    std::error_code ec;
-    if (fs::exists(file, ec) && fs::equivalent(file, o.image, ec)) fail("app", "attention", std::string(option) + " " + file + ": it is the image itself", "name another file");
+    need_other_file(option, file, o.image);
     if (data::detail::lower(fs::path(file).extension().string()) != extension) fail("app", "attention", std::string(option) + " " + file + ": expected a name that ends in " + extension + ": that is what is written");
     if (const auto parent = fs::path(file).parent_path(); !parent.empty() && !fs::is_directory(parent)) fail("app", "attention", file + ": " + parent.string() + " is no folder");
   }
@@ -107,6 +112,7 @@ int run_attention(const AttentionOptions& o) {
     sheet.notes.push_back("not drawn: " + list + ", together " + percent(left_share) + " of the score; --all-words draws them");
   }
   sheet.scale = {1, std::clamp(picture::scale_of(sheet.tiles).high, 2.0, 8.0)};  // so that one word of one place does not darken the others
+  for (const auto& file : picture::sheet_files(o.out, sheet)) need_other_file("--out", file, o.image);
   for (const auto& file : picture::draw_sheet(o.out, sheet)) std::cerr << "sheet: " << file << "\n";
   if (!o.csv.empty()) {
     std::ostringstream table;

@@ -16,9 +16,19 @@ int run_classify(const ImagesOptions& o) {
   const auto prompts = task::read_prompts(o.prompts);
   const Run run = open_run(o.run);
   std::vector<const task::LabelCalibration*> fits(prompts.size(), nullptr);
-  const auto calibration = task::calibration_of(run.folder, run.weights);
+  std::optional<task::RunCalibration> calibration;
+  try {
+    calibration = task::calibration_of(run.folder, run.weights);
+  } catch (const Error& e) {
+    if (o.scores != "cosine") throw;  // cosines need none
+    std::cerr << "note: " << e.what() << "\n";
+  }
   for (std::size_t k = 0; k < prompts.size(); ++k)
-    if (calibration) fits[k] = calibration->of(prompts[k]);
+    if (calibration) {
+      fits[k] = calibration->of(prompts[k]);
+      const bool other = !fits[k] && std::any_of(calibration->labels.begin(), calibration->labels.end(), [&](const auto& l) { return l.prompts.label == prompts[k].label; });
+      if (other) std::cerr << "note: the calibration of '" << prompts[k].label << "' is of other prompts, so it does not count\n";
+    }
   std::vector<std::string> without;
   for (std::size_t k = 0; k < prompts.size(); ++k)
     if (!fits[k]) without.push_back("'" + prompts[k].label + "'");
@@ -77,7 +87,11 @@ int run_calibrate(const CalibrateOptions& o) {
   const auto trained = fs::exists(run.folder / "trained_studies.txt") ? hashes_of(run, "trained_studies.txt") : std::set<std::uint64_t>();
   if (const std::size_t n = known_studies(dataset, trained); n > 0)
     std::cout << "warning     the run was trained on " << n << " of these studies: their scores are better than those of new ones, so the probabilities will be too sure\n";
-  if (const auto before = task::read_calibration(run.folder)) std::cout << "replaces    the calibration of " << before->labels.size() << " labels that was fitted on " << before->data << "\n";
+  try {
+    if (const auto before = task::read_calibration(run.folder)) std::cout << "replaces    the calibration of " << before->labels.size() << " labels that was fitted on " << before->data << "\n";
+  } catch (const Error& e) {
+    std::cout << "replaces    a calibration that cannot be read: " << e.reason() << "\n";
+  }
   const EncodedPrompts encoded = encode_prompts(run, prompts);
   const auto scores = zero_shot(run, encoded, embed_dataset(run, dataset));
   const double scale = log_scale(run);
@@ -115,9 +129,9 @@ int run_calibrate(const CalibrateOptions& o) {
   }
   for (const auto& sentence : left_out) std::cout << "not calibrated: " << sentence << "\n";
   if (calibration.labels.empty()) fail("app", "calibrate", "no label could be calibrated", "give a split with more labelled studies: --split NAME");
-  task::write_calibration(run.folder, calibration);
   const auto picture = run.folder / "reliability.png";
   picture::draw_reliability(picture.string(), "Reliability on " + (split.empty() ? "all" : "split " + split + ",") + " " + std::to_string(dataset.size()) + " studies, before and after calibration; a dot stands for a bin, its area for the studies in it", panels);
+  task::write_calibration(run.folder, calibration);  // last: a command that fails changes nothing
   std::cout << "* expected calibration error over 15 bins of equal width; before: sigmoid(exp(log_scale) score)\n";
   std::cout << "\ncalibration " << task::calibration_file(run.folder).string() << "\npicture     " << picture.string()
             << "\nThese figures are of the studies that were fitted; 'evaluate' on another split gives held-out ones.\n";
@@ -128,12 +142,11 @@ int run_embed(const EmbedOptions& o) {
   if (o.images.empty() == o.texts.empty()) fail("app", "embed", o.images.empty() ? "nothing to embed" : "images and --texts at once", "give images, or --texts FILE with a text a line");
   std::vector<std::string> texts;
   if (!o.texts.empty()) {
-    std::string all = data::read_text_file(o.texts);
-    for (std::size_t at = 0; at < all.size();) {
-      const std::size_t end = (std::min)(all.find('\n', at), all.size());
-      const std::string line = all.substr(at, end - at);
-      texts.push_back(line.ends_with('\r') ? line.substr(0, line.size() - 1) : line);
-      at = end + 1;
+    const std::string all = data::read_text_file(o.texts);
+    for (std::size_t at = 0; at < all.size();) {  // lines end with \n, \r\n, or \r alone
+      const std::size_t end = (std::min)(all.find_first_of("\r\n", at), all.size());
+      texts.push_back(all.substr(at, end - at));
+      at = end + (all.compare(end, 2, "\r\n") == 0 ? 2 : 1);
     }
     if (texts.empty()) fail("app", "embed", o.texts + ": no text");
   }

@@ -130,7 +130,11 @@ int run_evaluate(const Common& common, const EvaluateOptions& o) {
   if (!rejected.empty()) note("left out", {std::to_string(rejected.size()) + " rows (first: " + rejected[0].place() + ": " + rejected[0].reason + ")"});
   note("leakage", train::leakage(folder));
   std::optional<task::RunCalibration> calibration;
-  if (!prompts.empty()) calibration = task::read_calibration(run.folder);
+  if (!prompts.empty()) try {
+      calibration = task::read_calibration(run.folder);
+    } catch (const Error& e) {
+      note("calibration", {"does not count: " + e.reason()});
+    }
   if (calibration && calibration->weights != weights_checksum(run)) {
     note("calibration", {task::calibration_file(run.folder).string() + " belongs to other weights, so it does not count: fit it again with 'calibrate'"});
     calibration.reset();

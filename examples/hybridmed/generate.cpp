@@ -25,6 +25,7 @@ int run_summarize(const std::string& folder) {
     ++number;
     const std::string place = "line " + std::to_string(number);
     note_lost({line}, run.cleaning(), place);
+    if (line.find('\0') != line.npos) std::cerr << "note: " << place << " holds a zero byte: is it text?\n";
     const auto ids = run.vocabulary.encode_section(data::clean_text(line, run.cleaning()), static_cast<std::size_t>(run.config.model.t_findings), &cut);
     if (ids.empty()) std::cerr << "note: " << place << " has no words after cleaning, so its answer is empty\n";
     if (cut) std::cerr << "note: " << place << " is cut to t_findings = " << run.config.model.t_findings << " tokens\n";

@@ -234,6 +234,10 @@ int main(int argc, char** argv) {
     std::cout.flush();
     std::cerr << "error: out of memory on the host, for tables, texts or pictures; lower cache_mb, resize, image_size or batch, or give the data in parts\n";
     return 1;
+  } catch (const std::filesystem::filesystem_error& error) {
+    std::cout.flush();
+    std::cerr << "error: [hybridmed.io] files: " << error.path1().string() << ": " << error.code().message() << "\n";
+    return 1;
   } catch (const std::exception& error) {
     std::cout.flush();
     std::cerr << "error: " << error.what() << "\n";

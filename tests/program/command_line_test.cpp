@@ -239,6 +239,33 @@ TEST_CASE("attention: numbers of every word as CSV and NPY, sheets without stop 
   }
 }
 
+TEST_CASE("a calibration that cannot be read stops nobody who needs none, and is replaced") {
+  const RunCopy r;
+  const std::string prompts = many_labels(r.path);
+  write(r.folder / "calibration.json", "{");
+  Said s = run("classify" + r.option() + prompts + picture(1));
+  CHECK(s.code == 1);
+  CHECK_MESSAGE((holds(s.err, "calibration.json") && holds(s.err, "fit it again")), s.err);
+  CHECK(run("classify --scores cosine" + r.option() + prompts + picture(1)).code == 0);
+  s = run("evaluate" + r.option() + prompts + "--data" + quoted(trained().data) + "--out" + quoted(r.path / "out"));
+  CHECK(s.code == 0);
+  CHECK(holds(s.out, "calibration does not count: "));
+  s = run("calibrate --split train" + r.option() + prompts + "--data" + quoted(trained().data));
+  CHECK(s.code == 0);
+  CHECK(holds(s.out, "replaces    a calibration that cannot be read"));
+  io::Json j = io::read_json(r.folder / "calibration.json");
+  CHECK(j["studies"].size() == 42);
+  j["studies"][0] = -5;
+  write(r.folder / "calibration.json", j.dump());
+  CHECK(holds(run("classify" + r.option() + prompts + picture(1)).err, "list of hashes"));
+  // A command that fails leaves the calibration as it was.
+  fs::remove(r.folder / "reliability.png");
+  fs::create_directory(r.folder / "reliability.png");
+  fs::create_directory(r.folder / "reliability.png/x");
+  CHECK(run("calibrate --split train" + r.option() + prompts + "--data" + quoted(trained().data)).code == 1);
+  CHECK(io::read_json(r.folder / "calibration.json")["studies"][0] == -5);
+}
+
 TEST_CASE("nothing that is there is overwritten by mistake: an image by its sheet, a folder by phantoms") {
   const ScratchFolder f;
   const fs::path image = f.path / "a.png";
@@ -248,6 +275,10 @@ TEST_CASE("nothing that is there is overwritten by mistake: an image by its shee
   CHECK(s.code == 1);
   CHECK_MESSAGE(holds(s.err, "it is the image itself"), s.err);
   CHECK(io::read_text(image) == before);
+  fs::copy_file(image, f.path / "map-2.png");  // where the second sheet of a long text would go
+  const std::string words = "nodule opacity effusion heart right left upper lower small large zone middle round hazy angle blunted enlarged normal";
+  CHECK(run("attention" + trained().of_run() + "--prompt '" + words + "' --out" + quoted(f.path / "map.png") + quoted(f.path / "map-2.png")).code == 1);
+  CHECK(io::read_text(f.path / "map-2.png") == before);
   write(f.path / "mine/studies.csv", "study_id\n");
   CHECK(holds(run("phantom --count 3 --out" + quoted(f.path / "mine")).err, "not empty"));
   CHECK(io::read_text(f.path / "mine/studies.csv") == "study_id\n");
@@ -279,6 +310,17 @@ TEST_CASE("what a table's keys cannot mean is refused: UTF-8 read as Latin-1, fi
   CHECK(holds(run(check + "--set image_folder=pngs").out, "there are images"));
   CHECK(holds(run(check + "--set table=studies.csv labels=labels.csv").err, "write --set before each key"));
   CHECK(holds(run("evaluate" + trained().of_run() + d.option() + "--set image_folder=pngs").err, "--set image_folder=NAME"));
+}
+
+TEST_CASE("splits that lead nowhere, and a validation on training studies, are refused by check as by pretrain") {
+  const Data d;
+  fs::remove_all(d.path / "splits");
+  fs::create_directory_symlink(d.path / "gone", d.path / "splits");
+  CHECK(holds(run("check" + d.option()).err, "a link that leads nowhere"));
+  const std::string same = " --set split_train=valid --set split_valid=VALID ";
+  CHECK(holds(run("check --data" + quoted(trained().data) + same).err, "chooses nothing"));
+  CHECK(holds(run("pretrain --config" + quoted(trained().config) + "--run" + quoted(d.path / "run") + same).err, "chooses nothing"));
+  CHECK(holds(run("check --set column_findings=impression --data" + quoted(trained().data)).err, "name the same column"));
 }
 
 TEST_CASE("check names patients of two splits, texts that stand for none, and letters that were decoded wrongly") {
@@ -315,6 +357,8 @@ TEST_CASE("embed --texts: a unit vector a line, equal to itself alone; images an
   write(f.path / "one.txt", "small right effusion.");
   const data::Table alone = table_of(run("embed" + trained().of_run() + "--texts" + quoted(f.path / "one.txt")).out);
   for (std::size_t c = 1; c < t.columns.size(); ++c) CHECK(std::stod(alone.rows[0][c]) == doctest::Approx(std::stod(t.rows[0][c])).epsilon(1e-4));
+  write(f.path / "old.txt", "effusion.\rnodule.\r");
+  CHECK(table_of(run("embed" + trained().of_run() + "--texts" + quoted(f.path / "old.txt")).out).rows.size() == 2);
   write(f.path / "bad.txt", "effusion\n...\n");
   CHECK(holds(run("embed" + trained().of_run() + "--texts" + quoted(f.path / "bad.txt")).err, "line 2"));
   CHECK(holds(run("embed" + trained().of_run()).err, "nothing to embed"));

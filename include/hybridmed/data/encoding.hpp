@@ -92,6 +92,8 @@ inline std::string decode_text(std::string_view bytes, const std::string& encodi
   };
   if (bytes.starts_with("\xEF\xBB\xBF")) {
     bytes.remove_prefix(3);
+  } else if (bytes.starts_with(std::string_view("\xFF\xFE\0\0", 4)) || bytes.starts_with(std::string_view("\0\0\xFE\xFF", 4))) {
+    return without_zeros(detail::converted(bytes.substr(4), bytes.starts_with("\xFF") ? "utf-32le" : "utf-32be", source));
   } else if (bytes.starts_with("\xFF\xFE") || bytes.starts_with("\xFE\xFF")) {
     if (bytes.size() % 2) fail("data", "encoding", source + ": its encoding is UTF-16 by its first bytes, but it has an odd number of bytes: it is cut");
     return without_zeros(detail::converted(bytes.substr(2), bytes.starts_with("\xFF\xFE") ? "utf-16le" : "utf-16be", source));

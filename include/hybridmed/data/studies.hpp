@@ -41,6 +41,11 @@ struct FolderOptions {
   void validate() const {
     delimiter_of(format.delimiter);
     check_encoding(format.encoding);
+    for (const auto& [key, name] : {std::pair<const char*, const std::string&>{"table", table}, {"labels", labels}, {"image_folder", images}, {"column_study", columns.study}, {"column_split", columns.split},
+                                    {"column_images", columns.images}, {"column_findings", columns.findings}, {"column_impression", columns.impression}})
+      if (name.empty()) fail("data", "folder", std::string(key) + ": expected a name, got an empty one");
+    const std::set<std::string> texts{detail::lower(columns.findings), detail::lower(columns.impression), detail::lower(columns.images), detail::lower(columns.split)};
+    if (texts.size() < 4) fail("data", "folder", "column_split, column_images, column_findings, column_impression: two of them name the same column");
   }
 };
 
@@ -76,7 +81,7 @@ struct Rejected {
   std::size_t line;  ///< of the table; 0 for a study that only a split names
   std::string reason;
 
-  std::string place() const { return (line > 0 ? "line " + std::to_string(line) + ", " : "") + "study '" + printable(study) + "'"; }
+  std::string place() const { return (line > 0 ? "line " + std::to_string(line) + ", " : "") + "study '" + printable(study.substr(0, 80)) + "'"; }
 };
 
 /// A study in two splits.
@@ -259,9 +264,13 @@ class DataFolder {
 
   void read_splits() {
     std::error_code ec;
-    if (!std::filesystem::is_directory(root_ / "splits", ec)) return;
+    const auto folder = root_ / "splits";
+    if (!std::filesystem::exists(std::filesystem::symlink_status(folder, ec))) return;
+    if (!std::filesystem::is_directory(folder, ec)) fail("data", "splits", folder.string() + ": is no folder, or a link that leads nowhere", "it holds a file NAME.txt for each split; without it the table's column counts");
     std::string others;
-    for (const auto& f : std::filesystem::directory_iterator(root_ / "splits")) {
+    std::filesystem::directory_iterator files(folder, ec);
+    if (ec) fail("data", "splits", folder.string() + ": " + ec.message());
+    for (const auto& f : files) {
       const std::string name = f.path().filename().string();
       if (name.starts_with(".") || name == "README") continue;
       if (detail::lower(f.path().extension().string()) == ".txt") read_split(f.path());

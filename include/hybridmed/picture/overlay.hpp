@@ -189,18 +189,25 @@ inline void draw_one_sheet(const std::string& path, const Sheet& sheet, const st
 }
 }  // namespace detail
 
+/// The files that draw_sheet writes: `path`, and what does not fit on it to NAME-2.png, NAME-3.png, ...
+inline std::vector<std::string> sheet_files(const std::string& path, const Sheet& sheet) {
+  if (sheet.columns < 1 || sheet.rows < 1) fail("picture", "sheet", "expected at least one column and one row");
+  const std::size_t each = static_cast<std::size_t>(sheet.columns) * static_cast<std::size_t>(sheet.rows), pages = (std::max)(std::size_t{1}, (sheet.tiles.size() + each - 1) / each);
+  const std::filesystem::path p(path);
+  std::vector<std::string> files{path};
+  for (std::size_t k = 2; k <= pages; ++k) files.push_back((p.parent_path() / (p.stem().string() + "-" + std::to_string(k) + p.extension().string())).string());
+  return files;
+}
+
 /// Draws a sheet to a PNG, and what does not fit on it to NAME-2.png, NAME-3.png, ...; all share one colour scale, whose bar stands
 /// on each. The crop is drawn as a thin line. Gives back the files.
 inline std::vector<std::string> draw_sheet(const std::string& path, const Sheet& sheet) {
-  if (sheet.columns < 1 || sheet.rows < 1) fail("picture", "sheet", "expected at least one column and one row");
+  const std::vector<std::string> files = sheet_files(path, sheet);
   const Scale found = scale_of(sheet.tiles), scale = sheet.scale && !found.empty() ? *sheet.scale : found;
-  const std::size_t each = static_cast<std::size_t>(sheet.columns) * static_cast<std::size_t>(sheet.rows), pages = (std::max)(std::size_t{1}, (sheet.tiles.size() + each - 1) / each);
-  std::vector<std::string> files;
+  const std::size_t each = static_cast<std::size_t>(sheet.columns) * static_cast<std::size_t>(sheet.rows), pages = files.size();
   for (std::size_t k = 0; k < pages; ++k) {
-    const std::filesystem::path p(path);
-    files.push_back(k == 0 ? path : (p.parent_path() / (p.stem().string() + "-" + std::to_string(k + 1) + p.extension().string())).string());
     const auto from = sheet.tiles.begin() + static_cast<std::ptrdiff_t>(k * each), to = sheet.tiles.begin() + static_cast<std::ptrdiff_t>((std::min)(sheet.tiles.size(), (k + 1) * each));
-    detail::draw_one_sheet(files.back(), sheet, {from, to}, scale, found.high > scale.high, pages > 1 ? " (" + std::to_string(k + 1) + " of " + std::to_string(pages) + ")" : "");
+    detail::draw_one_sheet(files[k], sheet, {from, to}, scale, found.high > scale.high, pages > 1 ? " (" + std::to_string(k + 1) + " of " + std::to_string(pages) + ")" : "");
   }
   return files;
 }

@@ -50,15 +50,15 @@ inline void write_calibration(const std::filesystem::path& run, const RunCalibra
   io::write_text_atomically(calibration_file(run), io::Json{{"weights", c.weights}, {"data", c.data}, {"split", c.split}, {"probability", calibration_formula}, {"labels", labels}, {"studies", c.studies}}.dump(1, ' ', false, io::Json::error_handler_t::replace) + "\n");
 }
 
-/// What `write_calibration` wrote; nothing where the run has no calibration.
-/// @throws Error naming file and label where a value makes no sense.
-inline std::optional<RunCalibration> read_calibration(const std::filesystem::path& run) {
-  const auto path = calibration_file(run);
-  std::error_code ec;
-  if (!std::filesystem::exists(path, ec)) return std::nullopt;
+namespace detail {
+inline RunCalibration parse_calibration(const std::filesystem::path& path) {
   const io::Json j = io::read_json(path);
   const std::string source = path.string();
-  RunCalibration c{io::get<std::string>(j, "weights", source), io::get<std::string>(j, "data", source), io::get<std::string>(j, "split", source), {}, io::get<std::vector<std::uint64_t>>(j, "studies", source)};
+  RunCalibration c{io::get<std::string>(j, "weights", source), io::get<std::string>(j, "data", source), io::get<std::string>(j, "split", source), {}, {}};
+  for (const io::Json& hash : io::get<io::Json>(j, "studies", source)) {
+    if (!hash.is_number_unsigned()) fail("task", "calibration", source + ": the key 'studies' expects a list of hashes, got " + hash.dump().substr(0, 60));
+    c.studies.push_back(hash.get<std::uint64_t>());
+  }
   if (io::get<std::string>(j, "probability", source) != calibration_formula) fail("task", "calibration", source + ": the key 'probability' expects '" + calibration_formula + "'", "fit it again with: hybridmed calibrate");
   const auto labels = io::get<io::Json>(j, "labels", source);
   if (!labels.is_object()) fail("task", "calibration", source + ": the key 'labels' expects an object");
@@ -74,6 +74,20 @@ inline std::optional<RunCalibration> read_calibration(const std::filesystem::pat
     c.labels.push_back(std::move(l));
   }
   return c;
+}
+}  // namespace detail
+
+/// What `write_calibration` wrote; nothing where the run has no calibration.
+/// @throws Error naming file and label where a value makes no sense.
+inline std::optional<RunCalibration> read_calibration(const std::filesystem::path& run) {
+  const auto path = calibration_file(run);
+  std::error_code ec;
+  if (!std::filesystem::exists(path, ec)) return std::nullopt;
+  try {
+    return detail::parse_calibration(path);
+  } catch (const Error& e) {
+    fail("task", "calibration", e.reason(), e.hint().empty() ? std::string("fit it again with: hybridmed calibrate") : e.hint());
+  }
 }
 
 /// The run's calibration, where it has one of these weights; for whoever answers with probabilities.

@@ -15,7 +15,7 @@ std::string first_of(const Names& names) {
   std::size_t n = 0;
   for (const auto& name : names) {
     if (n++ == 5) return s + ", ...";
-    s += (s.empty() ? "" : ", ") + data::printable(name);
+    s += (s.empty() ? "" : ", ") + data::printable(name.substr(0, 80));
   }
   return s;
 }

@@ -60,6 +60,7 @@ struct RunConfig {
     need(precision == "float" || precision == "double", "precision", "expected float or double, got '" + precision + "'");
     data::cleaning_from(cleaning);
     folder.validate();
+    need(overfit_batch || data::split_key(split_train) != data::split_key(split_valid), "split_valid", "'" + split_valid + "', which is split_train too: a validation on training studies chooses nothing");
     for (const auto& [key, v] : {std::pair{"batch", batch}, {"keep_checkpoints", keep_checkpoints}}) need(v > 0, key, "expected at least 1, got " + std::to_string(v));
     for (const auto& [key, v] : {std::pair{"epochs_stage1", epochs_stage1}, {"epochs_stage2", epochs_stage2}, {"patience", patience}, {"workers", workers}, {"cache_mb", cache_mb},
                                  {"checkpoint_every", checkpoint_every}, {"resize", resize}})
