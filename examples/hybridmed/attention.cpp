@@ -36,7 +36,10 @@ static void mark_best(picture::Tile& tile, const std::vector<double>& map, int g
   std::vector<int> cells;
   for (int cell = 0; cell < grid * grid; ++cell)
     if (picture::on_picture(tile.crop, grid, cell)) cells.push_back(cell);
-  std::stable_sort(cells.begin(), cells.end(), [&](int a, int b) { return map[static_cast<std::size_t>(a)] > map[static_cast<std::size_t>(b)]; });
+  std::sort(cells.begin(), cells.end(), [&](int a, int b) {
+    const double x = map[static_cast<std::size_t>(a)], y = map[static_cast<std::size_t>(b)];
+    return x != y ? x > y : a < b;
+  });
   tile.grid = grid;
   tile.outlined.assign(map.size(), false);
   for (std::size_t i = 0; i < (cells.size() + 9) / 10; ++i) tile.outlined[static_cast<std::size_t>(cells[i])] = true;

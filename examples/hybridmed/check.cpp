@@ -1,5 +1,7 @@
 // What a data folder holds, and what is wrong with it.
+#include <algorithm>
 #include <iostream>
+#include <tuple>
 
 #include "commands.hpp"
 #include "hybridmed/metrics/text.hpp"
@@ -77,7 +79,7 @@ class FolderCheck {
     row("suspicious pictures", suspicious_.size());
     list(suspicious_);
     say_unused_pictures();
-    std::stable_sort(rejected_.begin(), rejected_.end(), [](const auto& a, const auto& b) { return a.line < b.line; });
+    std::sort(rejected_.begin(), rejected_.end(), [](const auto& a, const auto& b) { return std::tie(a.line, a.study, a.reason) < std::tie(b.line, b.study, b.reason); });
     std::vector<std::string> lines;
     for (const auto& r : rejected_) lines.push_back(r.place() + ": " + r.reason);
     row("rejected", lines.size());
