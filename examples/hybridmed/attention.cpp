@@ -21,12 +21,10 @@ static std::vector<picture::Rectangle> boxes_of(const fs::path& image, const std
   std::error_code ec;
   std::vector<picture::Rectangle> all, asked;
   if (!fs::exists(table, ec)) return all;
-  const data::Table t = data::read_csv(table);
-  const std::size_t name = t.column("image"), sentence = t.column("text"), x = t.column("x"), y = t.column("y"), w = t.column("w"), h = t.column("h");
-  for (const auto& row : t.rows) {
-    if (row[name] != image.filename().string()) continue;
-    all.push_back({std::strtod(row[x].c_str(), nullptr), std::strtod(row[y].c_str(), nullptr), std::strtod(row[w].c_str(), nullptr), std::strtod(row[h].c_str(), nullptr)});
-    if (row[sentence] == text) asked.push_back(all.back());
+  for (const task::BoxRow& row : task::read_boxes(table)) {
+    if (row.image != image.filename().string()) continue;
+    all.push_back({row.box.x, row.box.y, row.box.width, row.box.height});
+    if (row.text == text) asked.push_back(all.back());
   }
   return asked.empty() ? all : asked;
 }
@@ -72,7 +70,7 @@ int run_attention(const AttentionOptions& o) {
   const Run run = open_run(o.run);
   const auto& m = run.config.model;
   const EncodedTexts text = encode_texts(run, {o.prompt}, "the prompt");
-  const auto maps = task::attention_maps(embed_images(run, run.load_images({o.image})).regions[0], text.words, m.gamma1);
+  const auto maps = task::attention_maps(embed_images(run, run.upload({run.prepare(radiograph)})).regions[0], text.words, m.gamma1);
   const std::vector<std::string> spellings = spelled(run, o.prompt);
   std::size_t at = 0;  // word_maps asks for the tokens in their order
   const auto words = task::word_maps(maps, text.tokens[0], m.gamma2, [&](std::int32_t id) { return at < spellings.size() ? spellings[at++] : run.vocabulary.token(id); });

@@ -62,8 +62,7 @@ bool is_garbled(const std::string& text) {
 
 class FolderCheck {
  public:
-  FolderCheck(const CheckOptions& o, const train::RunConfig& config)
-      : options_(o), config_(config), folder_(o.data, config.folder) {
+  explicit FolderCheck(const train::RunConfig& config) : config_(config), folder_(config.data, config.folder) {
     all_ = config.selection("");
     all_.needs_both = all_.needs_text = false;  // missing sections are counted
     studies_ = folder_.select(all_, &rejected_);
@@ -141,7 +140,7 @@ class FolderCheck {
 
   void say_studies() {
     const auto& table = folder_.table();
-    const bool own = fs::exists(fs::path(options_.data) / config_.folder.table);
+    const bool own = fs::exists(fs::path(config_.data) / config_.folder.table);
     const std::string separator = table.delimiter == ',' ? "commas" : table.delimiter == ';' ? "semicolons" : table.delimiter == '\t' ? "tabs" : std::string("'") + table.delimiter + "'";
     row("table", table.source + ", separated by " + separator);
     if (!folder_.has_texts())
@@ -156,13 +155,13 @@ class FolderCheck {
   }
 
   void say_texts() {
-    std::size_t findings = 0, impression = 0, both = 0, without = 0;
-    std::vector<std::string> same, placeholders, garbled;
+    std::size_t findings = 0, impression = 0, both = 0;
+    std::vector<std::string> without, same, placeholders, garbled;
     std::map<std::string, std::size_t> f_texts, i_texts;
     std::vector<std::size_t> f_words, i_words;
     for (const auto& s : studies_) {
       findings += !s.findings.empty(), impression += !s.impression.empty(), both += !s.findings.empty() && !s.impression.empty();
-      without += s.findings.empty() && s.impression.empty();
+      if (s.findings.empty() && s.impression.empty()) without.push_back(s.id);
       if (!s.findings.empty() && s.findings == s.impression) same.push_back(s.id);
       if (is_placeholder(s.raw_findings) || is_placeholder(s.raw_impression)) placeholders.push_back(s.id);
       if (is_garbled(s.raw_findings) || is_garbled(s.raw_impression)) garbled.push_back(s.id);
@@ -172,17 +171,12 @@ class FolderCheck {
     row("findings", std::to_string(findings) + ", missing in " + std::to_string(studies_.size() - findings));
     row("impression", std::to_string(impression) + ", missing in " + std::to_string(studies_.size() - impression));
     row("both sections", both);
-    row("without texts", without);
+    row("without texts", without.size());
     row("distinct findings", f_texts.size());
     row("distinct impressions", i_texts.size());
     if (!f_words.empty()) row("findings words", quantiles(f_words));
     if (!i_words.empty()) row("impression words", quantiles(i_words));
-    if (folder_.has_texts() && without > 0) {
-      std::vector<std::string> ids;
-      for (const auto& s : studies_)
-        if (s.findings.empty() && s.impression.empty()) ids.push_back(s.id);
-      row("texts", std::to_string(without) + " studies have neither findings nor impression after cleaning: " + train::first_of(ids));
-    }
+    if (folder_.has_texts() && !without.empty()) row("texts", std::to_string(without.size()) + " studies have neither findings nor impression after cleaning: " + train::first_of(without));
     if (!same.empty()) row("texts", "findings and impression are the same text in " + std::to_string(same.size()) + " studies: " + train::first_of(same));
     if (!placeholders.empty()) row("texts", std::to_string(placeholders.size()) + " studies have a text that stands for none, such as 'n/a' or 'null': " + train::first_of(placeholders));
     if (!garbled.empty()) row("texts", std::to_string(garbled.size()) + " studies have letters that were decoded wrongly on their way here, such as '\xC3\x83\xC2\xBC' for '\xC3\xBC': " + train::first_of(garbled));
@@ -343,7 +337,6 @@ class FolderCheck {
     std::string name;
     const data::Study* study;
   };
-  CheckOptions options_;
   train::RunConfig config_;
   data::DataFolder folder_;
   data::StudySelection all_;
@@ -362,12 +355,10 @@ int run_check(const CheckOptions& o) {
   train::RunConfig config;
   if (!o.tables.config.empty()) config = train::RunConfig::read(o.tables.config);
   for (const auto& assignment : o.tables.overrides) io::override_key(config, assignment);
-  CheckOptions options = o;
-  if (options.data.empty()) options.data = config.data;
-  if (options.data.empty()) fail("app", "check", "no data folder", "give --data FOLDER, or a configuration that names it");
-  config.data = options.data;
+  if (!o.data.empty()) config.data = o.data;
+  if (config.data.empty()) fail("app", "check", "no data folder", "give --data FOLDER, or a configuration that names it");
   config.validate();
-  return FolderCheck(options, config).run();
+  return FolderCheck(config).run();
 }
 
 }  // namespace hybridmed::app

@@ -113,16 +113,12 @@ int run_calibrate(const CalibrateOptions& o) {
       left_out.push_back(prompts[k].label + ": " + why);
       continue;
     }
-    const auto after = known.map([&](double s) { return fit->fit.probability(s); });
-    const task::Reliability then = task::reliability_of(known.map([&](double s) { return task::uncalibrated(s, scale); }), known.truth), now = task::reliability_of(after, known.truth);
-    std::size_t hits = 0, rejections = 0;
-    for (std::size_t i = 0; i < after.size(); ++i) {
-      const bool said = after[i] >= fit->fit.threshold;
-      hits += said && known.truth[i] == 1, rejections += !said && known.truth[i] == 0;
-    }
+    const task::Reliability then = task::reliability_of(known.map([&](double s) { return task::uncalibrated(s, scale); }), known.truth);
+    const task::Reliability now = task::reliability_of(known.map([&](double s) { return fit->fit.probability(s); }), known.truth);
+    const task::RightAnswers answers = task::right_answers(fit->fit, known);
     char line[256];
     std::snprintf(line, sizeof line, " %6zu  %7zu  %11.4f  %7.4f  %9.3f   %11.3f  %11.3f   %7.3f  %7.3f  %7.3f %7.3f  %9.3f\n", known.truth.size(), fit->positives, fit->fit.temperature, fit->fit.offset, fit->fit.threshold,
-                  static_cast<double>(hits) / static_cast<double>(fit->positives), static_cast<double>(rejections) / static_cast<double>(fit->negatives), then.error, now.error, then.brier, now.brier, known.base_brier());
+                  static_cast<double>(answers.positives) / static_cast<double>(fit->positives), static_cast<double>(answers.negatives) / static_cast<double>(fit->negatives), then.error, now.error, then.brier, now.brier, known.base_brier());
     std::cout << std::left << std::setw(static_cast<int>(width)) << prompts[k].label << line;
     panels.push_back(reliability_panel(*fit, known, scale));
     calibration.labels.push_back(*fit);

@@ -59,13 +59,13 @@ static std::vector<std::string> draw_attention(const Run& run, const data::DataF
 }
 
 /// What the figures are of: enough to make them again.
-static io::Json description(const Common& common, const EvaluateOptions& o, const Run& run, const std::string& split, std::size_t images, std::size_t texts, const std::vector<task::Figure>& figures) {
+static io::Json description(const Common& common, const EvaluateOptions& o, const Run& run, const std::string& checksum, const std::string& split, std::size_t images, std::size_t texts, const std::vector<task::Figure>& figures) {
   io::Json labels = io::Json::object();
   for (const auto& f : figures)
     if (!f.labels.empty()) labels[f.name] = f.labels;
   return {{"run", o.run},
           {"weights", run.weights.string()},
-          {"weights_checksum", weights_checksum(run)},
+          {"weights_checksum", checksum},
           {"data", o.data},
           {"split", split},
           {"studies_with_image", images},
@@ -129,13 +129,14 @@ int run_evaluate(const Common& common, const EvaluateOptions& o) {
   else if (!without_text.empty()) note("texts", {std::to_string(without_text.size()) + " studies have no part in retrieval and writing (first: " + without_text[0].place() + ": " + without_text[0].reason + ")"});
   if (!rejected.empty()) note("left out", {std::to_string(rejected.size()) + " rows (first: " + rejected[0].place() + ": " + rejected[0].reason + ")"});
   note("leakage", train::leakage(folder));
+  const std::string checksum = weights_checksum(run);
   std::optional<task::RunCalibration> calibration;
   if (!prompts.empty()) try {
       calibration = task::read_calibration(run.folder);
     } catch (const Error& e) {
       note("calibration", {"does not count: " + e.reason()});
     }
-  if (calibration && calibration->weights != weights_checksum(run)) {
+  if (calibration && calibration->weights != checksum) {
     note("calibration", {task::calibration_file(run.folder).string() + " belongs to other weights, so it does not count: fit it again with 'calibrate'"});
     calibration.reset();
   } else if (calibration) {
@@ -200,7 +201,7 @@ int run_evaluate(const Common& common, const EvaluateOptions& o) {
   }
   for (const std::string& warning : {task::collapse_warning("captions", captions, constant), task::collapse_warning("summaries", summaries, constant)})
     if (!warning.empty()) notes.push_back("warning: " + warning);
-  io::Json written = description(common, o, run, which, dataset.size(), read.size(), figures);
+  io::Json written = description(common, o, run, checksum, which, dataset.size(), read.size(), figures);
   written["notes"] = notes;
   written["figures"] = task::to_json(figures);
   io::write_text_atomically(out / "evaluation.json", written.dump(1, ' ', false, io::Json::error_handler_t::replace) + "\n");  // before the pictures: they can be drawn again

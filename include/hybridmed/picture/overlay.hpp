@@ -33,6 +33,7 @@ struct Scale {
   bool empty() const { return low > high; }
   double heat(double value) const { return high > low ? std::clamp((value - low) / (high - low), 0.0, 1.0) : 0.0; }
 };
+/// Tiles under a title, with one colour scale.
 struct Sheet {
   std::string title;
   std::vector<std::string> notes;  // under the title, a line each

@@ -139,6 +139,20 @@ inline KnownScores known_scores(const xt::xtensor<double, 2>& scores, std::size_
   return out;
 }
 
+/// Right answers at the threshold: of the positives, and of the negatives.
+struct RightAnswers {
+  std::size_t positives = 0, negatives = 0;
+};
+inline RightAnswers right_answers(const metrics::Calibration& fit, const KnownScores& known) {
+  RightAnswers out;
+  for (std::size_t i = 0; i < known.truth.size(); ++i) {
+    const bool said = fit.probability(known.score[i]) >= fit.threshold;
+    out.positives += said && known.truth[i] == 1;
+    out.negatives += !said && known.truth[i] == 0;
+  }
+  return out;
+}
+
 /// What a calibration is compared with: the probability that the contrastive temperature suggests, sigmoid(exp(log_scale) * score).
 inline double uncalibrated(double score, double log_scale) { return 1 / (1 + std::exp(-std::exp(log_scale) * score)); }
 

@@ -108,13 +108,9 @@ inline void calibration_figures(const RunCalibration& calibration, double log_sc
     const Reliability after = reliability_of(known.map([&](double s) { return c->fit.probability(s); }), known.truth);
     const Reliability before = reliability_of(known.map([&](double s) { return uncalibrated(s, log_scale); }), known.truth);
     out.push_back({"calibration/error/" + prompts[k].label + " (chance: uncalibrated)", after.error, {}, {}, known.truth.size(), before.error});
-    std::size_t hits = 0, rejections = 0;
+    const RightAnswers answers = right_answers(c->fit, known);
     const std::size_t positives = known.positives(), negatives = known.truth.size() - positives;
-    for (std::size_t i = 0; i < known.truth.size(); ++i) {
-      const bool said = c->fit.probability(known.score[i]) >= c->fit.threshold;
-      hits += said && known.truth[i] == 1, rejections += !said && known.truth[i] == 0;
-    }
-    for (const auto& [name, right, n] : {std::tuple{"sensitivity", hits, positives}, {"specificity", rejections, negatives}}) {
+    for (const auto& [name, right, n] : {std::tuple{"sensitivity", answers.positives, positives}, {"specificity", answers.negatives, negatives}}) {
       if (n == 0) continue;
       const metrics::Interval interval = metrics::share_interval(right, n);
       out.push_back({std::string("calibration/") + name + " at the threshold/" + prompts[k].label, static_cast<double>(right) / static_cast<double>(n), interval.low, interval.high, n, {}});
@@ -184,30 +180,43 @@ struct PlantedBox {
   data::Window picture{};
 };
 
+/// A row of a phantom folder's boxes.csv.
+struct BoxRow {
+  std::string image, label, text;
+  data::Window box;  // in fractions of the picture
+};
+/// @throws Error for a missing column, or a number that is none.
+inline std::vector<BoxRow> read_boxes(const std::filesystem::path& path) {
+  const data::Table t = data::read_csv(path);
+  const std::size_t image = t.column("image"), label = t.column("label"), text = t.column("text");
+  const std::size_t extents[] = {t.column("x"), t.column("y"), t.column("w"), t.column("h")};
+  std::vector<BoxRow> out;
+  for (std::size_t r = 0; r < t.rows.size(); ++r) {
+    double v[4];
+    for (int k = 0; k < 4; ++k) {
+      const std::string& cell = t.rows[r][extents[k]];
+      char* end = nullptr;
+      v[k] = std::strtod(cell.c_str(), &end);
+      if (end == cell.c_str() || *end || !std::isfinite(v[k])) fail("data", "boxes", path.string() + ", line " + std::to_string(t.lines[r]) + ": expected a number, got '" + cell + "'");
+    }
+    out.push_back({t.rows[r][image], t.rows[r][label], t.rows[r][text], {v[0], v[1], v[2], v[3]}});
+  }
+  return out;
+}
+
 /// boxes.csv of a phantom folder mapped to the crop; empty where there is none.
 inline std::vector<PlantedBox> planted_boxes(const data::DataFolder& folder, const data::Dataset& dataset) {
   std::vector<PlantedBox> out;
   const auto path = folder.root() / "boxes.csv";
   if (!std::filesystem::exists(path)) return out;
-  const data::Table t = data::read_csv(path);
   std::map<std::string, std::size_t> of;
   for (std::size_t i = 0; i < dataset.size(); ++i)
     if (!dataset.study(i).images.empty()) of[dataset.study(i).images.front()] = i;
-  const std::size_t c[] = {t.column("image"), t.column("label"), t.column("x"), t.column("y"), t.column("w"), t.column("h"), t.column("text")};
   const auto& o = dataset.options().transform;
   const double side = static_cast<double>(o.resize), crop = static_cast<double>(o.image_size), offset = static_cast<double>((o.resize - o.image_size) / 2);
-  for (std::size_t r = 0; r < t.rows.size(); ++r) {
-    const auto it = of.find(t.rows[r][c[0]]);
-    if (it == of.end()) continue;
-    double v[4];
-    for (int k = 0; k < 4; ++k) {
-      char* end = nullptr;
-      v[k] = std::strtod(t.rows[r][c[2 + k]].c_str(), &end);
-      if (end == t.rows[r][c[2 + k]].c_str() || *end || !std::isfinite(v[k]))
-        fail("data", "boxes", path.string() + ", line " + std::to_string(t.lines[r]) + ": expected a number, got '" + t.rows[r][c[2 + k]] + "'");
-    }
-    out.push_back({it->second, t.rows[r][c[1]], t.rows[r][c[6]], (v[0] * side - offset) / crop, (v[1] * side - offset) / crop, v[2] * side / crop, v[3] * side / crop, {v[0], v[1], v[2], v[3]}});
-  }
+  for (const BoxRow& row : read_boxes(path))
+    if (const auto it = of.find(row.image); it != of.end())
+      out.push_back({it->second, row.label, row.text, (row.box.x * side - offset) / crop, (row.box.y * side - offset) / crop, row.box.width * side / crop, row.box.height * side / crop, row.box});
   return out;
 }
 
