@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <fstream>
 #include <string>
 
 #include "hybridmed/core/error.hpp"
@@ -32,6 +33,12 @@ struct ScratchFolder {
   ScratchFolder(const ScratchFolder&) = delete;
   ScratchFolder& operator=(const ScratchFolder&) = delete;
   ~ScratchFolder() { std::filesystem::remove_all(path); }
+
+  /// Writes a file in it, and the folders it stands in.
+  void write(const std::filesystem::path& name, const std::string& bytes) const {
+    std::filesystem::create_directories((path / name).parent_path());
+    std::ofstream(path / name, std::ios::binary) << bytes;
+  }
 };
 
 }  // namespace hybridmed::test

@@ -141,8 +141,7 @@ class FolderCheck {
   void say_studies() {
     const auto& table = folder_.table();
     const bool own = fs::exists(fs::path(config_.data) / config_.folder.table);
-    const std::string separator = table.delimiter == ',' ? "commas" : table.delimiter == ';' ? "semicolons" : table.delimiter == '\t' ? "tabs" : std::string("'") + table.delimiter + "'";
-    row("table", table.source + ", separated by " + separator);
+    row("table", table.source + ", separated by " + data::delimiter_name(table.delimiter));
     if (!folder_.has_texts())
       row("", (own ? "it has no column " + train::first_of(folder_.absent_texts()) + ", so no reports: its columns are " + train::first_of(table.columns) : "there is no " + config_.folder.table + ", so its rows are the studies, without reports") +
                   "; the names of table and columns can be set in --config or with --set");

@@ -11,7 +11,7 @@
 
 #include "commands.hpp"
 #include "hybridmed/core/interrupt.hpp"
-#include "hybridmed/io/config.hpp"
+#include "hybridmed/data/csv.hpp"
 
 /// The first Ctrl-C, SIGTERM or SIGHUP asks for a stop: the step is finished and saved. The second, of whichever kind, ends the
 /// program at once. Output that nobody reads any more (a closed pipe) asks for a stop too.
@@ -52,13 +52,10 @@ static std::string command_line(int argc, char** argv) {
   return out;
 }
 
-/// Of `names` the one that is most like `word`; empty where none is near.
+/// "; did you mean 'x'?", or nothing where no name is near.
 static std::string near(const std::string& word, const std::vector<std::string>& names) {
-  std::string best;
-  std::size_t least = (std::max)(std::size_t{2}, word.size() / 3) + 1;  // farther, and it is another word
-  for (const auto& name : names)
-    if (const std::size_t d = hybridmed::io::edit_distance(word, name); d < least) least = d, best = name;
-  return best;
+  const std::string question = hybridmed::data::did_you_mean(word, names);
+  return question.empty() ? question : "; " + question;
 }
 
 /// What to say of arguments that the parser refused: the nearest command or option.
@@ -80,8 +77,7 @@ static std::string suggestion(const CLI::App& app, int argc, char** argv) {
         for (const auto& o : options_of(*command)) known.push_back(o);
       const std::string option = word.substr(0, word.find('='));
       if (std::find(known.begin(), known.end(), option) == known.end()) {
-        const std::string nearest = near(option, known);
-        return "there is no option '" + option + "'" + (command ? " of " + command->get_name() : std::string()) + (nearest.empty() ? "" : "; did you mean '" + nearest + "'?");
+        return "there is no option '" + option + "'" + (command ? " of " + command->get_name() : std::string()) + near(option, known);
       }
     } else if (command && word.find('=') != word.npos && i > 2 && std::string(argv[i - 2]) == "--set") {
       return "'" + word + "' stands alone: write --set before each key, as in --set a=1 --set b=2";
@@ -91,8 +87,8 @@ static std::string suggestion(const CLI::App& app, int argc, char** argv) {
       if (it == commands.end()) {
         std::string all;
         for (const auto& c : commands) all += (all.empty() ? "" : ", ") + c;
-        const std::string nearest = near(word, commands);
-        return "there is no command '" + word + "'" + (nearest.empty() ? "" : "; did you mean '" + nearest + "'?") + " The commands are " + all;
+        const std::string question = near(word, commands);
+        return "there is no command '" + word + "'" + question + (question.empty() ? "; the" : " The") + " commands are " + all;
       }
       command = app.get_subcommand(word);
     }

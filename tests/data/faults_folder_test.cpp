@@ -12,13 +12,6 @@ using namespace hybridmed::data;
 
 namespace {
 
-struct Folder : ScratchFolder {
-  void write(const std::string& name, const std::string& text) const {
-    const auto file = path / name;
-    std::filesystem::create_directories(file.parent_path());
-    std::ofstream(file, std::ios::binary) << text;
-  }
-};
 using Ids = std::vector<std::string>;
 Ids ids(const std::vector<Study>& studies) {
   Ids out;
@@ -30,7 +23,7 @@ const std::string studies_csv = "study_id,split,frontal_images,findings,impressi
 }  // namespace
 
 TEST_CASE("a study listed twice: with other values an error that names both lines, with the same ones a note") {
-  const Folder f;
+  const ScratchFolder f;
   f.write("studies.csv", studies_csv);
   f.write("labels.csv", "study_id,normal\ns1,1\ns2,0\ns1,0\n");
   const std::string e = error_of([&] { DataFolder(f.path).labels(); });
@@ -44,7 +37,7 @@ TEST_CASE("a study listed twice: with other values an error that names both line
 }
 
 TEST_CASE("labels by name: the nearest name, what a column holds instead") {
-  const Folder f;
+  const ScratchFolder f;
   f.write("studies.csv", studies_csv);
   f.write("labels.csv", "study_id,age,Pleural Effusion\ns1,61,1\ns2,70,\n");
   const auto labels = DataFolder(f.path).labels();
@@ -54,7 +47,7 @@ TEST_CASE("labels by name: the nearest name, what a column holds instead") {
 }
 
 TEST_CASE("a study in two splits is found, in lists and in the table") {
-  const Folder f;
+  const ScratchFolder f;
   f.write("studies.csv", studies_csv);
   CHECK(DataFolder(f.path).leaks().empty());
   f.write("splits/train.txt", "s1\ns2\n");
@@ -63,7 +56,7 @@ TEST_CASE("a study in two splits is found, in lists and in the table") {
   REQUIRE(leaks.size() == 1);
   CHECK(leaks[0].study == "s2");
   CHECK(std::set<std::string>{leaks[0].first, leaks[0].second} == std::set<std::string>{"train", "test"});
-  const Folder g;
+  const ScratchFolder g;
   g.write("studies.csv", studies_csv + "s1,test,1.png,Clear.,Normal.\n");
   leaks = DataFolder(g.path).leaks();
   REQUIRE(leaks.size() == 1);
@@ -71,7 +64,7 @@ TEST_CASE("a study in two splits is found, in lists and in the table") {
 }
 
 TEST_CASE("a split list with a byte-order mark, carriage returns and blanks loses no study") {
-  const Folder f;
+  const ScratchFolder f;
   f.write("studies.csv", studies_csv);
   f.write("splits/valid.txt", "\xEF\xBB\xBFs1\r\ns2 \r\n\r\ns3");
   std::vector<Rejected> rejected;
@@ -80,7 +73,7 @@ TEST_CASE("a split list with a byte-order mark, carriage returns and blanks lose
 }
 
 TEST_CASE("what looks at images and labels alone takes studies without texts") {
-  const Folder f;
+  const ScratchFolder f;
   f.write("studies.csv", studies_csv);
   const DataFolder folder(f.path);
   CHECK(ids(folder.select({})) == Ids{"s1", "s2", "s3"});  // '.' and '-' are no texts
@@ -90,7 +83,7 @@ TEST_CASE("what looks at images and labels alone takes studies without texts") {
 }
 
 TEST_CASE("a folder of labelled images: no table at all, or a table without reports") {
-  const Folder f;
+  const ScratchFolder f;
   f.write("labels.csv", "study_id,nodule,effusion\na,1,\nb.png,0,-1\n");
   f.write("images/a.jpg", "x");
   f.write("images/b.png", "x");
@@ -103,7 +96,7 @@ TEST_CASE("a folder of labelled images: no table at all, or a table without repo
   CHECK(folder.labels().names == Ids{"nodule", "effusion"});
   CHECK(holds(error_of([&] { folder.select({}); }), "'findings'"));
 
-  const Folder g;
+  const ScratchFolder g;
   g.write("studies.csv", "study_id,frontal_images,split\na,a.png,test\n");
   g.write("labels.csv", "study_id,nodule\na,1\n");
   const DataFolder table(g.path);

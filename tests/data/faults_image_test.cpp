@@ -1,4 +1,4 @@
-// Pictures: EXIF orientation, 12 bits in 16, CMYK, a PNG without its end. Files are made here with libpng and libjpeg.
+// Pictures: EXIF orientation, 12 bits in 16, CMYK, a PNG without its end, files that are none. Files are made here with libpng and libjpeg.
 #include <doctest/doctest.h>
 
 #include <cstdlib>
@@ -53,6 +53,14 @@ Bytes png(const std::vector<std::uint16_t>& pixels, unsigned width, int depth, i
 std::vector<std::uint16_t> values(const Image& i) { return {i.pixels.begin(), i.pixels.end()}; }
 bool notes(const Image& i, const std::string& part) {
   return std::any_of(i.notes.begin(), i.notes.end(), [&](const std::string& n) { return holds(n, part); });
+}
+
+std::string decode_error(std::string bytes) {
+  bytes.resize(std::max<std::size_t>(bytes.size(), 600));
+  const std::span<const std::byte> span = std::as_bytes(std::span<const char>(bytes));
+  const std::string e = error_of([&] { decode_image(span, "scan.png"); });
+  CHECK_MESSAGE(holds(e, "scan.png"), e);
+  return e;
 }
 
 }  // namespace
@@ -150,4 +158,61 @@ TEST_CASE("a CMYK JPEG is read as grey, as Pillow reads it") {
   std::free(memory);
   CHECK(image.pixels(3, 3) == doctest::Approx(215).epsilon(0.01));
   CHECK(notes(image, "CMYK"));
+}
+
+TEST_CASE("a DICOM file is named, with a hint to convert it to PNG") {
+  const std::string first("\x02\0\0\0UL\x04\0", 8);
+  const std::string preamble = std::string(128, '\0') + "DICM" + first;
+  const std::string bare = std::string("\x08\0\x05\0CS\x0A\0", 8) + "ISO_IR 100";
+  for (const std::string& bytes : {preamble, bare}) {
+    const std::string e = decode_error(bytes);
+    CHECK_MESSAGE(holds(e, "DICOM"), e);
+    const std::size_t hint = e.find("hint:");
+    REQUIRE_MESSAGE(hint != std::string::npos, e);
+    CHECK_MESSAGE(e.find("PNG", hint) != std::string::npos, e);
+  }
+}
+
+TEST_CASE("files of other kinds are named") {
+  const std::string bmp = "BM" + std::string("\x36\x04\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0", 16);
+  const std::string lfs =
+      "version https://git-lfs.github.com/spec/v1\n"
+      "oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\n"
+      "size 12345\n";
+  const std::vector<std::pair<std::string, std::string>> kinds{
+      {std::string("II*\0\x08\0\0\0", 8), "TIFF"},
+      {std::string("MM\0*\0\0\0\x08", 8), "TIFF"},
+      {"GIF89a", "GIF"},
+      {"GIF87a", "GIF"},
+      {bmp, "BMP"},
+      {"RIFF" + std::string("\x50\x02\0\0", 4) + "WEBPVP8 ", "WebP"},
+      {std::string("\0\0\0\x0CjP  \r\n\x87\n", 12), "JPEG 2000"},
+      {std::string("\xFF\x4F\xFF\x51\0\x29", 6), "JPEG 2000"},
+      {"<!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>\n", "HTML"},
+      {"<html><body>404</body></html>\n", "HTML"},
+      {lfs, "Git LFS"}};
+  for (const auto& [bytes, kind] : kinds) {
+    const std::string e = decode_error(bytes);
+    CHECK_MESSAGE(holds(e, kind), kind, ": ", e);
+  }
+}
+
+TEST_CASE("a colour PNG whose pixels are not grey is noted") {
+  const ScratchFolder f;
+  std::vector<std::uint8_t> red;
+  std::vector<std::uint8_t> grey;
+  for (int k = 0; k < 64; ++k) {
+    const auto level = static_cast<std::uint8_t>(4 * k);
+    red.insert(red.end(), {200, 10, level});
+    grey.insert(grey.end(), {level, level, level});
+  }
+  write_png(f.path / "red.png", red.data(), 8, 8, 3);
+  write_png(f.path / "grey.png", grey.data(), 8, 8, 3);
+  write_png(f.path / "plain.png", grey.data(), 8, 8, 1);
+  CHECK(notes(read_image(f.path / "red.png"), "colour"));
+  const Image image = read_image(f.path / "grey.png");
+  CHECK_FALSE(notes(image, "colour"));
+  CHECK(image.pixels(0, 1) == 4);
+  CHECK(image.pixels(7, 7) == 252);
+  CHECK_FALSE(notes(read_image(f.path / "plain.png"), "colour"));
 }

@@ -28,13 +28,6 @@ namespace fs = std::filesystem;
 namespace {
 
 
-/// A data folder in the making.
-struct Folder : test::ScratchFolder {
-  void write(const fs::path& name, const std::string& text) const {
-    fs::create_directories((path / name).parent_path());
-    std::ofstream(path / name, std::ios::binary) << text;
-  }
-};
 std::string bytes_of(const fs::path& path) {
   std::ifstream in(path, std::ios::binary);
   return {(std::istreambuf_iterator<char>(in)), {}};
@@ -102,7 +95,7 @@ const char* studies_csv =
 }
 
 TEST_CASE("a selection by the table's split column; what is left out has a reason") {
-  const Folder f;
+  const test::ScratchFolder f;
   f.write("studies.csv", studies_csv);
   const DataFolder folder(f.path);
   std::vector<Rejected> rejected;
@@ -139,7 +132,7 @@ TEST_CASE("a selection by the table's split column; what is left out has a reaso
 }
 
 TEST_CASE("splits/ wins over the split column") {
-  const Folder f;
+  const test::ScratchFolder f;
   f.write("studies.csv", studies_csv);
   f.write("splits/train.txt", "s3\r\ns6\r\n");
   f.write("splits/test.txt", "s1\n\ns2");
@@ -153,7 +146,7 @@ TEST_CASE("splits/ wins over the split column") {
 }
 
 TEST_CASE("which splits a folder has: splits/*.txt, else the column's values, else none; an empty file is a split without studies") {
-  const Folder f;
+  const test::ScratchFolder f;
   f.write("studies.csv", "study_id,split,frontal_images,findings,impression\ns1,train,a.png,x,y\ns2,test,b.png,x,y\n");
   const auto of = [&] { return DataFolder(f.path); };
   CHECK(of().has_splits());
@@ -170,14 +163,14 @@ TEST_CASE("which splits a folder has: splits/*.txt, else the column's values, el
   f.write("splits/test.txt", "");
   CHECK(of().has_split("test"));
   CHECK(of().select({.split = "test"}).empty());
-  const Folder g;
+  const test::ScratchFolder g;
   g.write("studies.csv", "study_id,frontal_images,findings,impression\ns1,a.png,x,y\n");
   CHECK_FALSE(DataFolder(g.path).has_splits());
   CHECK_FALSE(DataFolder(g.path).has_split("test"));
 }
 
 TEST_CASE("an unknown split is an error where only the table names splits") {
-  const Folder f;
+  const test::ScratchFolder f;
   f.write("studies.csv", studies_csv);
   const std::string e = error_of([&] { DataFolder(f.path).select({.split = "trian"}); });
   CHECK_MESSAGE(holds(e, "trian"), e);
@@ -185,7 +178,7 @@ TEST_CASE("an unknown split is an error where only the table names splits") {
 
 TEST_CASE("where nothing tells the splits, a split is all rows") {
   // A folder for evaluation alone needs no splits.
-  const Folder f;
+  const test::ScratchFolder f;
   f.write("studies.csv", "study_id,frontal_images,findings,impression\ns1,a.png,x.,y.\ns2,b.png,x.,y.\n");
   const DataFolder folder(f.path);
   CHECK(ids(folder.select({})) == Row{"s1", "s2"});
@@ -193,7 +186,7 @@ TEST_CASE("where nothing tells the splits, a split is all rows") {
 }
 
 TEST_CASE("column names can be told; a missing folder, table or column is named") {
-  const Folder f;
+  const test::ScratchFolder f;
   f.write("reports.csv", "dicom,images,Findings,Impression\n7,x.png,Clear.,Normal.\n");
   const DataFolder folder(f.path, {.columns = {.study = "dicom", .split = "split", .images = "images", .findings = "Findings", .impression = "Impression"}, .table = "reports.csv"});
   CHECK(ids(folder.select({})) == Row{"7"});
@@ -209,7 +202,7 @@ TEST_CASE("column names can be told; a missing folder, table or column is named"
 }
 
 TEST_CASE("labels: present, absent, uncertain or unknown; not indexed studies left out") {
-  const Folder f;
+  const test::ScratchFolder f;
   f.write("studies.csv", studies_csv);
   CHECK(DataFolder(f.path).labels().of.empty());  // labels.csv is optional
   f.write("labels.csv", "study_id,split,not_indexed,normal,effusion\ns1,train,0,1,0\ns2,train,1,,\ns3,valid,0,0,1\n");
@@ -241,7 +234,7 @@ TEST_CASE("labels: present, absent, uncertain or unknown; not indexed studies le
 // ---------------------------------------------------------------- phantoms
 
 TEST_CASE("phantoms: layout, labels, texts, boxes and splits agree") {
-  const Folder f;
+  const test::ScratchFolder f;
   PhantomOptions o;
   o.count = 300, o.side = 24, o.seed = 3;
   write_phantoms(f.path, o);
@@ -319,7 +312,7 @@ TEST_CASE("phantoms: layout, labels, texts, boxes and splits agree") {
 TEST_CASE("phantoms depend on the seed alone") {
   PhantomOptions o;
   o.count = 12, o.side = 16;
-  const Folder a, b, c;
+  const test::ScratchFolder a, b, c;
   write_phantoms(a.path, o);
   write_phantoms(b.path, o);
   o.seed = 1;
@@ -363,7 +356,7 @@ namespace {
 
 /// A small phantom corpus, one study with three frontal images among them.
 struct Corpus {
-  Folder files;
+  test::ScratchFolder files;
   std::unique_ptr<DataFolder> folder;
   WordPiece vocabulary;
   std::vector<Study> studies;

@@ -20,6 +20,19 @@ inline Cleaning cleaning_from(const std::string& name) {
   fail("data", "cleaning", "unknown rule '" + name + "'", "default, gloria or none");
 }
 
+/// Where the first byte stands that is no UTF-8; npos where there is none.
+inline std::size_t first_not_utf8(std::string_view text) {
+  for (std::size_t at = 0; at < text.size();) {
+    utf8proc_int32_t c = 0;
+    const auto n = utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data() + at), static_cast<utf8proc_ssize_t>(text.size() - at), &c);
+    if (n < 1) return at;
+    at += static_cast<std::size_t>(n);
+  }
+  return text.npos;
+}
+/// Is every character well-formed?
+inline bool is_utf8(std::string_view text) { return first_not_utf8(text) == text.npos; }
+
 namespace detail {
 inline bool digit(char c) { return (c >= '0' && c <= '9') || c == '\x01'; }
 inline bool word(char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || c == '_'; }

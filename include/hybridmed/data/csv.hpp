@@ -54,6 +54,14 @@ inline std::string did_you_mean(const std::string& name, const std::vector<std::
   return nearest.empty() || distance > (std::max)(std::size_t{2}, name.size() / 3) ? std::string() : "did you mean '" + nearest + "'?";
 }
 
+/// "'a', 'b', 'c'", cut where it grows long.
+template <class Names>
+std::string quoted_list(const Names& names) {
+  std::string all;
+  for (const auto& name : names) all += (all.empty() ? "'" : ", '") + name + "'";
+  return all.substr(0, 300);
+}
+
 struct Table {
   std::string source;
   std::vector<std::string> columns;
@@ -83,10 +91,8 @@ struct Table {
     const std::size_t c = find(name);
     if (c != npos) return c;
     const std::string nearest = did_you_mean(name, columns).empty() ? std::string() : nearest_name(name, columns);
-    std::string all;
-    for (const auto& x : columns) all += (all.empty() ? "'" : ", '") + x + "'";
     const bool one = columns.size() == 1;
-    fail("data", "table", source + ": the column '" + name + "' is missing; " + (one ? "its one column is " : "its columns are ") + all.substr(0, 300),
+    fail("data", "table", source + ": the column '" + name + "' is missing; " + (one ? "its one column is " : "its columns are ") + quoted_list(columns),
          (nearest.empty() ? "" : "did you mean '" + nearest + "'? ") + (key.empty() ? "" : "--set " + key + "=" + (nearest.empty() ? "NAME" : "'" + nearest + "'") + " reads another") + (one ? "; if that one is several columns, --set delimiter=CHARACTER says what separates them" : ""));
   }
 };
@@ -102,6 +108,14 @@ inline char delimiter_of(const std::string& name) {
   const bool letter = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
   if (c == 0 || c > 126 || (c < 32 && c != '\t') || letter || c == '"' || c == ' ') fail("data", "table", "expected delimiter auto, comma, semicolon, tab or one character such as '|', got '" + name + "'");
   return name[0];
+}
+
+/// What fields are separated by, in words: "commas", "semicolons", "tabs", or "'|'".
+inline std::string delimiter_name(char delimiter) {
+  if (delimiter == ',') return "commas";
+  if (delimiter == ';') return "semicolons";
+  if (delimiter == '\t') return "tabs";
+  return "'" + std::string(1, delimiter) + "'";
 }
 
 /// The separator of a header line: of comma, semicolon and tab the one that stands in it most often outside quotes.
@@ -136,8 +150,7 @@ inline Table parse_csv(std::string_view bytes, const std::string& source, const 
   }
   if (!t.delimiter) t.delimiter = found_delimiter(text.substr(at));
   const char separator = t.delimiter;
-  const std::string named = separator == ',' ? "commas" : separator == ';' ? "semicolons" : separator == '\t' ? "tabs" : "'" + std::string(1, separator) + "'";
-  const std::string other = "the table is read as separated by " + named + "; --set delimiter=NAME (comma, semicolon, tab) says otherwise";
+  const std::string other = "the table is read as separated by " + delimiter_name(separator) + "; --set delimiter=NAME (comma, semicolon, tab) says otherwise";
   while (at < text.size()) {
     const std::size_t first = line;
     std::vector<std::string> row;

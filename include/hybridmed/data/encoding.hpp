@@ -65,17 +65,6 @@ inline std::string converted(std::string_view text, const std::string& encoding,
   return out;
 }
 
-/// Where the first byte stands that is no UTF-8; npos where there is none.
-inline std::size_t first_not_utf8(std::string_view text) {
-  for (std::size_t at = 0; at < text.size();) {
-    utf8proc_int32_t c = 0;
-    const auto n = utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data() + at), static_cast<utf8proc_ssize_t>(text.size() - at), &c);
-    if (n < 1) return at;
-    at += static_cast<std::size_t>(n);
-  }
-  return text.npos;
-}
-
 }  // namespace detail
 
 /// @throws Error where `encoding` is no name of one.
@@ -99,13 +88,13 @@ inline std::string decode_text(std::string_view bytes, const std::string& encodi
     return without_zeros(detail::converted(bytes.substr(2), bytes.starts_with("\xFF\xFE") ? "utf-16le" : "utf-16be", source));
   } else if (encoding != auto_encoding && detail::iconv_name(encoding) != "utf-8") {
     const bool ascii = std::all_of(bytes.begin(), bytes.end(), [](char c) { return static_cast<unsigned char>(c) < 128; });
-    if (!ascii && detail::first_not_utf8(bytes) == bytes.npos)
+    if (!ascii && is_utf8(bytes))
       fail("data", "encoding", source + ": it is UTF-8, letters beyond ASCII included; read as " + encoding + " they would be other letters", "leave encoding out, or set encoding=auto");
     return without_zeros(detail::converted(bytes, encoding, source));
   }
   if (const auto zero = bytes.find('\0'); zero != bytes.npos)
     fail("data", "encoding", source + ": a zero byte at offset " + std::to_string(zero) + ": it is no text, or its encoding is UTF-16 without a byte-order mark", "--set encoding=utf-16le reads such a file");
-  if (const auto at = detail::iconv_name(encoding) != "utf-8" ? detail::first_not_utf8(bytes) : bytes.npos; at != bytes.npos) {
+  if (const auto at = detail::iconv_name(encoding) != "utf-8" ? first_not_utf8(bytes) : bytes.npos; at != bytes.npos) {
     char byte[8];
     std::snprintf(byte, sizeof byte, "0x%02X", static_cast<unsigned>(static_cast<unsigned char>(bytes[at])));
     fail("data", "encoding", source + ", line " + std::to_string(detail::line_at(bytes, at)) + ": the byte " + byte + " is no UTF-8: the file was saved in another encoding, probably Latin-1",

@@ -39,10 +39,8 @@ struct Labels {
     if (it != names.end()) return static_cast<std::size_t>(it - names.begin());
     if (const auto bad = other_columns.find(label); bad != other_columns.end())
       fail("data", "labels", source + ", column '" + label + "': expected 0, 1, -1 (uncertain) or nothing (unknown), got " + bad->second);
-    std::string all;
-    for (const auto& n : names) all += (all.empty() ? "'" : ", '") + n + "'";
     const std::string list = list_column();
-    fail("data", "labels", source + ": no label column '" + label + "'" + (all.empty() ? ", nor any other" : "; there are " + all.substr(0, 300)),
+    fail("data", "labels", source + ": no label column '" + label + "'" + (names.empty() ? ", nor any other" : "; there are " + quoted_list(names)),
          !list.empty() ? "--set column_labels='" + list + "' reads that column as names of labels" : names.empty() ? std::string("a label column holds 1, 0, -1 and empty cells") : did_you_mean(label, names));
   }
 };

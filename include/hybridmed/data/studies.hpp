@@ -106,7 +106,7 @@ inline std::string split_key(std::string_view name) { return detail::lower(detai
 
 class DataFolder {
  public:
-  explicit DataFolder(std::filesystem::path root, FolderOptions options = {}) : root_(std::move(root)), options_(std::move(options)), columns_(options_.columns) {
+  explicit DataFolder(std::filesystem::path root, FolderOptions options = {}) : root_(std::move(root)), options_(std::move(options)) {
     std::error_code ec;
     if (!std::filesystem::is_directory(root_, ec)) fail("data", "folder", root_.string() + ": no such folder");
     options_.validate();
@@ -116,9 +116,9 @@ class DataFolder {
       fail("data", "folder", (root_ / options_.table).string() + ": No such file; there is no " + options_.labels + " either", "--set table=FILE names the table of studies, --set labels=FILE that of the labels");
     } else {
       table_ = read_csv(root_ / options_.table, options_.format);
-      trim_cells(table_, table_.column(columns_.study, "column_study"));
-      table_.column(columns_.images, "column_images");
-      if (columns_.split != StudyColumns().split) table_.column(columns_.split, "column_split");  // asked for by name
+      trim_cells(table_, table_.column(options_.columns.study, "column_study"));
+      table_.column(options_.columns.images, "column_images");
+      if (options_.columns.split != StudyColumns().split) table_.column(options_.columns.split, "column_split");  // asked for by name
     }
     read_splits();
   }
@@ -143,12 +143,12 @@ class DataFolder {
   /// The columns of texts that the table lacks; both in a folder of labelled images.
   std::vector<std::string> absent_texts() const {
     std::vector<std::string> out;
-    for (const auto* c : {&columns_.findings, &columns_.impression})
+    for (const auto* c : {&options_.columns.findings, &options_.columns.impression})
       if (table_.find(*c) == Table::npos) out.push_back(*c);
     return out;
   }
   /// Does the folder say which studies belong to which split: by splits/*.txt, else by the split column?
-  bool has_splits() const { return !splits_.empty() || table_.find(columns_.split) != Table::npos; }
+  bool has_splits() const { return !splits_.empty() || table_.find(options_.columns.split) != Table::npos; }
   /// The splits that the folder names (see split_key).
   std::set<std::string> splits() const {
     std::set<std::string> out;
@@ -159,7 +159,7 @@ class DataFolder {
   std::map<std::string, std::set<std::string>> split_spellings() const {
     if (!splits_.empty()) return spellings_;
     std::map<std::string, std::set<std::string>> out;
-    const std::size_t at = table_.find(columns_.split);
+    const std::size_t at = table_.find(options_.columns.split);
     for (const auto& row : table_.rows)
       if (at != Table::npos && !split_key(row[at]).empty()) out[split_key(row[at])].insert(row[at]);
     return out;
@@ -176,7 +176,7 @@ class DataFolder {
   /// Ids that a split lists and the table lacks.
   std::vector<Rejected> listed_without_row() const {
     std::set<std::string> there;
-    const std::size_t id = table_.column(columns_.study);
+    const std::size_t id = table_.column(options_.columns.study);
     for (const auto& row : table_.rows) there.insert(row[id]);
     std::vector<Rejected> out;
     for (const auto& [name, ids] : splits_)
@@ -187,10 +187,10 @@ class DataFolder {
 
   /// The studies of a selection, in table order; all of them where neither splits/ nor a split column says which. What was left out goes to `rejected`, if given.
   std::vector<Study> select(const StudySelection& s, std::vector<Rejected>* rejected = nullptr) const {
-    const std::size_t id = table_.column(columns_.study), images = table_.column(columns_.images), split = table_.find(columns_.split);
+    const std::size_t id = table_.column(options_.columns.study), images = table_.column(options_.columns.images), split = table_.find(options_.columns.split);
     const bool texts = s.needs_text || s.needs_both;
-    const std::size_t findings = texts ? table_.column(columns_.findings, "column_findings") : table_.find(columns_.findings);
-    const std::size_t impression = texts ? table_.column(columns_.impression, "column_impression") : table_.find(columns_.impression);
+    const std::size_t findings = texts ? table_.column(options_.columns.findings, "column_findings") : table_.find(options_.columns.findings);
+    const std::size_t impression = texts ? table_.column(options_.columns.impression, "column_impression") : table_.find(options_.columns.impression);
     const std::string wanted = split_key(s.split);
     if (!s.split.empty() && has_splits() && !has_split(s.split)) {
       std::string there;
@@ -238,7 +238,7 @@ class DataFolder {
     };
     for (const auto& [split, ids] : splits_)
       for (const auto& study : ids) meet(study, split);
-    const std::size_t id = table_.column(columns_.study), split = table_.find(columns_.split);
+    const std::size_t id = table_.column(options_.columns.study), split = table_.find(options_.columns.split);
     if (splits_.empty() && split != Table::npos)
       for (const auto& row : table_.rows) meet(row[id], split_key(row[split]));
     return out;
@@ -252,7 +252,7 @@ class DataFolder {
       if (options_.labels == FolderOptions().labels) return {};
       fail("data", "labels", (root_ / options_.labels).string() + ": No such file; the key 'labels' names it");
     }
-    return read_labels(labels_table(), columns_.study, {columns_.split, columns_.images, columns_.findings, columns_.impression}, problems);
+    return read_labels(labels_table(), options_.columns.study, {options_.columns.split, options_.columns.images, options_.columns.findings, options_.columns.impression}, problems);
   }
 
  private:
@@ -283,15 +283,14 @@ class DataFolder {
     const std::string name = path.stem().string();
     auto& ids = splits_[split_key(name)];
     spellings_[split_key(name)].insert(name);
-    const TableFormat format = format_beside(path);
-    for (const auto& line : split_names(decode_text(io::read_text(path), format.encoding, path.string()), "\r\n")) ids.insert(line);
+    const std::string bytes = io::read_text(path);
+    for (const auto& line : split_names(decode_text(bytes, format_beside(bytes).encoding, path.string()), "\r\n")) ids.insert(line);
   }
 
   /// How a file beside the table is read: what delimiter and encoding say is meant for the table, so this one's own delimiter is
   /// looked for, and the encoding counts where the file is no UTF-8.
-  TableFormat format_beside(const std::filesystem::path& path) const {
-    const std::string bytes = io::read_text(path);
-    const bool plain = detail::first_not_utf8(bytes) == bytes.npos && bytes.find('\0') == bytes.npos;
+  TableFormat format_beside(std::string_view bytes) const {
+    const bool plain = is_utf8(bytes) && bytes.find('\0') == bytes.npos;
     return {"auto", plain ? std::string(auto_encoding) : options_.format.encoding};
   }
 
@@ -300,26 +299,25 @@ class DataFolder {
   Table labels_table() const {
     const auto path = root_ / options_.labels;
     const bool alone = table_.columns.empty();  // there is no other table
-    Table t = read_csv(path, alone ? options_.format : format_beside(path));
-    if (!columns_.labels.empty()) t = spread_label_names(std::move(t), columns_.labels);
-    if (const std::size_t id = t.find(columns_.study); id != Table::npos) {
+    const std::string bytes = io::read_text(path);
+    Table t = parse_csv(bytes, path.string(), alone ? options_.format : format_beside(bytes));
+    if (!options_.columns.labels.empty()) t = spread_label_names(std::move(t), options_.columns.labels);
+    if (const std::size_t id = t.find(options_.columns.study); id != Table::npos) {
       trim_cells(t, id);
       return t;
     }
-    const std::size_t images = t.find(columns_.images);
+    const std::size_t images = t.find(options_.columns.images);
     if (images == Table::npos) {
-      std::string all;
-      for (const auto& x : t.columns) all += (all.empty() ? "'" : ", '") + x + "'";
-      fail("data", "table", t.source + ": neither a column '" + columns_.study + "' nor '" + columns_.images + "'; its columns are " + all.substr(0, 300),
+      fail("data", "table", t.source + ": neither a column '" + options_.columns.study + "' nor '" + options_.columns.images + "'; its columns are " + quoted_list(t.columns),
            "--set column_study=NAME names the column of study ids, or --set column_images=NAME that of the pictures, which then name the studies");
     }
     std::map<std::string, std::string> owner;  // picture -> study of the table
     if (!alone) {
-      const std::size_t id = table_.column(columns_.study), pictures = table_.column(columns_.images);
+      const std::size_t id = table_.column(options_.columns.study), pictures = table_.column(options_.columns.images);
       for (const auto& row : table_.rows)
         for (const auto& name : split_names(row[pictures], ";")) owner.emplace(name, row[id]);
     }
-    t.columns.push_back(columns_.study);
+    t.columns.push_back(options_.columns.study);
     for (auto& row : t.rows) {
       const auto names = split_names(row[images], ";");
       const std::string name = names.empty() ? std::string() : names.front();
@@ -332,9 +330,9 @@ class DataFolder {
   /// The rows of labels.csv as studies: the images are named by the images column, else by the study id with .png or .jpg.
   Table studies_of_labels() const {
     Table t = labels_table();
-    const std::size_t id = t.column(columns_.study);
-    if (t.find(columns_.images) != Table::npos) return t;
-    t.columns.push_back(columns_.images);
+    const std::size_t id = t.column(options_.columns.study);
+    if (t.find(options_.columns.images) != Table::npos) return t;
+    t.columns.push_back(options_.columns.images);
     for (auto& row : t.rows) {
       std::string name = row[id];
       std::error_code ec;
@@ -350,7 +348,6 @@ class DataFolder {
 
   std::filesystem::path root_;
   FolderOptions options_;
-  StudyColumns columns_;
   Table table_;
   std::map<std::string, std::set<std::string>> splits_, spellings_;  // by split_key: studies; file names
 };

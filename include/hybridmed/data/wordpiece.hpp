@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "hybridmed/core/interrupt.hpp"
+#include "hybridmed/data/clean_text.hpp"
 #include "hybridmed/io/file.hpp"
 
 namespace hybridmed::data {
@@ -69,11 +70,6 @@ inline std::vector<std::string> basic_tokens(std::string_view text) {
 /// Number of characters of well-formed UTF-8.
 inline std::size_t characters_in(std::string_view s) {
   return static_cast<std::size_t>(std::count_if(s.begin(), s.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
-}
-
-/// Is every character well-formed?
-inline bool is_utf8(std::string_view s) {
-  return utf8proc_decompose(reinterpret_cast<const utf8proc_uint8_t*>(s.data()), static_cast<utf8proc_ssize_t>(s.size()), nullptr, 0, utf8proc_option_t{}) >= 0;
 }
 
 class WordPiece {
