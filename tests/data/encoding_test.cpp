@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "data/utf16.hpp"
 #include "errors.hpp"
 #include "hybridmed/data/csv.hpp"
 
@@ -15,24 +16,6 @@ using namespace hybridmed::data;
 namespace {
 
 using Row = std::vector<std::string>;
-
-/// UTF-16 with or without its mark.
-std::string utf16(std::u16string_view text, bool big, bool mark = true) {
-  std::string out;
-  const auto put = [&](char16_t unit) {
-    const char high = static_cast<char>(unit >> 8);
-    const char low = static_cast<char>(unit & 255);
-    out += big ? high : low;
-    out += big ? low : high;
-  };
-  if (mark) {
-    put(u'\xFEFF');
-  }
-  for (const char16_t unit : text) {
-    put(unit);
-  }
-  return out;
-}
 
 std::string parse_error(const std::string& bytes, const TableFormat& format = {}) {
   return error_of([&] { parse_csv(bytes, "reports.csv", format); });

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "data/utf16.hpp"
 #include "errors.hpp"
 #include "hybridmed/data/studies.hpp"
 
@@ -18,24 +19,6 @@ namespace {
 
 using Row = std::vector<std::string>;
 using Names = std::set<std::string>;
-
-/// UTF-16 with or without its mark.
-std::string utf16(std::u16string_view text, bool big, bool mark = true) {
-  std::string out;
-  const auto put = [&](char16_t unit) {
-    const char high = static_cast<char>(unit >> 8);
-    const char low = static_cast<char>(unit & 255);
-    out += big ? high : low;
-    out += big ? low : high;
-  };
-  if (mark) {
-    put(u'\xFEFF');
-  }
-  for (const char16_t unit : text) {
-    put(unit);
-  }
-  return out;
-}
 
 /// How often a part stands in a text.
 int count(const std::string& text, const std::string& part) {
