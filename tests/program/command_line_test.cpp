@@ -70,7 +70,7 @@ TEST_CASE("evaluate and check take the keys of a table that differs from the tra
   Said s = run("evaluate" + trained().of_run() + d.option() + out + set);
   CHECK_MESSAGE(s.code == 0, s.err);
   CHECK(holds(s.out, "12 studies with an image, 12 of them with texts"));
-  write(d.path / "keys.json", R"({"table":"berichte.txt","delimiter":"|","column_findings":"Befund","column_impression":"Beurteilung","heads":7})");
+  write(d.path / "keys.json", R"({"table":"berichte.txt","delimiter":"|","column_findings":"Befund",)" R"("column_impression":"Beurteilung","heads":7})");
   s = run("evaluate" + trained().of_run() + d.option() + out + " --config" + quoted(d.path / "keys.json"));
   CHECK_MESSAGE(s.code == 0, s.err);  // the model's keys of that file are not meant here
   s = run("evaluate" + trained().of_run() + d.option() + " --set heads=7");

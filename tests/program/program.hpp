@@ -37,7 +37,7 @@ inline Said run(const std::string& arguments, const std::string& environment = "
   return s;
 }
 
-inline constexpr const char* small = R"("preset":"tiny-resnet","image_size":32,"image_width":4,"d":16,"heads":2,"uni_blocks":1,"dec_blocks":1,"d_a":12,"d_e":12,"grid":4,"t_findings":32,"t_impression":16,"vocab_size":120,"batch":8,"workers":0,"patience":0)";
+inline constexpr const char* small = R"("preset":"tiny-resnet","image_size":32,"image_width":4,"d":16,"heads":2,)" R"("uni_blocks":1,"dec_blocks":1,"d_a":12,"d_e":12,"grid":4,"t_findings":32,)" R"("t_impression":16,"vocab_size":120,"batch":8,"workers":0,"patience":0)";
 
 /// Phantoms and a run of a few steps on them.
 struct Trained {
@@ -64,7 +64,7 @@ struct Data : ScratchFolder {
 
 inline std::string prompts_file(const fs::path& folder, const std::string& more = "") {
   const fs::path file = folder / "prompts.json";
-  write(file, "{" + more + R"("nodule":{"positive":["nodule."],"negative":["normal chest."]},"effusion":{"positive":["effusion."],"negative":["normal chest."]}})");
+  write(file, "{" + more + R"("nodule":{"positive":["nodule."],"negative":["normal chest."]},)" R"("effusion":{"positive":["effusion."],"negative":["normal chest."]}})");
   return " --prompts '" + file.string() + "' ";
 }
 

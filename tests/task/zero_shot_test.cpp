@@ -44,7 +44,7 @@ struct Scorer {
 }  // namespace
 
 TEST_CASE("prompt files: lists, and the ensemble where it is named") {
-  const auto p = read(R"({"a": {"positive": ["x", "y"], "negative": ["z"], "ensemble": "mean"}, "b": {"positive": ["u"], "negative": ["v"]}})");
+  const auto p = read(R"({"a": {"positive": ["x", "y"], "negative": ["z"], "ensemble": "mean"}, )" R"("b": {"positive": ["u"], "negative": ["v"]}})");
   REQUIRE(p.size() == 2);
   CHECK(p[0].label == "a");
   CHECK(p[0].positive == std::vector<std::string>{"x", "y"});

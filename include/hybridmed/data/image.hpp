@@ -4,13 +4,14 @@
 #include <png.h>
 #include <stdio.h>  // jpeglib.h needs FILE
 
-#include <algorithm>
-#include <csetjmp>
-#include <cstdlib>
-#include <memory>
-#include <cstdint>
 #include <jerror.h>
 #include <jpeglib.h>
+
+#include <algorithm>
+#include <csetjmp>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
 #include <xtensor/xtensor.hpp>
 
 #include "hybridmed/io/file.hpp"
