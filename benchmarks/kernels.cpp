@@ -1,12 +1,13 @@
-// Micro-benchmarks of the CPU backend at the sizes of ViT-B/16. Each kernel is first compared with the reference backend on
-// a small case; rates are also given as a share of the peak measured in this run (bandwidth-bound kernels: bytes/s).
+// Micro-benchmarks of the CPU backend at the sizes of ViT-B/16. Each kernel is first compared with
+// the reference backend on a small case; rates are also given as a share of the peak measured in
+// this run (bandwidth-bound kernels: bytes/s).
 #include <benchmark/benchmark.h>
 
 #include <cstdio>
 
-#include "hybridmed/autograd/losses.hpp"
 #include "hybridmed/autograd/attention.hpp"
 #include "hybridmed/autograd/linear.hpp"
+#include "hybridmed/autograd/losses.hpp"
 #include "hybridmed/autograd/norm.hpp"
 #include "hybridmed/backend/cpu/backend.hpp"
 #include "hybridmed/model/flops.hpp"
@@ -21,17 +22,22 @@ using B = CpuBackend;
 
 namespace {
 
-double peak = 0, copy_rate = 0;  // GFLOP/s of all threads; GB/s of a copy as large as what LayerNorm reads
+double peak = 0,
+       copy_rate = 0;  // GFLOP/s of all threads; GB/s of a copy as large as what LayerNorm reads
 
 void rate(benchmark::State& state, double flops) {
-  state.counters["GFLOP/s"] = benchmark::Counter(flops / 1e9, benchmark::Counter::kIsIterationInvariantRate);
-  state.counters["share_of_peak"] = benchmark::Counter(flops / 1e9 / peak, benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["GFLOP/s"] =
+      benchmark::Counter(flops / 1e9, benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["share_of_peak"] =
+      benchmark::Counter(flops / 1e9 / peak, benchmark::Counter::kIsIterationInvariantRate);
 }
 
 template <class Backend>
 Segments<Backend> equal_segments(Index count, Index length) {
   std::vector<std::int32_t> r;
-  for (Index i = 0; i < count; ++i) r.push_back(static_cast<std::int32_t>(i * length)), r.push_back(static_cast<std::int32_t>((i + 1) * length));
+  for (Index i = 0; i < count; ++i)
+    r.push_back(static_cast<std::int32_t>(i * length)),
+        r.push_back(static_cast<std::int32_t>((i + 1) * length));
   return Segments<Backend>(r, count * length);
 }
 
@@ -51,14 +57,16 @@ void gemm(benchmark::State& state) {
   const Index m = state.range(0), n = state.range(1), k = state.range(2);
   const auto a = normal<B>({m, k}, 1), b = normal<B>({n, k}, 2);
   Tensor<float, B> c({m, n});
-  for (auto _ : state) B::gemm(false, true, m, n, k, 1.0f, a.data(), k, b.data(), k, 0.0f, c.data(), n);
+  for (auto _ : state)
+    B::gemm(false, true, m, n, k, 1.0f, a.data(), k, b.data(), k, 0.0f, c.data(), n);
   rate(state, 2.0 * static_cast<double>(m * n * k));
 }
 
 template <class Backend>
 auto attention_case(Index batch, Index length, Index heads) {
   return [=, segments = equal_segments<Backend>(batch, length)](const Variable<float, Backend>& x) {
-    return self_attention(x, segments, AttentionOptions<Variable<float, Backend>>{heads, false, nullptr, {}});
+    return self_attention(x, segments,
+                          AttentionOptions<Variable<float, Backend>>{heads, false, nullptr, {}});
   };
 }
 void attention(benchmark::State& state) {
@@ -66,8 +74,10 @@ void attention(benchmark::State& state) {
   const auto x = normal<B>({batch * length, 3 * width}, 3);
   const auto f = attention_case<B>(batch, length, heads);
   for (auto _ : state) {
-    if (state.range(0)) benchmark::DoNotOptimize(gradient<B>(x, f));
-    else benchmark::DoNotOptimize(f(Variable<float, B>(x)));
+    if (state.range(0))
+      benchmark::DoNotOptimize(gradient<B>(x, f));
+    else
+      benchmark::DoNotOptimize(f(Variable<float, B>(x)));
   }
   rate(state, (state.range(0) ? 12.0 : 4.0) * static_cast<double>(batch * length * length * width));
 }
@@ -76,25 +86,36 @@ void layer_norm_bench(benchmark::State& state) {
   const Index rows = 1576, cols = 768;
   const auto x = normal<B>({rows, cols}, 4), g = normal<B>({cols}, 5), b = normal<B>({cols}, 6);
   for (auto _ : state) {
-    if (state.range(0)) benchmark::DoNotOptimize(gradient<B>(x, [&](const auto& v) { return layer_norm(v, {g}, {b}, 1e-5); }));
-    else benchmark::DoNotOptimize(layer_norm(x, g, b, 1e-5));
+    if (state.range(0))
+      benchmark::DoNotOptimize(
+          gradient<B>(x, [&](const auto& v) { return layer_norm(v, {g}, {b}, 1e-5); }));
+    else
+      benchmark::DoNotOptimize(layer_norm(x, g, b, 1e-5));
   }
   const double gigabytes = 4e-9 * static_cast<double>(rows * cols) * (state.range(0) ? 5 : 2);
-  state.counters["GB/s"] = benchmark::Counter(gigabytes, benchmark::Counter::kIsIterationInvariantRate);
-  state.counters["share_of_peak"] = benchmark::Counter(gigabytes / copy_rate, benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["GB/s"] =
+      benchmark::Counter(gigabytes, benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["share_of_peak"] =
+      benchmark::Counter(gigabytes / copy_rate, benchmark::Counter::kIsIterationInvariantRate);
 }
 
 void local_loss(benchmark::State& state) {
   const Index batch = state.range(0), words = state.range(1), regions = 196, d = 512;
-  const auto p = normal<B>({batch * regions, d}, 7, 0.05), w = normal<B>({batch * words, d}, 8, 0.05);
+  const auto p = normal<B>({batch * regions, d}, 7, 0.05),
+             w = normal<B>({batch * words, d}, 8, 0.05);
   std::vector<std::int32_t> o;
   for (Index i = 0; i <= batch; ++i) o.push_back(static_cast<std::int32_t>(i * words));
   const auto offsets = Tensor<std::int32_t, Reference>::from_host(o, {batch + 1});
   for (auto _ : state) {
-    if (state.range(2)) benchmark::DoNotOptimize(gradient<B>(p, [&](const auto& v) { return local_scores(v, batch, {w}, offsets, {}); }));
-    else benchmark::DoNotOptimize(local_scores(p, batch, w, offsets, {}));
+    if (state.range(2))
+      benchmark::DoNotOptimize(
+          gradient<B>(p, [&](const auto& v) { return local_scores(v, batch, {w}, offsets, {}); }));
+    else
+      benchmark::DoNotOptimize(local_scores(p, batch, w, offsets, {}));
   }
-  rate(state, (state.range(2) ? 12.0 : 4.0) * static_cast<double>(batch * batch * words * regions * d));  // the textbook count of the reference
+  rate(state, (state.range(2) ? 12.0 : 4.0) *
+                  static_cast<double>(batch * batch * words * regions *
+                                      d));  // the textbook count of the reference
 }
 
 /// One stage-2 step on a batch of two full-length samples of a named configuration.
@@ -109,12 +130,20 @@ struct Step {
   Tensor<float, Backend> image;
 
   Step(const char* preset, Index batch)
-      : config(model::Config::preset(preset)), m(initialised(config)), teacher(m.snapshot()), optimizer(m, {}), image(normal<Backend>({batch, 3, config.image_size, config.image_size}, 9)) {
-    for (Index b = 0; b < batch; ++b) add(findings, f_offsets, config.t_findings), add(impression, i_offsets, config.t_impression);
+      : config(model::Config::preset(preset)),
+        m(initialised(config)),
+        teacher(m.snapshot()),
+        optimizer(m, {}),
+        image(normal<Backend>({batch, 3, config.image_size, config.image_size}, 9)) {
+    for (Index b = 0; b < batch; ++b)
+      add(findings, f_offsets, config.t_findings), add(impression, i_offsets, config.t_impression);
   }
   double operator()() {
-    const model::Batch<float, Backend> batch{image, m.plan({findings, f_offsets}, {impression, i_offsets}, {})};
-    return train::train_step(m, model::stage2_objective(config), batch, &teacher, optimizer, 1e-4, tape, nn::Mode::training()).total;
+    const model::Batch<float, Backend> batch{
+        image, m.plan({findings, f_offsets}, {impression, i_offsets}, {})};
+    return train::train_step(m, model::stage2_objective(config), batch, &teacher, optimizer, 1e-4,
+                             tape, nn::Mode::training())
+        .total;
   }
 
  private:
@@ -124,7 +153,11 @@ struct Step {
     return m;
   }
   void add(std::vector<std::int32_t>& ids, std::vector<std::int32_t>& offsets, Index length) const {
-    for (Index t = 0; t < length; ++t) ids.push_back(static_cast<std::int32_t>(t == 0 ? config.bos : t + 1 == length ? config.eos : 3 + (7 * t + static_cast<Index>(ids.size())) % (config.vocab - 3)));
+    for (Index t = 0; t < length; ++t)
+      ids.push_back(static_cast<std::int32_t>(
+          t == 0            ? config.bos
+          : t + 1 == length ? config.eos
+                            : 3 + (7 * t + static_cast<Index>(ids.size())) % (config.vocab - 3)));
     offsets.push_back(static_cast<std::int32_t>(ids.size()));
   }
 };
@@ -142,32 +175,72 @@ void verify() {
   {
     Tensor<float, B> c({37, 65});
     Tensor<float, R> r({37, 65});
-    B::gemm(false, true, 37, 65, 129, 1.0f, normal<B>({37, 129}, 1).data(), 129, normal<B>({65, 129}, 2).data(), 129, 0.0f, c.data(), 65);
-    R::gemm(false, true, 37, 65, 129, 1.0f, normal<R>({37, 129}, 1).data(), 129, normal<R>({65, 129}, 2).data(), 129, 0.0f, r.data(), 65);
+    B::gemm(false, true, 37, 65, 129, 1.0f, normal<B>({37, 129}, 1).data(), 129,
+            normal<B>({65, 129}, 2).data(), 129, 0.0f, c.data(), 65);
+    R::gemm(false, true, 37, 65, 129, 1.0f, normal<R>({37, 129}, 1).data(), 129,
+            normal<R>({65, 129}, 2).data(), 129, 0.0f, r.data(), 65);
     compare("gemm", c.to_host(), r.to_host());
   }
-  compare("attention", gradient<B>(normal<B>({3 * 70, 96}, 3), attention_case<B>(3, 70, 2)), gradient<R>(normal<R>({3 * 70, 96}, 3), attention_case<R>(3, 70, 2)));
-  compare("layer_norm", layer_norm(normal<B>({9, 65}, 4), normal<B>({65}, 5), normal<B>({65}, 6), 1e-5).to_host(),
-          layer_norm(normal<R>({9, 65}, 4), normal<R>({65}, 5), normal<R>({65}, 6), 1e-5).to_host());
-  compare("layer_norm backward", gradient<B>(normal<B>({9, 65}, 4), [&](const auto& v) { return layer_norm(v, {normal<B>({65}, 5)}, {normal<B>({65}, 6)}, 1e-5); }),
-          gradient<R>(normal<R>({9, 65}, 4), [&](const auto& v) { return layer_norm(v, {normal<R>({65}, 5)}, {normal<R>({65}, 6)}, 1e-5); }));
+  compare("attention", gradient<B>(normal<B>({3 * 70, 96}, 3), attention_case<B>(3, 70, 2)),
+          gradient<R>(normal<R>({3 * 70, 96}, 3), attention_case<R>(3, 70, 2)));
+  compare(
+      "layer_norm",
+      layer_norm(normal<B>({9, 65}, 4), normal<B>({65}, 5), normal<B>({65}, 6), 1e-5).to_host(),
+      layer_norm(normal<R>({9, 65}, 4), normal<R>({65}, 5), normal<R>({65}, 6), 1e-5).to_host());
+  compare("layer_norm backward",
+          gradient<B>(normal<B>({9, 65}, 4),
+                      [&](const auto& v) {
+                        return layer_norm(v, {normal<B>({65}, 5)}, {normal<B>({65}, 6)}, 1e-5);
+                      }),
+          gradient<R>(normal<R>({9, 65}, 4), [&](const auto& v) {
+            return layer_norm(v, {normal<R>({65}, 5)}, {normal<R>({65}, 6)}, 1e-5);
+          }));
   const auto offsets = Tensor<std::int32_t, R>::from_host(std::vector<std::int32_t>{0, 5, 12}, {3});
-  compare("local loss", gradient<B>(normal<B>({2 * 16, 24}, 7, 0.3), [&](const auto& v) { return local_scores(v, 2, {normal<B>({12, 24}, 8, 0.3)}, offsets, {}); }),
-          gradient<R>(normal<R>({2 * 16, 24}, 7, 0.3), [&](const auto& v) { return local_scores(v, 2, {normal<R>({12, 24}, 8, 0.3)}, offsets, {}); }));
+  compare("local loss",
+          gradient<B>(normal<B>({2 * 16, 24}, 7, 0.3),
+                      [&](const auto& v) {
+                        return local_scores(v, 2, {normal<B>({12, 24}, 8, 0.3)}, offsets, {});
+                      }),
+          gradient<R>(normal<R>({2 * 16, 24}, 7, 0.3), [&](const auto& v) {
+            return local_scores(v, 2, {normal<R>({12, 24}, 8, 0.3)}, offsets, {});
+          }));
   {
     Step<B> mine("tiny", 2);
     Step<R> theirs("tiny", 2);
-    for (int i = 0; i < 2; ++i) compare("training step", {static_cast<float>(mine())}, {static_cast<float>(theirs())});
+    for (int i = 0; i < 2; ++i)
+      compare("training step", {static_cast<float>(mine())}, {static_cast<float>(theirs())});
   }
 }
 
 }  // namespace
 
-BENCHMARK(gemm)->ArgNames({"m", "n", "k"})->Args({1576, 3072, 768})->Args({1576, 768, 3072})->Args({252, 30522, 768})->UseRealTime()->Unit(benchmark::kMillisecond);
-BENCHMARK(attention)->ArgName("backward")->Arg(0)->Arg(1)->UseRealTime()->Unit(benchmark::kMillisecond);
-BENCHMARK(layer_norm_bench)->Name("layer_norm")->ArgName("backward")->Arg(0)->Arg(1)->UseRealTime()->Unit(benchmark::kMicrosecond);
+BENCHMARK(gemm)
+    ->ArgNames({"m", "n", "k"})
+    ->Args({1576, 3072, 768})
+    ->Args({1576, 768, 3072})
+    ->Args({252, 30522, 768})
+    ->UseRealTime()
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK(attention)
+    ->ArgName("backward")
+    ->Arg(0)
+    ->Arg(1)
+    ->UseRealTime()
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK(layer_norm_bench)
+    ->Name("layer_norm")
+    ->ArgName("backward")
+    ->Arg(0)
+    ->Arg(1)
+    ->UseRealTime()
+    ->Unit(benchmark::kMicrosecond);
 BENCHMARK(training_step)->ArgName("batch")->Arg(8)->UseRealTime()->Unit(benchmark::kMillisecond);
-BENCHMARK(local_loss)->ArgNames({"batch", "words", "backward"})->Args({16, 60, 0})->Args({16, 60, 1})->UseRealTime()->Unit(benchmark::kMillisecond);
+BENCHMARK(local_loss)
+    ->ArgNames({"batch", "words", "backward"})
+    ->Args({16, 60, 0})
+    ->Args({16, 60, 1})
+    ->UseRealTime()
+    ->Unit(benchmark::kMillisecond);
 
 int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
@@ -175,7 +248,11 @@ int main(int argc, char** argv) {
   peak = bench::peak_gflops(B::threads());
   const auto x = normal<B>({1576, 768}, 1);
   Tensor<float, B> y({1576, 768});
-  copy_rate = 8e-9 * static_cast<double>(x.size()) / bench::fastest([&] { B::copy(x.size(), x.data(), y.data()); });
-  std::printf("backend %s, products by %s, %d threads, peak %.1f GFLOP/s, copy %.1f GB/s (measured now); every kernel agreed with the reference\n", B::name, B::gemm_policy::name, B::threads(), peak, copy_rate);
+  copy_rate = 8e-9 * static_cast<double>(x.size()) /
+              bench::fastest([&] { B::copy(x.size(), x.data(), y.data()); });
+  std::printf(
+      "backend %s, products by %s, %d threads, peak %.1f GFLOP/s, copy %.1f GB/s (measured now); "
+      "every kernel agreed with the reference\n",
+      B::name, B::gemm_policy::name, B::threads(), peak, copy_rate);
   benchmark::RunSpecifiedBenchmarks();
 }

@@ -1,6 +1,6 @@
 #pragma once
-// What the benchmarks share: the machine's floating-point peak (fused multiply-adds on registers only, all threads active), times,
-// inputs, and the comparison with the reference.
+// What the benchmarks share: the machine's floating-point peak (fused multiply-adds on registers
+// only, all threads active), times, inputs, and the comparison with the reference.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -22,15 +22,18 @@ inline constexpr int vector_bytes = 32;
 inline constexpr int vector_bytes = 16;
 #endif
 
-inline double seconds_now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+inline double seconds_now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 /// GFLOP/s of one thread: 12 independent accumulators hide the latency of the multiply-add units.
 inline double fma_rate_of_this_thread() {
   typedef float Vector __attribute__((vector_size(vector_bytes)));
   constexpr int accumulators = 12, rounds = 1 << 22;  // 12 and two operands fit 16 registers
   Vector a[accumulators], x, y;
-  for (int l = 0; l < vector_bytes / 4; ++l) x[l] = 0.999f + 1e-6f * static_cast<float>(l), y[l] = 1e-6f;
-  
+  for (int l = 0; l < vector_bytes / 4; ++l)
+    x[l] = 0.999f + 1e-6f * static_cast<float>(l), y[l] = 1e-6f;
+
 #pragma GCC unroll 16
   for (int i = 0; i < accumulators; ++i) a[i] = x;
   const double t = seconds_now();
@@ -62,7 +65,8 @@ inline double peak_gflops(int threads) {
 
 /// Seconds of one call of f, the best of five rounds of 20 calls; `wait` ends a round.
 template <class F, class W = void (*)()>
-double fastest(F&& f, W wait = [] {}) {
+double fastest(
+    F&& f, W wait = [] {}) {
   constexpr int repeats = 20;
   double best = 1e9;
   for (int round = 0; round < 5; ++round) {
@@ -84,15 +88,20 @@ Tensor<float, Backend> normal(const Shape& s, std::uint64_t stream, double stdde
 }
 
 /// Ends the program where a result is off: a wrong kernel is not worth timing.
-inline void compare(const char* what, const std::vector<float>& a, const std::vector<float>& b, double tolerance = 1e-4) {
-  if (a.size() != b.size()) std::fprintf(stderr, "%s: %zu numbers, the reference has %zu\n", what, a.size(), b.size()), std::exit(1);
+inline void compare(const char* what, const std::vector<float>& a, const std::vector<float>& b,
+                    double tolerance = 1e-4) {
+  if (a.size() != b.size())
+    std::fprintf(stderr, "%s: %zu numbers, the reference has %zu\n", what, a.size(), b.size()),
+        std::exit(1);
   double diff = 0, top = 0;
   for (std::size_t i = 0; i < a.size() && diff == diff; ++i) {  // a NaN stays
     const double d = std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i]));
     if (!(d <= diff)) diff = d;
     top = std::max(top, std::abs(static_cast<double>(b[i])));
   }
-  if (!(diff <= tolerance * top)) std::fprintf(stderr, "%s: differs from the reference by %g of %g\n", what, diff, top), std::exit(1);
+  if (!(diff <= tolerance * top))
+    std::fprintf(stderr, "%s: differs from the reference by %g of %g\n", what, diff, top),
+        std::exit(1);
 }
 
 }  // namespace hybridmed::bench

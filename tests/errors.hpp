@@ -20,14 +20,17 @@ std::string error_of(F&& f) {
   }
   return {};
 }
-inline bool holds(const std::string& s, const std::string& part) { return s.find(part) != std::string::npos; }
+inline bool holds(const std::string& s, const std::string& part) {
+  return s.find(part) != std::string::npos;
+}
 
 /// A folder that goes away with the test.
 struct ScratchFolder {
   std::filesystem::path path;
   ScratchFolder() {
     static int number = 0;
-    path = std::filesystem::temp_directory_path() / ("hybridmed_test_" + std::to_string(::getpid()) + "_" + std::to_string(number++));
+    path = std::filesystem::temp_directory_path() /
+           ("hybridmed_test_" + std::to_string(::getpid()) + "_" + std::to_string(number++));
     std::filesystem::create_directories(path);
   }
   ScratchFolder(const ScratchFolder&) = delete;

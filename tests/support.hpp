@@ -1,5 +1,6 @@
 #pragma once
-// What several test files share: values in and out of tensors, leaves with gradients, and small random inputs.
+// What several test files share: values in and out of tensors, leaves with gradients, and small
+// random inputs.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -45,12 +46,14 @@ Parameter<T, B> leaf(const Values& x, const Shape& shape) {
 /// The gradient of a leaf; none counts as zero.
 template <class T, class B>
 Values gradient(const Parameter<T, B>& p) {
-  return p.slot.grad.defined() ? values(p.slot.grad) : Values(static_cast<std::size_t>(p.value.size()), 0.0);
+  return p.slot.grad.defined() ? values(p.slot.grad)
+                               : Values(static_cast<std::size_t>(p.value.size()), 0.0);
 }
 
 inline Values normal(Index n, std::uint64_t seed, double stddev = 1) {
   Values x;
-  for (Index i = 0; i < n; ++i) x.push_back(stddev * Philox(seed, 77).normal(static_cast<std::uint64_t>(i)));
+  for (Index i = 0; i < n; ++i)
+    x.push_back(stddev * Philox(seed, 77).normal(static_cast<std::uint64_t>(i)));
   return x;
 }
 /// Largest |a - b|; infinite where the lengths differ or an entry is not a number.
@@ -65,6 +68,8 @@ inline double difference(const Values& a, const Values& b) {
 }
 inline double largest(const Values& a) { return difference(a, Values(a.size(), 0.0)); }
 /// The entries [begin, end) of a row-major matrix's rows.
-inline Values rows_of(const Values& x, Index cols, Index begin, Index end) { return Values(x.begin() + begin * cols, x.begin() + end * cols); }
+inline Values rows_of(const Values& x, Index cols, Index begin, Index end) {
+  return Values(x.begin() + begin * cols, x.begin() + end * cols);
+}
 
 }  // namespace hybridmed::test

@@ -1,5 +1,6 @@
-// Your own attention policy: anything callable as attn(x, args...) that lists its parameters. This one has none: it replaces
-// attention by average pooling over neighbours, as PoolFormer does (Yu et al., MetaFormer, CVPR 2022).
+// Your own attention policy: anything callable as attn(x, args...) that lists its parameters. This
+// one has none: it replaces attention by average pooling over neighbours, as PoolFormer does (Yu et
+// al., MetaFormer, CVPR 2022).
 #include <cstdio>
 #include <hybridmed/backend/cpu/backend.hpp>
 #include <hybridmed/nn/transformer.hpp>
@@ -17,9 +18,12 @@ struct Pooling {
     std::vector<double> dense(n * n, 0.0);
     for (Index y = 0; y < side; ++y)
       for (Index x = 0; x < side; ++x) {
-        const Index y0 = std::max<Index>(y - 1, 0), y1 = std::min(y + 1, side - 1), x0 = std::max<Index>(x - 1, 0), x1 = std::min(x + 1, side - 1);
+        const Index y0 = std::max<Index>(y - 1, 0), y1 = std::min(y + 1, side - 1),
+                    x0 = std::max<Index>(x - 1, 0), x1 = std::min(x + 1, side - 1);
         for (Index v = y0; v <= y1; ++v)
-          for (Index u = x0; u <= x1; ++u) dense[static_cast<std::size_t>((y * side + x) * side * side + v * side + u)] = 1.0 / static_cast<double>((y1 - y0 + 1) * (x1 - x0 + 1));
+          for (Index u = x0; u <= x1; ++u)
+            dense[static_cast<std::size_t>((y * side + x) * side * side + v * side + u)] =
+                1.0 / static_cast<double>((y1 - y0 + 1) * (x1 - x0 + 1));
       }
     neighbours = RowMixing<T, B>(side * side, side * side, dense);
   }
@@ -34,10 +38,12 @@ struct Pooling {
 int main() {
   const Index side = 4, width = 8, batch = 2;
   nn::TransformerBlock<T, B, Pooling<T, B>> block(width, 2 * width, 1e-5, Pooling<T, B>(side));
-  std::printf("parameters: %lld, none of them in the attention\n", static_cast<long long>(nn::count_parameters(block)));
+  std::printf("parameters: %lld, none of them in the attention\n",
+              static_cast<long long>(nn::count_parameters(block)));
   std::uint64_t stream = 0;
   nn::for_each_parameter(block, [&](const std::string& name, auto& p) {
-    if (name.ends_with("weight")) B::fill_normal(p.value.size(), Philox(1, ++stream), 0.3, p.value.data());
+    if (name.ends_with("weight"))
+      B::fill_normal(p.value.size(), Philox(1, ++stream), 0.3, p.value.data());
   });
 
   // A single bright token in the first image: its neighbours change, the second image does not.

@@ -1,4 +1,5 @@
-// ConVIRT (Zhang et al., MLHC 2022) by composition: choose the objective, and the model holds and computes what it needs.
+// ConVIRT (Zhang et al., MLHC 2022) by composition: choose the objective, and the model holds and
+// computes what it needs.
 #include <cstdio>
 #include <hybridmed/backend/cpu/backend.hpp>
 #include <hybridmed/model/initialise.hpp>
@@ -16,14 +17,20 @@ int main() {
   auto convirt = model::make_hybridmed<T, B>(config, objective.needs);
   convirt.log_scale.trainable = false;
   model::initialise(convirt, config, 1);
-  std::printf("parameters: HybridMED %lld, ConVIRT %lld\n", static_cast<long long>(nn::count_parameters(whole)), static_cast<long long>(nn::count_parameters(convirt)));
+  std::printf("parameters: HybridMED %lld, ConVIRT %lld\n",
+              static_cast<long long>(nn::count_parameters(whole)),
+              static_cast<long long>(nn::count_parameters(convirt)));
 
   optim::AdamW<T, B> optimizer(convirt, {});
   Tape tape;
-  const std::vector<std::int32_t> text{1, 20, 2, 1, 30, 31, 2, 1, 7, 2}, offsets{0, 3, 7, 10}, none{0, 0, 0, 0};
+  const std::vector<std::int32_t> text{1, 20, 2, 1, 30, 31, 2, 1, 7, 2}, offsets{0, 3, 7, 10},
+      none{0, 0, 0, 0};
   Tensor<T, B> image({3, 3, 64, 64});
   B::fill_normal(image.size(), Philox(3), 0.5, image.data());
   const model::Batch<T, B> batch{image, convirt.plan({{}, none}, {text, offsets}, {})};
   for (int step = 0; step < 4; ++step)
-    std::printf("step %d  loss %.3f\n", step, train::train_step(convirt, objective, batch, /*teacher=*/nullptr, optimizer, 1e-3, tape, nn::Mode::training()).total);
+    std::printf("step %d  loss %.3f\n", step,
+                train::train_step(convirt, objective, batch, /*teacher=*/nullptr, optimizer, 1e-3,
+                                  tape, nn::Mode::training())
+                    .total);
 }

@@ -1,5 +1,5 @@
-// One model, any backend: a feed-forward block with a classifier, trained by the same code on the CPU and, where the machine has
-// one, on the GPU.
+// One model, any backend: a feed-forward block with a classifier, trained by the same code on the
+// CPU and, where the machine has one, on the GPU.
 #include <cstdio>
 #include <hybridmed/autograd/losses.hpp>
 #include <hybridmed/backend/cpu/backend.hpp>
@@ -31,8 +31,10 @@ void train() {
   std::uint64_t stream = 0;
   nn::for_each_parameter(model, [&](const std::string& name, auto& p) {
     if (name.ends_with("bias")) return;
-    if (name == "ln.weight") B::fill(p.value.size(), T(1), p.value.data());
-    else B::fill_normal(p.value.size(), Philox(1, ++stream), 0.3, p.value.data());
+    if (name == "ln.weight")
+      B::fill(p.value.size(), T(1), p.value.data());
+    else
+      B::fill_normal(p.value.size(), Philox(1, ++stream), 0.3, p.value.data());
   });
   Tensor<T, B> x({32, 12});
   B::fill_normal(x.size(), Philox(2), 1.0, x.data());

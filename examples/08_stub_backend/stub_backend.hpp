@@ -1,6 +1,7 @@
 #pragma once
-// A backend to copy: it satisfies the whole concept and computes nothing. Fill in one group after the other and compare each kernel
-// with `Reference`, which says what it computes (hybridmed/backend/reference/); docs/policies/backend.md gives the order.
+// A backend to copy: it satisfies the whole concept and computes nothing. Fill in one group after
+// the other and compare each kernel with `Reference`, which says what it computes
+// (hybridmed/backend/reference/); docs/policies/backend.md gives the order.
 #include <cstdlib>
 #include <hybridmed/backend/concept.hpp>
 #include <hybridmed/core/error.hpp>
@@ -9,7 +10,9 @@ struct StubBackend {
   static constexpr const char* name = "stub";
   using Index = hybridmed::Index;
   using Ids = const std::int32_t*;
-  [[noreturn]] static void todo(const char* kernel) { hybridmed::fail("stub", kernel, "this kernel is not written yet"); }
+  [[noreturn]] static void todo(const char* kernel) {
+    hybridmed::fail("stub", kernel, "this kernel is not written yet");
+  }
 
   // 1. memory: enough to create tensors and copy them in and out
   static void* allocate(std::size_t bytes) { return std::malloc(bytes ? bytes : 1); }
@@ -18,58 +21,203 @@ struct StubBackend {
   static void copy_to_host(const void*, void*, std::size_t) { todo("copy_to_host"); }
 
   // 2. element by element
-  template <class T> static void fill(Index, T, T*) { todo("fill"); }
-  template <class T> static void copy(Index, const T*, T*) { todo("copy"); }
-  template <class T> static void add(Index, const T*, const T*, T*) { todo("add"); }
-  template <class T> static void multiply(Index, const T*, const T*, T*) { todo("multiply"); }
-  template <class T> static void scale(Index, T, const T*, T*) { todo("scale"); }
-  template <class T> static void axpy(Index, T, const T*, T*) { todo("axpy"); }
-  template <class T> static void scale_by(Index, const T*, const T*, T*) { todo("scale_by"); }
-  template <class T> static void dot(Index, T, const T*, const T*, T*) { todo("dot"); }
-  template <class T> static void exponential(Index, const T*, T*) { todo("exponential"); }
-  template <class T> static void clamp(Index, T, T, T*) { todo("clamp"); }
-  template <class T> static void reciprocal_sqrt(Index, const T*, T, T*) { todo("reciprocal_sqrt"); }
-  template <class T> static void activation(hybridmed::Activation, Index, const T*, T*) { todo("activation"); }
-  template <class T> static void activation_backward(hybridmed::Activation, Index, const T*, const T*, T*) { todo("activation_backward"); }
-  template <class T> static void fill_normal(Index, hybridmed::Philox, double, T*) { todo("fill_normal"); }
-  template <class T> static void dropout_mask(Index, hybridmed::Philox, double, T*) { todo("dropout_mask"); }
-  template <class T> static void squared_norm(Index, const T*, double*) { todo("squared_norm"); }
+  template <class T>
+  static void fill(Index, T, T*) {
+    todo("fill");
+  }
+  template <class T>
+  static void copy(Index, const T*, T*) {
+    todo("copy");
+  }
+  template <class T>
+  static void add(Index, const T*, const T*, T*) {
+    todo("add");
+  }
+  template <class T>
+  static void multiply(Index, const T*, const T*, T*) {
+    todo("multiply");
+  }
+  template <class T>
+  static void scale(Index, T, const T*, T*) {
+    todo("scale");
+  }
+  template <class T>
+  static void axpy(Index, T, const T*, T*) {
+    todo("axpy");
+  }
+  template <class T>
+  static void scale_by(Index, const T*, const T*, T*) {
+    todo("scale_by");
+  }
+  template <class T>
+  static void dot(Index, T, const T*, const T*, T*) {
+    todo("dot");
+  }
+  template <class T>
+  static void exponential(Index, const T*, T*) {
+    todo("exponential");
+  }
+  template <class T>
+  static void clamp(Index, T, T, T*) {
+    todo("clamp");
+  }
+  template <class T>
+  static void reciprocal_sqrt(Index, const T*, T, T*) {
+    todo("reciprocal_sqrt");
+  }
+  template <class T>
+  static void activation(hybridmed::Activation, Index, const T*, T*) {
+    todo("activation");
+  }
+  template <class T>
+  static void activation_backward(hybridmed::Activation, Index, const T*, const T*, T*) {
+    todo("activation_backward");
+  }
+  template <class T>
+  static void fill_normal(Index, hybridmed::Philox, double, T*) {
+    todo("fill_normal");
+  }
+  template <class T>
+  static void dropout_mask(Index, hybridmed::Philox, double, T*) {
+    todo("dropout_mask");
+  }
+  template <class T>
+  static void squared_norm(Index, const T*, double*) {
+    todo("squared_norm");
+  }
 
-  // 3. products, LayerNorm, cross-entropy, the optimizer: a feed-forward classifier trains from here on
-  template <class T> static void gemm(bool, bool, Index, Index, Index, T, const T*, Index, const T*, Index, T, T*, Index) { todo("gemm"); }
-  template <class T> static void add_vector(Index, Index, const T*, const T*, T*) { todo("add_vector"); }
-  template <class T> static void column_sum(Index, Index, const T*, T*) { todo("column_sum"); }
-  template <class T> static void layer_norm(Index, Index, const T*, const T*, const T*, double, T*, T*, T*) { todo("layer_norm"); }
-  template <class T> static void layer_norm_backward(Index, Index, const T*, const T*, const T*, const T*, const T*, T*, T*, T*) { todo("layer_norm_backward"); }
-  template <class T> static void cross_entropy(Index, Index, const T*, Ids, double, T*, T*) { todo("cross_entropy"); }
-  template <class T> static void cross_entropy_backward(Index, Index, const T*, Ids, double, const T*, const T*, bool, T*) { todo("cross_entropy_backward"); }
-  template <class T> static void adamw(Index, const hybridmed::AdamWArgs&, const T*, T*, T*, T*) { todo("adamw"); }
+  // 3. products, LayerNorm, cross-entropy, the optimizer: a feed-forward classifier trains from
+  // here on
+  template <class T>
+  static void gemm(bool, bool, Index, Index, Index, T, const T*, Index, const T*, Index, T, T*,
+                   Index) {
+    todo("gemm");
+  }
+  template <class T>
+  static void add_vector(Index, Index, const T*, const T*, T*) {
+    todo("add_vector");
+  }
+  template <class T>
+  static void column_sum(Index, Index, const T*, T*) {
+    todo("column_sum");
+  }
+  template <class T>
+  static void layer_norm(Index, Index, const T*, const T*, const T*, double, T*, T*, T*) {
+    todo("layer_norm");
+  }
+  template <class T>
+  static void layer_norm_backward(Index, Index, const T*, const T*, const T*, const T*, const T*,
+                                  T*, T*, T*) {
+    todo("layer_norm_backward");
+  }
+  template <class T>
+  static void cross_entropy(Index, Index, const T*, Ids, double, T*, T*) {
+    todo("cross_entropy");
+  }
+  template <class T>
+  static void cross_entropy_backward(Index, Index, const T*, Ids, double, const T*, const T*, bool,
+                                     T*) {
+    todo("cross_entropy_backward");
+  }
+  template <class T>
+  static void adamw(Index, const hybridmed::AdamWArgs&, const T*, T*, T*, T*) {
+    todo("adamw");
+  }
 
   // 4. rows and attention: text encoder and decoder
-  template <class T> static void gather_rows(Index, Index, const T*, Ids, T*) { todo("gather_rows"); }
-  template <class T> static void scatter_add_rows(Index, Index, const T*, Ids, T*) { todo("scatter_add_rows"); }
-  template <class T> static void mix_rows(Index, Index, Index, Index, Ids, Ids, const T*, const T*, T*) { todo("mix_rows"); }
-  template <class T> static void normalize_rows(Index, Index, const T*, T*, T*) { todo("normalize_rows"); }
-  template <class T> static void normalize_rows_backward(Index, Index, const T*, const T*, const T*, T*) { todo("normalize_rows_backward"); }
-  template <class T> static void transpose(Index, Index, Index, const T*, T*) { todo("transpose"); }
-  template <class T> static void patchify(Index, Index, Index, Index, const T*, T*) { todo("patchify"); }
-  template <class T> static void attention(const hybridmed::AttentionArgs<T>&) { todo("attention"); }
-  template <class T> static void attention_backward(const hybridmed::AttentionArgs<T>&, const hybridmed::AttentionGradients<T>&) { todo("attention_backward"); }
+  template <class T>
+  static void gather_rows(Index, Index, const T*, Ids, T*) {
+    todo("gather_rows");
+  }
+  template <class T>
+  static void scatter_add_rows(Index, Index, const T*, Ids, T*) {
+    todo("scatter_add_rows");
+  }
+  template <class T>
+  static void mix_rows(Index, Index, Index, Index, Ids, Ids, const T*, const T*, T*) {
+    todo("mix_rows");
+  }
+  template <class T>
+  static void normalize_rows(Index, Index, const T*, T*, T*) {
+    todo("normalize_rows");
+  }
+  template <class T>
+  static void normalize_rows_backward(Index, Index, const T*, const T*, const T*, T*) {
+    todo("normalize_rows_backward");
+  }
+  template <class T>
+  static void transpose(Index, Index, Index, const T*, T*) {
+    todo("transpose");
+  }
+  template <class T>
+  static void patchify(Index, Index, Index, Index, const T*, T*) {
+    todo("patchify");
+  }
+  template <class T>
+  static void attention(const hybridmed::AttentionArgs<T>&) {
+    todo("attention");
+  }
+  template <class T>
+  static void attention_backward(const hybridmed::AttentionArgs<T>&,
+                                 const hybridmed::AttentionGradients<T>&) {
+    todo("attention_backward");
+  }
 
   // 5. convolution: the ResNet
-  template <class T> static void column_moments(Index, Index, const T*, T*, T*) { todo("column_moments"); }
-  template <class T> static void batch_norm(Index, Index, const T*, const T*, const T*, const T*, const T*, T*) { todo("batch_norm"); }
-  template <class T> static void batch_norm_backward(Index, Index, const T*, const T*, const T*, const T*, const T*, bool, T*, T*, T*) { todo("batch_norm_backward"); }
-  template <class T> static void conv2d(const hybridmed::ConvShape&, const T*, const T*, T*) { todo("conv2d"); }
-  template <class T> static void conv2d_backward_input(const hybridmed::ConvShape&, const T*, const T*, T*) { todo("conv2d_backward_input"); }
-  template <class T> static void conv2d_backward_weight(const hybridmed::ConvShape&, const T*, const T*, T*) { todo("conv2d_backward_weight"); }
-  template <class T> static void max_pool(const hybridmed::ConvShape&, const T*, T*, std::int32_t*) { todo("max_pool"); }
-  template <class T> static void max_pool_backward(Index, const T*, Ids, T*) { todo("max_pool_backward"); }
+  template <class T>
+  static void column_moments(Index, Index, const T*, T*, T*) {
+    todo("column_moments");
+  }
+  template <class T>
+  static void batch_norm(Index, Index, const T*, const T*, const T*, const T*, const T*, T*) {
+    todo("batch_norm");
+  }
+  template <class T>
+  static void batch_norm_backward(Index, Index, const T*, const T*, const T*, const T*, const T*,
+                                  bool, T*, T*, T*) {
+    todo("batch_norm_backward");
+  }
+  template <class T>
+  static void conv2d(const hybridmed::ConvShape&, const T*, const T*, T*) {
+    todo("conv2d");
+  }
+  template <class T>
+  static void conv2d_backward_input(const hybridmed::ConvShape&, const T*, const T*, T*) {
+    todo("conv2d_backward_input");
+  }
+  template <class T>
+  static void conv2d_backward_weight(const hybridmed::ConvShape&, const T*, const T*, T*) {
+    todo("conv2d_backward_weight");
+  }
+  template <class T>
+  static void max_pool(const hybridmed::ConvShape&, const T*, T*, std::int32_t*) {
+    todo("max_pool");
+  }
+  template <class T>
+  static void max_pool_backward(Index, const T*, Ids, T*) {
+    todo("max_pool_backward");
+  }
 
   // 6. objectives
-  template <class T> static void distillation(Index, Index, const T*, const T*, double, T*, T*, T*) { todo("distillation"); }
-  template <class T> static void distillation_backward(Index, Index, const T*, const T*, double, const T*, const T*, const T*, bool, T*) { todo("distillation_backward"); }
-  template <class T> static void symmetric_cross_entropy(Index, const T*, Ids, double, double, double, T*, T*) { todo("symmetric_cross_entropy"); }
-  template <class T> static void local_scores(const hybridmed::LocalArgs<T>&, T*) { todo("local_scores"); }
-  template <class T> static void local_scores_backward(const hybridmed::LocalArgs<T>&, const T*, T*, T*) { todo("local_scores_backward"); }
+  template <class T>
+  static void distillation(Index, Index, const T*, const T*, double, T*, T*, T*) {
+    todo("distillation");
+  }
+  template <class T>
+  static void distillation_backward(Index, Index, const T*, const T*, double, const T*, const T*,
+                                    const T*, bool, T*) {
+    todo("distillation_backward");
+  }
+  template <class T>
+  static void symmetric_cross_entropy(Index, const T*, Ids, double, double, double, T*, T*) {
+    todo("symmetric_cross_entropy");
+  }
+  template <class T>
+  static void local_scores(const hybridmed::LocalArgs<T>&, T*) {
+    todo("local_scores");
+  }
+  template <class T>
+  static void local_scores_backward(const hybridmed::LocalArgs<T>&, const T*, T*, T*) {
+    todo("local_scores_backward");
+  }
 };

@@ -7,12 +7,19 @@
 namespace hybridmed::app {
 
 /// A label's reliability before and after its calibration, in bins.
-static picture::ReliabilityPanel reliability_panel(const task::LabelCalibration& c, const task::KnownScores& known, double scale) {
+static picture::ReliabilityPanel reliability_panel(const task::LabelCalibration& c,
+                                                   const task::KnownScores& known, double scale) {
   picture::ReliabilityPanel panel{c.prompts.label, {}};
-  const auto before = known.map([&](double s) { return task::uncalibrated(s, scale); }), after = known.map([&](double s) { return c.fit.probability(s); });
-  for (const auto& [name, probability, colour] : {std::tuple{"before: sigmoid(exp(log_scale) score)", &before, picture::Colour{0.75, 0.75, 0.78}}, {"after", &after, picture::Colour{0.12, 0.35, 0.70}}}) {
+  const auto before = known.map([&](double s) { return task::uncalibrated(s, scale); }),
+             after = known.map([&](double s) { return c.fit.probability(s); });
+  for (const auto& [name, probability, colour] :
+       {std::tuple{"before: sigmoid(exp(log_scale) score)", &before,
+                   picture::Colour{0.75, 0.75, 0.78}},
+        {"after", &after, picture::Colour{0.12, 0.35, 0.70}}}) {
     picture::ReliabilityCurve curve{name, {}, {}, {}, colour};
-    for (const auto& bin : metrics::reliability(*probability, known.truth)) curve.predicted.push_back(bin.predicted), curve.observed.push_back(bin.observed), curve.n.push_back(bin.n);
+    for (const auto& bin : metrics::reliability(*probability, known.truth))
+      curve.predicted.push_back(bin.predicted), curve.observed.push_back(bin.observed),
+          curve.n.push_back(bin.n);
     panel.curves.push_back(std::move(curve));
   }
   return panel;
@@ -24,20 +31,34 @@ int run_calibrate(const CalibrateOptions& o) {
   const auto& c = run.config;
   const data::DataFolder folder(o.data, folder_options(c.folder, o.tables));
   const data::Labels labels = folder.labels();
-  if (labels.source.empty()) fail("app", "calibrate", o.data + ": no " + folder.options().labels + ": calibration needs labels", "--set labels=FILE names another file");
+  if (labels.source.empty())
+    fail("app", "calibrate",
+         o.data + ": no " + folder.options().labels + ": calibration needs labels",
+         "--set labels=FILE names another file");
   for (const auto& p : prompts) labels.at(p.label);
   folder.need_images();
-  const std::string split = folder.has_splits() ? data::split_key(o.split) : std::string();  // empty: all studies
+  const std::string split =
+      folder.has_splits() ? data::split_key(o.split) : std::string();  // empty: all studies
   data::StudySelection selection = c.selection(split.empty() ? std::string() : o.split);
   selection.needs_both = selection.needs_text = false;
   const data::Dataset dataset(folder, folder.select(selection), run.vocabulary, c.dataset());
-  if (dataset.size() == 0) fail("app", "calibrate", o.data + ": no study in split '" + o.split + "'");
-  std::cout << "run         " << o.run << " (" << run.weights.string() << ")\ndata        " << o.data << ", " << (split.empty() ? "all studies (the folder has no splits)" : "split " + split) << ", " << dataset.size() << " studies with an image\n";
-  const auto trained = fs::exists(run.folder / "trained_studies.txt") ? hashes_of(run, "trained_studies.txt") : std::set<std::uint64_t>();
+  if (dataset.size() == 0)
+    fail("app", "calibrate", o.data + ": no study in split '" + o.split + "'");
+  std::cout << "run         " << o.run << " (" << run.weights.string() << ")\ndata        "
+            << o.data << ", "
+            << (split.empty() ? "all studies (the folder has no splits)" : "split " + split) << ", "
+            << dataset.size() << " studies with an image\n";
+  const auto trained = fs::exists(run.folder / "trained_studies.txt")
+                           ? hashes_of(run, "trained_studies.txt")
+                           : std::set<std::uint64_t>();
   if (const std::size_t n = known_studies(dataset, trained); n > 0)
-    std::cout << "warning     the run was trained on " << n << " of these studies: their scores are better than those of new ones, so the probabilities will be too sure\n";
+    std::cout << "warning     the run was trained on " << n
+              << " of these studies: their scores are better than those of new ones, so the "
+                 "probabilities will be too sure\n";
   try {
-    if (const auto before = task::read_calibration(run.folder)) std::cout << "replaces    the calibration of " << before->labels.size() << " labels that was fitted on " << before->data << "\n";
+    if (const auto before = task::read_calibration(run.folder))
+      std::cout << "replaces    the calibration of " << before->labels.size()
+                << " labels that was fitted on " << before->data << "\n";
   } catch (const Error& e) {
     std::cout << "replaces    a calibration that cannot be read: " << e.reason() << "\n";
   }
@@ -50,36 +71,59 @@ int run_calibrate(const CalibrateOptions& o) {
   std::vector<picture::ReliabilityPanel> panels;
   std::size_t width = 5;
   for (const auto& p : prompts) width = (std::max)(width, p.label.size());
-  std::cout << "\n" << std::left << std::setw(static_cast<int>(width)) << "label"
-            << "      n  present  temperature   offset  threshold   sensitivity  specificity   calibration error*      Brier score\n"
-            << std::string(width, ' ') << "                                                                           before    after   before   after  base rate\n";
+  std::cout << "\n"
+            << std::left << std::setw(static_cast<int>(width)) << "label"
+            << "      n  present  temperature   offset  threshold   sensitivity  specificity   "
+               "calibration error*      Brier score\n"
+            << std::string(width, ' ')
+            << "                                                                           before  "
+               "  after   before   after  base rate\n";
   std::vector<std::string> left_out;
   for (std::size_t k = 0; k < prompts.size(); ++k) {
-    const task::KnownScores known = task::known_scores(scores.both, k, prompts[k].label, dataset.studies(), labels);
+    const task::KnownScores known =
+        task::known_scores(scores.both, k, prompts[k].label, dataset.studies(), labels);
     std::string why;
     const auto fit = task::calibrate_label(prompts[k], known, why);
     if (!fit) {
       left_out.push_back(prompts[k].label + ": " + why);
       continue;
     }
-    const task::Reliability then = task::reliability_of(known.map([&](double s) { return task::uncalibrated(s, scale); }), known.truth);
-    const task::Reliability now = task::reliability_of(known.map([&](double s) { return fit->fit.probability(s); }), known.truth);
+    const task::Reliability then = task::reliability_of(
+        known.map([&](double s) { return task::uncalibrated(s, scale); }), known.truth);
+    const task::Reliability now = task::reliability_of(
+        known.map([&](double s) { return fit->fit.probability(s); }), known.truth);
     const task::RightAnswers answers = task::right_answers(fit->fit, known);
     char line[256];
-    std::snprintf(line, sizeof line, " %6zu  %7zu  %11.4f  %7.4f  %9.3f   %11.3f  %11.3f   %7.3f  %7.3f  %7.3f %7.3f  %9.3f\n", known.truth.size(), fit->positives, fit->fit.temperature, fit->fit.offset, fit->fit.threshold,
-                  static_cast<double>(answers.positives) / static_cast<double>(fit->positives), static_cast<double>(answers.negatives) / static_cast<double>(fit->negatives), then.error, now.error, then.brier, now.brier, known.base_brier());
+    std::snprintf(
+        line, sizeof line,
+        " %6zu  %7zu  %11.4f  %7.4f  %9.3f   %11.3f  %11.3f   %7.3f  %7.3f  %7.3f %7.3f  %9.3f\n",
+        known.truth.size(), fit->positives, fit->fit.temperature, fit->fit.offset,
+        fit->fit.threshold,
+        static_cast<double>(answers.positives) / static_cast<double>(fit->positives),
+        static_cast<double>(answers.negatives) / static_cast<double>(fit->negatives), then.error,
+        now.error, then.brier, now.brier, known.base_brier());
     std::cout << std::left << std::setw(static_cast<int>(width)) << prompts[k].label << line;
     panels.push_back(reliability_panel(*fit, known, scale));
     calibration.labels.push_back(*fit);
   }
   for (const auto& sentence : left_out) std::cout << "not calibrated: " << sentence << "\n";
-  if (calibration.labels.empty()) fail("app", "calibrate", "no label could be calibrated", "give a split with more labelled studies: --split NAME");
+  if (calibration.labels.empty())
+    fail("app", "calibrate", "no label could be calibrated",
+         "give a split with more labelled studies: --split NAME");
   const auto picture = run.folder / "reliability.png";
-  picture::draw_reliability(picture.string(), "Reliability on " + (split.empty() ? "all" : "split " + split + ",") + " " + std::to_string(dataset.size()) + " studies, before and after calibration; a dot stands for a bin, its area for the studies in it", panels);
+  picture::draw_reliability(picture.string(),
+                            "Reliability on " + (split.empty() ? "all" : "split " + split + ",") +
+                                " " + std::to_string(dataset.size()) +
+                                " studies, before and after calibration; a dot stands for a bin, "
+                                "its area for the studies in it",
+                            panels);
   task::write_calibration(run.folder, calibration);  // last: a command that fails changes nothing
-  std::cout << "* expected calibration error over 15 bins of equal width; before: sigmoid(exp(log_scale) score)\n";
-  std::cout << "\ncalibration " << task::calibration_file(run.folder).string() << "\npicture     " << picture.string()
-            << "\nThese figures are of the studies that were fitted; 'evaluate' on another split gives held-out ones.\n";
+  std::cout << "* expected calibration error over 15 bins of equal width; before: "
+               "sigmoid(exp(log_scale) score)\n";
+  std::cout << "\ncalibration " << task::calibration_file(run.folder).string() << "\npicture     "
+            << picture.string()
+            << "\nThese figures are of the studies that were fitted; 'evaluate' on another split "
+               "gives held-out ones.\n";
   return 0;
 }
 

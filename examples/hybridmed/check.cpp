@@ -16,19 +16,24 @@ namespace fs = std::filesystem;
 
 namespace {
 
-void row(const std::string& title, const std::string& text) { std::cout << title << std::string(title.size() < 20 ? 21 - title.size() : 1, ' ') << text << "\n"; }
+void row(const std::string& title, const std::string& text) {
+  std::cout << title << std::string(title.size() < 20 ? 21 - title.size() : 1, ' ') << text << "\n";
+}
 void row(const std::string& title, std::size_t n) { row(title, std::to_string(n)); }
 
 /// At most `most` sentences, a line each.
 void list(const std::vector<std::string>& sentences, std::size_t most = 50) {
-  for (std::size_t i = 0; i < (std::min)(most, sentences.size()); ++i) std::cout << "  " << sentences[i] << "\n";
+  for (std::size_t i = 0; i < (std::min)(most, sentences.size()); ++i)
+    std::cout << "  " << sentences[i] << "\n";
   if (sentences.size() > most) std::cout << "  ... and " << sentences.size() - most << " more\n";
 }
 
 std::string quantiles(std::vector<std::size_t> values) {
   std::sort(values.begin(), values.end());
   std::string out;
-  for (int q : {0, 5, 25, 50, 75, 95, 99, 100}) out += (out.empty() ? "p" : "  p") + std::to_string(q) + " " + std::to_string(values[(values.size() - 1) * static_cast<std::size_t>(q) / 100]);
+  for (int q : {0, 5, 25, 50, 75, 95, 99, 100})
+    out += (out.empty() ? "p" : "  p") + std::to_string(q) + " " +
+           std::to_string(values[(values.size() - 1) * static_cast<std::size_t>(q) / 100]);
   return out;
 }
 
@@ -37,32 +42,39 @@ std::vector<std::string> odd_in(const data::Image& image) {
   std::vector<std::string> out = data::size_notes(image);
   std::vector<std::uint16_t> values(image.pixels.begin(), image.pixels.end());
   const auto at = [&](double share) {
-    const auto nth = values.begin() + static_cast<std::ptrdiff_t>(share * static_cast<double>(values.size() - 1));
+    const auto nth = values.begin() +
+                     static_cast<std::ptrdiff_t>(share * static_cast<double>(values.size() - 1));
     std::nth_element(values.begin(), nth, values.end());
     return *nth;
   };
   const int low = at(0.01), high = at(0.99), full = image.bits == 16 ? 65535 : 255;
-  if (high - low < full / 50) out.push_back("nearly constant: 98 % of its pixels lie between " + std::to_string(low) + " and " + std::to_string(high) + " of " + std::to_string(full));
+  if (high - low < full / 50)
+    out.push_back("nearly constant: 98 % of its pixels lie between " + std::to_string(low) +
+                  " and " + std::to_string(high) + " of " + std::to_string(full));
   return out;
 }
 
 /// Does a text stand for "there is none"?
 bool is_placeholder(const std::string& text) {
-  static const std::set<std::string> words{"null", "n/a", "na", "n.a.", "nan", "none", "nil", "unknown", "#n/a", "leer", "k.a."};
+  static const std::set<std::string> words{"null", "n/a",     "na",   "n.a.", "nan", "none",
+                                           "nil",  "unknown", "#n/a", "leer", "k.a."};
   return words.count(data::detail::lower(data::detail::trimmed(text))) > 0;
 }
 
-/// Does a text hold UTF-8 that somebody read as Latin-1 and wrote as UTF-8 again: a capital A with tilde or circumflex before a
-/// letter of the second half?
+/// Does a text hold UTF-8 that somebody read as Latin-1 and wrote as UTF-8 again: a capital A with
+/// tilde or circumflex before a letter of the second half?
 bool is_garbled(const std::string& text) {
   for (std::size_t at = 0; at + 3 < text.size(); ++at)
-    if (text[at] == '\xC3' && (text[at + 1] == '\x83' || text[at + 1] == '\x82') && text[at + 2] == '\xC2') return true;
+    if (text[at] == '\xC3' && (text[at + 1] == '\x83' || text[at + 1] == '\x82') &&
+        text[at + 2] == '\xC2')
+      return true;
   return false;
 }
 
 class FolderCheck {
  public:
-  explicit FolderCheck(const train::RunConfig& config) : config_(config), folder_(config.data, config.folder) {
+  explicit FolderCheck(const train::RunConfig& config)
+      : config_(config), folder_(config.data, config.folder) {
     all_ = config.selection("");
     all_.needs_both = all_.needs_text = false;  // missing sections are counted
     studies_ = folder_.select(all_, &rejected_);
@@ -78,20 +90,28 @@ class FolderCheck {
     row("suspicious pictures", suspicious_.size());
     list(suspicious_);
     say_unused_pictures();
-    std::sort(rejected_.begin(), rejected_.end(), [](const auto& a, const auto& b) { return std::tie(a.line, a.study, a.reason) < std::tie(b.line, b.study, b.reason); });
+    std::sort(rejected_.begin(), rejected_.end(), [](const auto& a, const auto& b) {
+      return std::tie(a.line, a.study, a.reason) < std::tie(b.line, b.study, b.reason);
+    });
     std::vector<std::string> lines;
     for (const auto& r : rejected_) lines.push_back(r.place() + ": " + r.reason);
     row("rejected", lines.size());
     list(lines);
     std::string why;
     for (const auto& w : refused_) why += (why.empty() ? "" : ", ") + w;
-    row("verdict", refused_.empty() ? (no_training_ ? "nothing that an evaluation refuses; pretrain would refuse it, see above" : "nothing that later commands refuse") : "not as it should be: " + why);
+    row("verdict",
+        refused_.empty()
+            ? (no_training_
+                   ? "nothing that an evaluation refuses; pretrain would refuse it, see above"
+                   : "nothing that later commands refuse")
+            : "not as it should be: " + why);
     return refused_.empty() ? 0 : 1;
   }
 
  private:
   void refuse(const std::string& what) {
-    if (std::find(refused_.begin(), refused_.end(), what) == refused_.end()) refused_.push_back(what);
+    if (std::find(refused_.begin(), refused_.end(), what) == refused_.end())
+      refused_.push_back(what);
   }
 
   void read_pictures() {
@@ -109,17 +129,25 @@ class FolderCheck {
       for (const auto& name : s.images) try {
           named_.insert(name);
           const data::Image image = data::read_image(folder_.image_path(name));
-          const auto shape = std::to_string(image.height()) + " " + std::to_string(image.width()) + " ";
-          pictures_[train::text_hash(shape + std::string(reinterpret_cast<const char*>(image.pixels.data()), image.pixels.size() * sizeof(std::uint16_t)))].push_back({name, &s});
-          enlarged_ += 2 * (std::max)(image.width(), image.height()) < config_.dataset().transform.image_size;
-          for (const auto& note : image.notes) suspicious_.push_back(data::printable(name) + ": " + note);
-          for (const auto& note : odd_in(image)) suspicious_.push_back(data::printable(name) + ": " + note);
+          const auto shape =
+              std::to_string(image.height()) + " " + std::to_string(image.width()) + " ";
+          pictures_[train::text_hash(shape +
+                                     std::string(reinterpret_cast<const char*>(image.pixels.data()),
+                                                 image.pixels.size() * sizeof(std::uint16_t)))]
+              .push_back({name, &s});
+          enlarged_ += 2 * (std::max)(image.width(), image.height()) <
+                       config_.dataset().transform.image_size;
+          for (const auto& note : image.notes)
+            suspicious_.push_back(data::printable(name) + ": " + note);
+          for (const auto& note : odd_in(image))
+            suspicious_.push_back(data::printable(name) + ": " + note);
         } catch (const Error& e) {
           rejected_.push_back({s.id, s.line, data::printable(e.what())});
           refuse("pictures that cannot be read");
         }
       ++done;
-      line.update("reading", static_cast<double>(done), static_cast<double>(studies_.size()), "studies", "", done == studies_.size());
+      line.update("reading", static_cast<double>(done), static_cast<double>(studies_.size()),
+                  "studies", "", done == studies_.size());
     }
     line.finish();
     for (const auto& [hash, found] : pictures_) {
@@ -134,7 +162,9 @@ class FolderCheck {
       const std::string first = data::printable(others.front());
       others.erase(others.begin());
       suspicious_.push_back(first + ": the same pixels as " + train::first_of(others));
-      if (splits.size() > 1) shared_.push_back("splits " + train::first_of(splits) + " share a picture: " + first + " and " + train::first_of(others));
+      if (splits.size() > 1)
+        shared_.push_back("splits " + train::first_of(splits) + " share a picture: " + first +
+                          " and " + train::first_of(others));
     }
   }
 
@@ -143,14 +173,22 @@ class FolderCheck {
     const bool own = fs::exists(fs::path(config_.data) / config_.folder.table);
     row("table", table.source + ", separated by " + data::delimiter_name(table.delimiter));
     if (!folder_.has_texts())
-      row("", (own ? "it has no column " + train::first_of(folder_.absent_texts()) + ", so no reports: its columns are " + train::first_of(table.columns) : "there is no " + config_.folder.table + ", so its rows are the studies, without reports") +
+      row("", (own ? "it has no column " + train::first_of(folder_.absent_texts()) +
+                         ", so no reports: its columns are " + train::first_of(table.columns)
+                   : "there is no " + config_.folder.table +
+                         ", so its rows are the studies, without reports") +
                   "; the names of table and columns can be set in --config or with --set");
     std::size_t images = 0, several = 0;
     for (const auto& s : studies_) images += s.images.size(), several += s.images.size() > 1;
-    row("studies", std::to_string(studies_.size()) + " of " + std::to_string(table.rows.size()) + " rows");
-    row("images", std::to_string(images) + " (" + std::to_string(several) + " studies have several)");
+    row("studies",
+        std::to_string(studies_.size()) + " of " + std::to_string(table.rows.size()) + " rows");
+    row("images",
+        std::to_string(images) + " (" + std::to_string(several) + " studies have several)");
     row("duplicate images", copies_);
-    if (enlarged_ > 0) row("small images", std::to_string(enlarged_) + ", enlarged to more than twice their size: image_size is " + std::to_string(config_.model.image_size));
+    if (enlarged_ > 0)
+      row("small images", std::to_string(enlarged_) +
+                              ", enlarged to more than twice their size: image_size is " +
+                              std::to_string(config_.model.image_size));
   }
 
   void say_texts() {
@@ -159,49 +197,79 @@ class FolderCheck {
     std::map<std::string, std::size_t> f_texts, i_texts;
     std::vector<std::size_t> f_words, i_words;
     for (const auto& s : studies_) {
-      findings += !s.findings.empty(), impression += !s.impression.empty(), both += !s.findings.empty() && !s.impression.empty();
+      findings += !s.findings.empty(), impression += !s.impression.empty(),
+          both += !s.findings.empty() && !s.impression.empty();
       if (s.findings.empty() && s.impression.empty()) without.push_back(s.id);
       if (!s.findings.empty() && s.findings == s.impression) same.push_back(s.id);
-      if (is_placeholder(s.raw_findings) || is_placeholder(s.raw_impression)) placeholders.push_back(s.id);
+      if (is_placeholder(s.raw_findings) || is_placeholder(s.raw_impression))
+        placeholders.push_back(s.id);
       if (is_garbled(s.raw_findings) || is_garbled(s.raw_impression)) garbled.push_back(s.id);
-      if (!s.findings.empty()) ++f_texts[s.findings], f_words.push_back(metrics::split_words(s.findings).size());
-      if (!s.impression.empty()) ++i_texts[s.impression], i_words.push_back(metrics::split_words(s.impression).size());
+      if (!s.findings.empty())
+        ++f_texts[s.findings], f_words.push_back(metrics::split_words(s.findings).size());
+      if (!s.impression.empty())
+        ++i_texts[s.impression], i_words.push_back(metrics::split_words(s.impression).size());
     }
-    row("findings", std::to_string(findings) + ", missing in " + std::to_string(studies_.size() - findings));
-    row("impression", std::to_string(impression) + ", missing in " + std::to_string(studies_.size() - impression));
+    row("findings",
+        std::to_string(findings) + ", missing in " + std::to_string(studies_.size() - findings));
+    row("impression", std::to_string(impression) + ", missing in " +
+                          std::to_string(studies_.size() - impression));
     row("both sections", both);
     row("without texts", without.size());
     row("distinct findings", f_texts.size());
     row("distinct impressions", i_texts.size());
     if (!f_words.empty()) row("findings words", quantiles(f_words));
     if (!i_words.empty()) row("impression words", quantiles(i_words));
-    if (folder_.has_texts() && !without.empty()) row("texts", std::to_string(without.size()) + " studies have neither findings nor impression after cleaning: " + train::first_of(without));
-    if (!same.empty()) row("texts", "findings and impression are the same text in " + std::to_string(same.size()) + " studies: " + train::first_of(same));
-    if (!placeholders.empty()) row("texts", std::to_string(placeholders.size()) + " studies have a text that stands for none, such as 'n/a' or 'null': " + train::first_of(placeholders));
-    if (!garbled.empty()) row("texts", std::to_string(garbled.size()) + " studies have letters that were decoded wrongly on their way here, such as '\xC3\x83\xC2\xBC' for '\xC3\xBC': " + train::first_of(garbled));
+    if (folder_.has_texts() && !without.empty())
+      row("texts", std::to_string(without.size()) +
+                       " studies have neither findings nor impression after cleaning: " +
+                       train::first_of(without));
+    if (!same.empty())
+      row("texts", "findings and impression are the same text in " + std::to_string(same.size()) +
+                       " studies: " + train::first_of(same));
+    if (!placeholders.empty())
+      row("texts", std::to_string(placeholders.size()) +
+                       " studies have a text that stands for none, such as 'n/a' or 'null': " +
+                       train::first_of(placeholders));
+    if (!garbled.empty())
+      row("texts", std::to_string(garbled.size()) +
+                       " studies have letters that were decoded wrongly on their way here, such as "
+                       "'\xC3\x83\xC2\xBC' for '\xC3\xBC': " +
+                       train::first_of(garbled));
     const auto median = [](std::vector<std::size_t> v) {
       std::nth_element(v.begin(), v.begin() + static_cast<std::ptrdiff_t>(v.size() / 2), v.end());
       return v[v.size() / 2];
     };
-    if (!f_words.empty() && !i_words.empty() && median(i_words) > median(f_words)) row("texts", "impressions are longer than findings: are the columns exchanged?");
-    for (const auto& sentence : train::lost_letters(studies_, all_.cleaning)) row("texts", sentence);
+    if (!f_words.empty() && !i_words.empty() && median(i_words) > median(f_words))
+      row("texts", "impressions are longer than findings: are the columns exchanged?");
+    for (const auto& sentence : train::lost_letters(studies_, all_.cleaning))
+      row("texts", sentence);
     say_cut_texts();
   }
 
   /// Counts with the vocabulary that pretrain would learn, or that vocab_file holds.
   void say_cut_texts() {
-    const bool any = std::any_of(studies_.begin(), studies_.end(), [](const auto& s) { return !s.findings.empty() || !s.impression.empty(); });
+    const bool any = std::any_of(studies_.begin(), studies_.end(), [](const auto& s) {
+      return !s.findings.empty() || !s.impression.empty();
+    });
     if (!any) return;
     std::vector<data::Study> training;
     for (const auto& s : studies_)
-      if (!folder_.has_splits() || folder_.splits_of(s).count(data::split_key(config_.split_train))) training.push_back(s);
+      if (!folder_.has_splits() || folder_.splits_of(s).count(data::split_key(config_.split_train)))
+        training.push_back(s);
     try {
-      const auto vocabulary = config_.vocab_file.empty() ? train::learned_vocabulary(training.empty() ? studies_ : training, config_) : data::WordPiece::read(config_.vocab_file);
+      const auto vocabulary =
+          config_.vocab_file.empty()
+              ? train::learned_vocabulary(training.empty() ? studies_ : training, config_)
+              : data::WordPiece::read(config_.vocab_file);
       const data::Dataset d(folder_, studies_, vocabulary, config_.dataset());
       for (const auto& sentence : train::cut_texts(d)) row("texts", sentence);
-      if (d.cut_findings() + d.cut_impression() == 0) row("texts", "none is cut to t_findings = " + std::to_string(d.options().t_findings) + " or t_impression = " + std::to_string(d.options().t_impression) + " tokens");
+      if (d.cut_findings() + d.cut_impression() == 0)
+        row("texts", "none is cut to t_findings = " + std::to_string(d.options().t_findings) +
+                         " or t_impression = " + std::to_string(d.options().t_impression) +
+                         " tokens");
     } catch (const Error& e) {
-      row("texts", "cannot be cut into tokens: " + e.reason() + (e.hint().empty() ? "" : "; " + e.hint()));
+      row("texts",
+          "cannot be cut into tokens: " + e.reason() + (e.hint().empty() ? "" : "; " + e.hint()));
     }
   }
 
@@ -217,14 +285,19 @@ class FolderCheck {
     for (const auto& [split, spellings] : folder_.split_spellings()) {
       const bool plain = spellings.size() == 1 && *spellings.begin() == split;
       std::string written;
-      for (const auto& s : spellings) written += (written.empty() ? "'" : ", '") + data::printable(s) + "'";
-      row("split " + split, std::to_string(counts[split]) + (plain ? "" : " (written " + written + "; case and blanks make no difference)"));
+      for (const auto& s : spellings)
+        written += (written.empty() ? "'" : ", '") + data::printable(s) + "'";
+      row("split " + split,
+          std::to_string(counts[split]) +
+              (plain ? "" : " (written " + written + "; case and blanks make no difference)"));
     }
     for (const auto& [split, n] : counts)
       for (const auto& [other, more] : counts)
-        if (n * 10 < more && io::edit_distance(split, other) <= 2) row("", "is '" + split + "' a slip for '" + other + "'?");
+        if (n * 10 < more && io::edit_distance(split, other) <= 2)
+          row("", "is '" + split + "' a slip for '" + other + "'?");
     say_patients();
-    if (folder_.has_splits() && !in_none.empty()) row("in no split", std::to_string(in_none.size()) + ": " + train::first_of(in_none));
+    if (folder_.has_splits() && !in_none.empty())
+      row("in no split", std::to_string(in_none.size()) + ": " + train::first_of(in_none));
     const auto [why_not, meant] = training_problem();
     if (!why_not.empty()) row("pretrain", "would refuse this folder: " + why_not);
     no_training_ = !why_not.empty();
@@ -245,16 +318,20 @@ class FolderCheck {
       if (column == data::Table::npos) column = table.find(name);
     if (column == data::Table::npos) return;
     std::map<std::size_t, std::string> patient_of;  // by line
-    for (std::size_t r = 0; r < table.rows.size(); ++r) patient_of[table.lines[r]] = table.rows[r][column];
+    for (std::size_t r = 0; r < table.rows.size(); ++r)
+      patient_of[table.lines[r]] = table.rows[r][column];
     std::map<std::string, std::set<std::string>> splits;
     for (const auto& s : studies_)
-      if (const std::string& patient = patient_of[s.line]; !patient.empty()) splits[patient].merge(folder_.splits_of(s));
+      if (const std::string& patient = patient_of[s.line]; !patient.empty())
+        splits[patient].merge(folder_.splits_of(s));
     std::vector<std::string> in_several;
     for (const auto& [patient, of] : splits)
       if (of.size() > 1) in_several.push_back(patient);
-    row("patients", std::to_string(splits.size()) + " by the column '" + table.columns[column] + "'");
+    row("patients",
+        std::to_string(splits.size()) + " by the column '" + table.columns[column] + "'");
     if (in_several.empty()) return;
-    row("leakage", std::to_string(in_several.size()) + " patients have studies in several splits: " + train::first_of(in_several));
+    row("leakage", std::to_string(in_several.size()) +
+                       " patients have studies in several splits: " + train::first_of(in_several));
     refuse("leakage between splits");
   }
 
@@ -265,13 +342,18 @@ class FolderCheck {
   /// Why pretrain would refuse the texts and splits of this folder.
   TrainingProblem training_problem() const {
     const auto splits = folder_.splits();
-    const bool meant = folder_.has_texts() && (splits.empty() ? folder_.has_splits() : splits != std::set<std::string>{"test"});
+    const bool meant =
+        folder_.has_texts() &&
+        (splits.empty() ? folder_.has_splits() : splits != std::set<std::string>{"test"});
     if (!folder_.has_texts()) return {"it holds no reports", false};
     if (!folder_.has_splits()) return {"it has no splits", false};
     for (const auto& split : {config_.split_train, config_.split_valid}) try {
         std::vector<data::Rejected> rejected;
         if (folder_.select(config_.selection(split), &rejected).empty())
-          return {"no study is left in split '" + split + "'" + (rejected.empty() ? "" : "; " + rejected[0].place() + ": " + rejected[0].reason), meant};
+          return {
+              "no study is left in split '" + split + "'" +
+                  (rejected.empty() ? "" : "; " + rejected[0].place() + ": " + rejected[0].reason),
+              meant};
       } catch (const Error& e) {
         return {e.reason() + (e.hint().empty() ? "" : "; " + e.hint()), meant};
       }
@@ -299,21 +381,35 @@ class FolderCheck {
       if (!ids.count(study)) strangers.push_back(study);
     for (const auto& id : ids)
       if (!labels.of.count(id)) unlabelled.push_back(id);
-    row("labels", std::to_string(labels.names.size()) + " columns; " + std::to_string(ids.size() - unlabelled.size()) + " of " + std::to_string(studies_.size()) + " studies have a row, " + std::to_string(strangers.size()) + " rows have no study" +
-                      (labels.left_out > 0 ? ", " + std::to_string(labels.left_out) + " rows are not indexed" : ""));
+    row("labels",
+        std::to_string(labels.names.size()) + " columns; " +
+            std::to_string(ids.size() - unlabelled.size()) + " of " +
+            std::to_string(studies_.size()) + " studies have a row, " +
+            std::to_string(strangers.size()) + " rows have no study" +
+            (labels.left_out > 0 ? ", " + std::to_string(labels.left_out) + " rows are not indexed"
+                                 : ""));
     if (!strangers.empty()) row("  rows, no study", train::first_of(strangers));
-    if (!unlabelled.empty() && unlabelled.size() < ids.size()) row("  studies, no row", train::first_of(unlabelled));
+    if (!unlabelled.empty() && unlabelled.size() < ids.size())
+      row("  studies, no row", train::first_of(unlabelled));
     for (std::size_t k = 0; k < labels.names.size(); ++k) {
       std::map<int, std::size_t> counts;
       for (const auto& id : ids)
         if (const auto it = labels.of.find(id); it != labels.of.end()) ++counts[it->second[k]];
-      row("  " + labels.names[k], std::to_string(counts[1]) + " present, " + std::to_string(counts[0]) + " absent, " + std::to_string(counts[data::Labels::uncertain]) + " uncertain, " + std::to_string(counts[data::Labels::unknown]) + " unknown" +
-                                      (counts[1] == 0 || counts[0] == 0 ? "; one value alone can measure nothing" : ""));
+      row("  " + labels.names[k],
+          std::to_string(counts[1]) + " present, " + std::to_string(counts[0]) + " absent, " +
+              std::to_string(counts[data::Labels::uncertain]) + " uncertain, " +
+              std::to_string(counts[data::Labels::unknown]) + " unknown" +
+              (counts[1] == 0 || counts[0] == 0 ? "; one value alone can measure nothing" : ""));
     }
-    for (const auto& [name, value] : labels.other_columns) row("  " + name, "no label column: it holds " + value);
-    if (!labels.list_column().empty()) row("", "--set column_labels='" + labels.list_column() + "' would read that column as names of labels separated by |");
+    for (const auto& [name, value] : labels.other_columns)
+      row("  " + name, "no label column: it holds " + value);
+    if (!labels.list_column().empty())
+      row("", "--set column_labels='" + labels.list_column() +
+                  "' would read that column as names of labels separated by |");
     list(problems);
-    for (const auto& name : labels.spoiled) std::cout << "  " << name << ": most of its cells are labels; an evaluation refuses it as it is\n";
+    for (const auto& name : labels.spoiled)
+      std::cout << "  " << name
+                << ": most of its cells are labels; an evaluation refuses it as it is\n";
     if (labels.conflicts > 0 || !labels.spoiled.empty()) refuse("labels");
   }
 
@@ -326,10 +422,14 @@ class FolderCheck {
     if (separate) {
       for (fs::recursive_directory_iterator it(root, ec), end; !ec && it != end; it.increment(ec))
         if (it->is_regular_file(ec))
-          if (const std::string name = fs::relative(it->path(), root, ec).generic_string(); !named_.count(name)) unused.push_back(name);
+          if (const std::string name = fs::relative(it->path(), root, ec).generic_string();
+              !named_.count(name))
+            unused.push_back(name);
     }
     std::sort(unused.begin(), unused.end());
-    if (!unused.empty()) row("unused pictures", std::to_string(unused.size()) + " files that no study names: " + train::first_of(unused));
+    if (!unused.empty())
+      row("unused pictures",
+          std::to_string(unused.size()) + " files that no study names: " + train::first_of(unused));
   }
 
   struct Place {
@@ -355,7 +455,8 @@ int run_check(const CheckOptions& o) {
   if (!o.tables.config.empty()) config = train::RunConfig::read(o.tables.config);
   for (const auto& assignment : o.tables.overrides) io::override_key(config, assignment);
   if (!o.data.empty()) config.data = o.data;
-  if (config.data.empty()) fail("app", "check", "no data folder", "give --data FOLDER, or a configuration that names it");
+  if (config.data.empty())
+    fail("app", "check", "no data folder", "give --data FOLDER, or a configuration that names it");
   config.validate();
   return FolderCheck(config).run();
 }

@@ -23,21 +23,32 @@ int run_classify(const ImagesOptions& o) {
   for (std::size_t k = 0; k < prompts.size(); ++k)
     if (calibration) {
       fits[k] = calibration->of(prompts[k]);
-      const bool other = !fits[k] && std::any_of(calibration->labels.begin(), calibration->labels.end(), [&](const auto& l) { return l.prompts.label == prompts[k].label; });
-      if (other) std::cerr << "note: the calibration of '" << prompts[k].label << "' is of other prompts, so it does not count\n";
+      const bool other = !fits[k] && std::any_of(calibration->labels.begin(),
+                                                 calibration->labels.end(), [&](const auto& l) {
+                                                   return l.prompts.label == prompts[k].label;
+                                                 });
+      if (other)
+        std::cerr << "note: the calibration of '" << prompts[k].label
+                  << "' is of other prompts, so it does not count\n";
     }
   std::vector<std::string> without;
   for (std::size_t k = 0; k < prompts.size(); ++k)
     if (!fits[k]) without.push_back("'" + prompts[k].label + "'");
   if (o.scores == "probability" && !without.empty())
-    fail("app", "classify", o.run + ": no calibration for the prompts of " + train::first_of(without),
-         "fit it on a labelled split with: hybridmed calibrate --run " + o.run + " --data FOLDER --prompts " + o.prompts + "; without --scores, each column says what it holds");
+    fail("app", "classify",
+         o.run + ": no calibration for the prompts of " + train::first_of(without),
+         "fit it on a labelled split with: hybridmed calibrate --run " + o.run +
+             " --data FOLDER --prompts " + o.prompts +
+             "; without --scores, each column says what it holds");
   const EncodedPrompts encoded = encode_prompts(run, prompts);
   const bool cosine = o.scores == "cosine";
   std::cout << "image";
   for (std::size_t k = 0; k < prompts.size(); ++k) {
     const std::string& label = prompts[k].label;
-    std::cout << "," << data::csv_field(label + (fits[k] && !cosine ? " (probability)" : " (cosine difference, not a probability)"));
+    std::cout << ","
+              << data::csv_field(label + (fits[k] && !cosine
+                                              ? " (probability)"
+                                              : " (cosine difference, not a probability)"));
     if (fits[k]) std::cout << "," << data::csv_field(label + " (threshold)");
   }
   std::cout << "\n";
@@ -46,8 +57,13 @@ int run_classify(const ImagesOptions& o) {
     for (std::size_t i = 0; i < paths.size(); ++i) {
       std::cout << data::csv_field(paths[i]);
       for (std::size_t k = 0; k < prompts.size(); ++k) {
-        std::cout << "," << (fits[k] && !cosine ? fits[k]->fit.probability(scores.both(i, k)) : scores.both(i, k));
-        if (fits[k]) std::cout << "," << (cosine ? fixed(fits[k]->fit.threshold_score(), 4) : fixed(fits[k]->fit.threshold, 3));
+        std::cout << ","
+                  << (fits[k] && !cosine ? fits[k]->fit.probability(scores.both(i, k))
+                                         : scores.both(i, k));
+        if (fits[k])
+          std::cout << ","
+                    << (cosine ? fixed(fits[k]->fit.threshold_score(), 4)
+                               : fixed(fits[k]->fit.threshold, 3));
       }
       std::cout << "\n";
     }

@@ -29,14 +29,16 @@ int run_curves(const std::string& run) {
   std::array<picture::Panel, 2> panels{{{"stage 1", {}}, {"stage 2", {}}}};
   std::map<std::pair<int, std::string>, std::size_t> index;
   std::ifstream in(fs::path(run) / "log.jsonl");
-  if (!in) fail("app", "curves", run + ": no log.jsonl", "--run names the folder that pretrain wrote");
+  if (!in)
+    fail("app", "curves", run + ": no log.jsonl", "--run names the folder that pretrain wrote");
   std::size_t number = 0;
   for (std::string line; std::getline(in, line);) {
     ++number;
     const std::string where = run + "/log.jsonl, line " + std::to_string(number);
     const io::Json row = io::parse_json(line, where);
     const auto stage = io::get<std::int64_t>(row, "stage", where);
-    if (stage != 1 && stage != 2) fail("app", "curves", where + ": expected stage 1 or 2, got " + row["stage"].dump());
+    if (stage != 1 && stage != 2)
+      fail("app", "curves", where + ": expected stage 1 or 2, got " + row["stage"].dump());
     const bool valid = io::get<std::string>(row, "kind", where) == "valid";
     int colour = 0;
     for (const char* name : {"cg", "cl", "sum", "cap", "dis"}) {
@@ -45,9 +47,15 @@ int run_curves(const std::string& run) {
         continue;
       }
       auto& curves = panels[static_cast<std::size_t>(stage - 1)].curves;
-      static const std::map<std::string, std::string> meanings{{"cg", "global alignment"}, {"cl", "local alignment"}, {"sum", "summarization"}, {"cap", "captioning"}, {"dis", "distillation"}};
-      const std::string title = std::string(name) + ": " + meanings.at(name) + (valid ? ", valid" : "");
-      const auto [it, fresh] = index.emplace(std::pair(static_cast<int>(stage), title), curves.size());
+      static const std::map<std::string, std::string> meanings{{"cg", "global alignment"},
+                                                               {"cl", "local alignment"},
+                                                               {"sum", "summarization"},
+                                                               {"cap", "captioning"},
+                                                               {"dis", "distillation"}};
+      const std::string title =
+          std::string(name) + ": " + meanings.at(name) + (valid ? ", valid" : "");
+      const auto [it, fresh] =
+          index.emplace(std::pair(static_cast<int>(stage), title), curves.size());
       if (fresh) curves.push_back({title, {}, {}, valid, colour});
       curves[it->second].x.push_back(io::get<double>(row, "step", where));
       curves[it->second].y.push_back(row[name].get<double>());

@@ -4,7 +4,9 @@
 namespace hybridmed::app {
 
 int run_embed(const EmbedOptions& o) {
-  if (o.images.empty() == o.texts.empty()) fail("app", "embed", o.images.empty() ? "nothing to embed" : "images and --texts at once", "give images, or --texts FILE with a text a line");
+  if (o.images.empty() == o.texts.empty())
+    fail("app", "embed", o.images.empty() ? "nothing to embed" : "images and --texts at once",
+         "give images, or --texts FILE with a text a line");
   std::vector<std::string> texts;
   if (!o.texts.empty()) {
     const std::string all = data::read_text_file(o.texts);
@@ -17,7 +19,10 @@ int run_embed(const EmbedOptions& o) {
   }
   const Run run = open_run(o.run);
   for (std::size_t i = 0; i < texts.size(); ++i)
-    if (!data::has_words(data::clean_text(texts[i], run.cleaning()))) fail("app", "embed", o.texts + ", line " + std::to_string(i + 1) + ": no words after cleaning", "take the line out");
+    if (!data::has_words(data::clean_text(texts[i], run.cleaning())))
+      fail("app", "embed",
+           o.texts + ", line " + std::to_string(i + 1) + ": no words after cleaning",
+           "take the line out");
   std::cout << (texts.empty() ? "image" : "text");
   for (Index k = 0; k < run.config.model.d_e; ++k) std::cout << ",e" << k;
   std::cout << "\n";
@@ -27,7 +32,9 @@ int run_embed(const EmbedOptions& o) {
     std::cout << "\n";
   };
   for (std::size_t i = 0; i < texts.size(); i += 64) {  // as many at once as fit any memory
-    const std::vector<std::string> part(texts.begin() + static_cast<std::ptrdiff_t>(i), texts.begin() + static_cast<std::ptrdiff_t>((std::min)(texts.size(), i + 64)));
+    const std::vector<std::string> part(
+        texts.begin() + static_cast<std::ptrdiff_t>(i),
+        texts.begin() + static_cast<std::ptrdiff_t>((std::min)(texts.size(), i + 64)));
     const EncodedTexts encoded = encode_texts(run, part, "the texts");
     for (std::size_t k = 0; k < part.size(); ++k) row(part[k], encoded.global, k);
   }

@@ -13,18 +13,23 @@
 #include "hybridmed/core/interrupt.hpp"
 #include "hybridmed/data/csv.hpp"
 
-/// The first Ctrl-C, SIGTERM or SIGHUP asks for a stop: the step is finished and saved. The second, of whichever kind, ends the
-/// program at once. Output that nobody reads any more (a closed pipe) asks for a stop too.
+/// The first Ctrl-C, SIGTERM or SIGHUP asks for a stop: the step is finished and saved. The second,
+/// of whichever kind, ends the program at once. Output that nobody reads any more (a closed pipe)
+/// asks for a stop too.
 static void stop_on_signals() {
   for (int signal : {SIGINT, SIGTERM, SIGHUP}) {
     const auto before = std::signal(signal, [](int) {
       hybridmed::app::interrupt();
       for (int again : {SIGINT, SIGTERM, SIGHUP})
-        std::signal(again, again == SIGHUP ? SIG_IGN : SIG_DFL);  // a closing terminal sends SIGHUP more than once
-      static constexpr char said[] = "\nstopping when this step is done and saved; once more ends at once\n";
+        std::signal(again, again == SIGHUP
+                               ? SIG_IGN
+                               : SIG_DFL);  // a closing terminal sends SIGHUP more than once
+      static constexpr char said[] =
+          "\nstopping when this step is done and saved; once more ends at once\n";
       [[maybe_unused]] const auto written = ::write(STDERR_FILENO, said, sizeof said - 1);
     });
-    if (before == SIG_IGN) std::signal(signal, SIG_IGN);  // under nohup, SIGHUP is no reason to stop
+    if (before == SIG_IGN)
+      std::signal(signal, SIG_IGN);  // under nohup, SIGHUP is no reason to stop
   }
   std::signal(SIGPIPE, [](int) { hybridmed::app::interrupt(); });
 }
@@ -41,7 +46,11 @@ static std::string command_line(int argc, char** argv) {
   std::string out;
   for (int i = 0; i < argc; ++i) {
     std::string word = argv[i];
-    const bool plain = !word.empty() && word.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=./:,@%") == word.npos;
+    const bool plain =
+        !word.empty() &&
+        word.find_first_not_of(
+            "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=./:,@%") ==
+            word.npos;
     if (!plain) {
       std::string quoted = "'";
       for (const char c : word) quoted += c == '\'' ? "'\\''" : std::string(1, c);
@@ -62,7 +71,8 @@ static std::string near(const std::string& word, const std::vector<std::string>&
 static std::string suggestion(const CLI::App& app, int argc, char** argv) {
   const CLI::App* command = nullptr;
   std::vector<std::string> commands;
-  for (const CLI::App* c : app.get_subcommands([](const CLI::App*) { return true; })) commands.push_back(c->get_name());
+  for (const CLI::App* c : app.get_subcommands([](const CLI::App*) { return true; }))
+    commands.push_back(c->get_name());
   const auto options_of = [](const CLI::App& a) {
     std::vector<std::string> out;
     for (const CLI::Option* o : a.get_options([](const CLI::Option*) { return true; }))
@@ -77,9 +87,11 @@ static std::string suggestion(const CLI::App& app, int argc, char** argv) {
         for (const auto& o : options_of(*command)) known.push_back(o);
       const std::string option = word.substr(0, word.find('='));
       if (std::find(known.begin(), known.end(), option) == known.end()) {
-        return "there is no option '" + option + "'" + (command ? " of " + command->get_name() : std::string()) + near(option, known);
+        return "there is no option '" + option + "'" +
+               (command ? " of " + command->get_name() : std::string()) + near(option, known);
       }
-    } else if (command && word.find('=') != word.npos && i > 2 && std::string(argv[i - 2]) == "--set") {
+    } else if (command && word.find('=') != word.npos && i > 2 &&
+               std::string(argv[i - 2]) == "--set") {
       return "'" + word + "' stands alone: write --set before each key, as in --set a=1 --set b=2";
     } else if (!command && !word.starts_with("-")) {
       if (i > 1 && std::string(argv[i - 1]).starts_with("--")) continue;  // the value of an option
@@ -88,7 +100,8 @@ static std::string suggestion(const CLI::App& app, int argc, char** argv) {
         std::string all;
         for (const auto& c : commands) all += (all.empty() ? "" : ", ") + c;
         const std::string question = near(word, commands);
-        return "there is no command '" + word + "'" + question + (question.empty() ? "; the" : " The") + " commands are " + all;
+        return "there is no command '" + word + "'" + question +
+               (question.empty() ? "; the" : " The") + " commands are " + all;
       }
       command = app.get_subcommand(word);
     }
@@ -98,87 +111,135 @@ static std::string suggestion(const CLI::App& app, int argc, char** argv) {
 
 int main(int argc, char** argv) {
   using namespace hybridmed::app;
-  // The OpenMP runtime reads its waiting policy when it is loaded. Idle threads must sleep: the loader's workers need the
-  // processors too. So the program starts itself once more with the policy set, unless the user chose one.
+  // The OpenMP runtime reads its waiting policy when it is loaded. Idle threads must sleep: the
+  // loader's workers need the processors too. So the program starts itself once more with the
+  // policy set, unless the user chose one.
   if (!std::getenv("OMP_WAIT_POLICY")) {
     ::setenv("OMP_WAIT_POLICY", "PASSIVE", 1);
     ::execv("/proc/self/exe", argv);  // on failure: go on as we are
   }
-  CLI::App app{"HybridMED: medical vision-language pre-training and zero-shot use. Research software, not a medical device.", "hybridmed"};
+  CLI::App app{
+      "HybridMED: medical vision-language pre-training and zero-shot use. Research software, not a "
+      "medical device.",
+      "hybridmed"};
   app.set_version_flag("--version", std::string("hybridmed ") + HYBRIDMED_VERSION);
   app.require_subcommand(1);
   app.fallthrough();
   Common common;
   common.command = command_line(argc, argv);
-  const CLI::Validator whole_number([](const std::string& text) { return is_whole_number(text) ? std::string() : "expected a whole number from 0 to 9223372036854775807, got '" + text + "'"; }, "");
-  const CLI::Validator at_least_one([](const std::string& text) { return is_whole_number(text) && text.find_first_not_of('0') != text.npos ? std::string() : "expected a whole number of at least 1, got '" + text + "'"; }, "");
-  app.add_option("--threads", common.threads, "threads of the CPU backend (default: all)")->check(at_least_one);
+  const CLI::Validator whole_number(
+      [](const std::string& text) {
+        return is_whole_number(text)
+                   ? std::string()
+                   : "expected a whole number from 0 to 9223372036854775807, got '" + text + "'";
+      },
+      "");
+  const CLI::Validator at_least_one(
+      [](const std::string& text) {
+        return is_whole_number(text) && text.find_first_not_of('0') != text.npos
+                   ? std::string()
+                   : "expected a whole number of at least 1, got '" + text + "'";
+      },
+      "");
+  app.add_option("--threads", common.threads, "threads of the CPU backend (default: all)")
+      ->check(at_least_one);
   app.add_option("--seed", common.seed, "seed; overrides the configuration's")->check(whole_number);
 
   PretrainOptions pretrain;
   auto* p = app.add_subcommand("pretrain", "train both stages");
   p->add_option("--config", pretrain.config, "configuration (JSON); not needed with --resume");
   p->add_option("--run", pretrain.run, "run folder to write")->required();
-  p->add_option("--set", pretrain.overrides, "key=value, overrides the configuration; once for each key")->allow_extra_args(false);
+  p->add_option("--set", pretrain.overrides,
+                "key=value, overrides the configuration; once for each key")
+      ->allow_extra_args(false);
   p->add_option("--init", pretrain.init, "start from these weights (safetensors)");
   p->add_flag("--resume", pretrain.resume, "go on from the newest checkpoint of --run");
-  p->add_option("--stop-after", pretrain.stop_after, "save and stop after this many steps, counted from the run's beginning")->check(at_least_one);
+  p->add_option("--stop-after", pretrain.stop_after,
+                "save and stop after this many steps, counted from the run's beginning")
+      ->check(at_least_one);
 
   EvaluateOptions evaluate;
-  auto* e = app.add_subcommand("evaluate", "zero-shot, retrieval, captions and summaries on a data folder");
+  auto* e = app.add_subcommand("evaluate",
+                               "zero-shot, retrieval, captions and summaries on a data folder");
   e->add_option("--run", evaluate.run, "trained run")->required();
   e->add_option("--data", evaluate.data, "data folder")->required();
-  e->add_option("--split", evaluate.split, "split (default: test where the folder has one, else all studies)");
+  e->add_option("--split", evaluate.split,
+                "split (default: test where the folder has one, else all studies)");
   e->add_option("--prompts", evaluate.prompts, "prompts per label (JSON)");
-  e->add_option("--out", evaluate.out, "write evaluation.json and pictures here (default: the run folder)");
+  e->add_option("--out", evaluate.out,
+                "write evaluation.json and pictures here (default: the run folder)");
   const auto tables = [](CLI::App* command, TableOptions& o) {
-    command->add_option("--config", o.config, "configuration (JSON) whose keys of tables and columns are read; default: the run's");
-    command->add_option("--set", o.overrides, "key=value of the data folder: table, labels, image_folder, delimiter, encoding, column_...; once for each key")->allow_extra_args(false);
+    command->add_option(
+        "--config", o.config,
+        "configuration (JSON) whose keys of tables and columns are read; default: the run's");
+    command
+        ->add_option("--set", o.overrides,
+                     "key=value of the data folder: table, labels, image_folder, delimiter, "
+                     "encoding, column_...; once for each key")
+        ->allow_extra_args(false);
   };
   tables(e, evaluate.tables);
 
   CalibrateOptions calibrate;
-  auto* b = app.add_subcommand("calibrate", "fit zero-shot scores to probabilities on a labelled split, and keep that in the run");
+  auto* b = app.add_subcommand(
+      "calibrate",
+      "fit zero-shot scores to probabilities on a labelled split, and keep that in the run");
   b->add_option("--run", calibrate.run, "trained run")->required();
   b->add_option("--data", calibrate.data, "data folder with labels")->required();
-  b->add_option("--split", calibrate.split, "split to fit on (default: valid); not the one that is evaluated");
+  b->add_option("--split", calibrate.split,
+                "split to fit on (default: valid); not the one that is evaluated");
   b->add_option("--prompts", calibrate.prompts, "prompts per label (JSON)")->required();
   tables(b, calibrate.tables);
 
   ImagesOptions caption, classify;
   EmbedOptions embed;
-  auto* c = app.add_subcommand("caption", "an impression for each image: path, tab, text (a tab, line break or backslash of a path is written \\t, \\n, \\\\)");
+  auto* c = app.add_subcommand("caption",
+                               "an impression for each image: path, tab, text (a tab, line break "
+                               "or backslash of a path is written \\t, \\n, \\\\)");
   c->add_option("--run", caption.run, "trained run")->required();
   c->add_option("images", caption.images, "PNG or JPEG files")->required();
   auto* k = app.add_subcommand("classify", "zero-shot scores of each image as CSV");
   k->add_option("--run", classify.run, "trained run")->required();
   k->add_option("--prompts", classify.prompts, "prompts per label (JSON)")->required();
   k->add_option("images", classify.images, "PNG or JPEG files")->required();
-  k->add_option("--scores", classify.scores, "cosine: difference of similarities, no probability | probability: needs 'calibrate' (default: probability for the labels that have one)")->check(CLI::IsMember({"cosine", "probability"}));
-  auto* m = app.add_subcommand("embed", "the global embedding of each image, or of each text, as CSV");
+  k->add_option("--scores", classify.scores,
+                "cosine: difference of similarities, no probability | probability: needs "
+                "'calibrate' (default: probability for the labels that have one)")
+      ->check(CLI::IsMember({"cosine", "probability"}));
+  auto* m =
+      app.add_subcommand("embed", "the global embedding of each image, or of each text, as CSV");
   m->add_option("--run", embed.run, "trained run")->required();
   m->add_option("--texts", embed.texts, "file with a text a line, instead of images");
   m->add_option("images", embed.images, "PNG or JPEG files");
 
   std::string summarize_run;
-  auto* s = app.add_subcommand("summarize", "an impression for each findings text, one a line on standard input");
+  auto* s = app.add_subcommand(
+      "summarize", "an impression for each findings text, one a line on standard input");
   s->add_option("--run", summarize_run, "trained run")->required();
 
   AttentionOptions attention;
-  auto* a = app.add_subcommand("attention", "where the words of a text look in an image: a PNG sheet; on standard output each word's share of the text's score, and the cosine of the word and what it looks at");
+  auto* a = app.add_subcommand(
+      "attention",
+      "where the words of a text look in an image: a PNG sheet; on standard output each word's "
+      "share of the text's score, and the cosine of the word and what it looks at");
   a->add_option("--run", attention.run, "trained run")->required();
   a->add_option("--prompt", attention.prompt, "text")->required();
-  a->add_option("--out", attention.out, "PNG to write; a long text goes on in NAME-2.png and so on")->required();
+  a->add_option("--out", attention.out, "PNG to write; a long text goes on in NAME-2.png and so on")
+      ->required();
   a->add_option("--npy", attention.npy, "also write the maps as numbers, (1 + words, G, G)");
-  a->add_option("--csv", attention.csv, "also write them as a table: word, row and column of the grid, attention");
+  a->add_option("--csv", attention.csv,
+                "also write them as a table: word, row and column of the grid, attention");
   a->add_flag("--all-words", attention.all_words, "draw punctuation and stop words too");
   a->add_option("image", attention.image, "PNG or JPEG file")->required();
 
   CheckOptions check;
   auto* d = app.add_subcommand("check", "what a data folder holds");
   d->add_option("--data", check.data, "data folder (default: the configuration's)");
-  d->add_option("--config", check.tables.config, "configuration of the training that is meant (JSON; default: the usual names)");
-  d->add_option("--set", check.tables.overrides, "key=value, overrides the configuration; once for each key")->allow_extra_args(false);
+  d->add_option("--config", check.tables.config,
+                "configuration of the training that is meant (JSON; default: the usual names)");
+  d->add_option("--set", check.tables.overrides,
+                "key=value, overrides the configuration; once for each key")
+      ->allow_extra_args(false);
 
   PhantomCommand phantom;
   auto* f = app.add_subcommand("phantom", "write a folder of procedural phantoms");
@@ -192,12 +253,16 @@ int main(int argc, char** argv) {
 
   for (CLI::App* command : app.get_subcommands({}))
     for (CLI::Option* option : command->get_options())
-      if (option->get_expected_max() > 0) option->check([](const std::string& value) { return value.empty() ? std::string("expected a value, got an empty one") : std::string(); });
+      if (option->get_expected_max() > 0)
+        option->check([](const std::string& value) {
+          return value.empty() ? std::string("expected a value, got an empty one") : std::string();
+        });
 
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    const std::string better = error.get_exit_code() == 0 ? std::string() : suggestion(app, argc, argv);
+    const std::string better =
+        error.get_exit_code() == 0 ? std::string() : suggestion(app, argc, argv);
     if (better.empty()) return app.exit(error);
     std::cerr << better << "\nRun with --help for more information.\n";
     return error.get_exit_code();
@@ -221,18 +286,22 @@ int main(int argc, char** argv) {
   };
   try {
     const int code = run();
-    if (!std::cout.flush()) hybridmed::fail("app", "output", "standard output cannot be written: what was printed is not complete");
+    if (!std::cout.flush())
+      hybridmed::fail("app", "output",
+                      "standard output cannot be written: what was printed is not complete");
     return code;
   } catch (const hybridmed::Interrupted& stop) {
     std::cerr << stop.reason() << "; nothing was saved: no step was made\n";
     return 130;
   } catch (const std::bad_alloc&) {
     std::cout.flush();
-    std::cerr << "error: out of memory on the host, for tables, texts or pictures; lower cache_mb, resize, image_size or batch, or give the data in parts\n";
+    std::cerr << "error: out of memory on the host, for tables, texts or pictures; lower cache_mb, "
+                 "resize, image_size or batch, or give the data in parts\n";
     return 1;
   } catch (const std::filesystem::filesystem_error& error) {
     std::cout.flush();
-    std::cerr << "error: [hybridmed.io] files: " << error.path1().string() << ": " << error.code().message() << "\n";
+    std::cerr << "error: [hybridmed.io] files: " << error.path1().string() << ": "
+              << error.code().message() << "\n";
     return 1;
   } catch (const std::exception& error) {
     std::cout.flush();

@@ -8,7 +8,10 @@ namespace hybridmed::app {
 
 int run_phantom(const Common& common, const PhantomCommand& o) {
   std::error_code ec;
-  if (std::filesystem::exists(o.out, ec) && !std::filesystem::is_empty(o.out, ec)) fail("app", "phantom", o.out + ": the folder is not empty, and phantoms would mix with what it holds", "name a new one");
+  if (std::filesystem::exists(o.out, ec) && !std::filesystem::is_empty(o.out, ec))
+    fail("app", "phantom",
+         o.out + ": the folder is not empty, and phantoms would mix with what it holds",
+         "name a new one");
   data::PhantomOptions p;
   p.count = o.count;
   p.side = o.side;

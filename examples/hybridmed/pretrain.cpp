@@ -15,22 +15,37 @@ void set_threads(const Common& c) {
 void interrupt() { train::interrupted() = true; }
 
 int run_pretrain(const Common& common, const PretrainOptions& o) {
-  if (o.config.empty() && !o.resume) fail("app", "pretrain", "--config is needed", "or --resume to go on with a run");
-  if (o.resume && !fs::exists(fs::path(o.run) / "config.json")) fail("app", "pretrain", o.run + ": no run to resume: it has no config.json", "start it with --config FILE and without --resume");
-  // A resumed run may be given its configuration again: the trainer refuses what differs from what it began with, key by key.
-  train::RunConfig config = train::RunConfig::read(o.config.empty() ? fs::path(o.run) / "config.json" : fs::path(o.config));
+  if (o.config.empty() && !o.resume)
+    fail("app", "pretrain", "--config is needed", "or --resume to go on with a run");
+  if (o.resume && !fs::exists(fs::path(o.run) / "config.json"))
+    fail("app", "pretrain", o.run + ": no run to resume: it has no config.json",
+         "start it with --config FILE and without --resume");
+  // A resumed run may be given its configuration again: the trainer refuses what differs from what
+  // it began with, key by key.
+  train::RunConfig config = train::RunConfig::read(
+      o.config.empty() ? fs::path(o.run) / "config.json" : fs::path(o.config));
   for (const auto& s : o.overrides) io::override_key(config, s);
-  if (o.resume && !o.init.empty()) fail("app", "pretrain", "--init: a resumed run goes on with its own weights", "leave out --resume, and name a new --run, to start from others");
+  if (o.resume && !o.init.empty())
+    fail("app", "pretrain", "--init: a resumed run goes on with its own weights",
+         "leave out --resume, and name a new --run, to start from others");
   if (common.seed >= 0) config.seed = common.seed;
   try {
     config.validate();
   } catch (const Error& e) {
-    fail("app", "pretrain", (o.config.empty() ? o.run + "/config.json" : o.config) + (o.overrides.empty() ? "" : " with --set") + ": " + e.reason(), e.hint());
+    fail("app", "pretrain",
+         (o.config.empty() ? o.run + "/config.json" : o.config) +
+             (o.overrides.empty() ? "" : " with --set") + ": " + e.reason(),
+         e.hint());
   }
-  if (o.resume && !fs::is_directory(config.data)) fail("app", "pretrain", config.data + ": no such folder; it held the data when the run began", "--set data=FOLDER where it is now");
+  if (o.resume && !fs::is_directory(config.data))
+    fail("app", "pretrain", config.data + ": no such folder; it held the data when the run began",
+         "--set data=FOLDER where it is now");
   set_threads(common);
-  const train::TrainerOptions options{o.run, o.resume, o.init, o.stop_after, common.threads > 0 ? " --threads " + std::to_string(common.threads) : ""};
-  return config.precision == "double" ? pretrain_double(config, options) : pretrain_float(config, options);
+  const train::TrainerOptions options{
+      o.run, o.resume, o.init, o.stop_after,
+      common.threads > 0 ? " --threads " + std::to_string(common.threads) : ""};
+  return config.precision == "double" ? pretrain_double(config, options)
+                                      : pretrain_float(config, options);
 }
 
 }  // namespace hybridmed::app

@@ -9,38 +9,59 @@ Run open_run(const std::string& folder) {
   Run run(folder);
   const std::string from = run.weights.parent_path().filename().string();
   if (!from.starts_with("best-stage2"))
-    std::cerr << "note: the training of " << folder << " is not finished: these are the weights of " << from << ", so " << (from.starts_with("best-stage1") || !fs::exists(run.folder / "best-stage1.json") ? "nothing that compares images with texts may have been trained yet" : "they are not the best ones") << "\n";
-  if (!run.unused.empty()) std::cerr << "note: " << run.weights.string() << ": " << run.unused.size() << " tensors are not used: " << train::first_of(run.unused) << "\n";
+    std::cerr << "note: the training of " << folder << " is not finished: these are the weights of "
+              << from << ", so "
+              << (from.starts_with("best-stage1") || !fs::exists(run.folder / "best-stage1.json")
+                      ? "nothing that compares images with texts may have been trained yet"
+                      : "they are not the best ones")
+              << "\n";
+  if (!run.unused.empty())
+    std::cerr << "note: " << run.weights.string() << ": " << run.unused.size()
+              << " tensors are not used: " << train::first_of(run.unused) << "\n";
   return run;
 }
 
-std::string weights_checksum(const Run& run) { return io::checksum_text(io::read_file(run.weights)); }
+std::string weights_checksum(const Run& run) {
+  return io::checksum_text(io::read_file(run.weights));
+}
 
-Embeddings embed_images(const Run& run, const X& images) { return task::embed_images<float, B>(run.model, images); }
+Embeddings embed_images(const Run& run, const X& images) {
+  return task::embed_images<float, B>(run.model, images);
+}
 
 Embeddings embed_dataset(const Run& run, const data::Dataset& dataset) {
   train::ProgressLine line;
-  return task::embed_dataset<float, B>(run.model, dataset, static_cast<std::size_t>(run.config.batch), static_cast<int>(run.config.workers), [&](std::size_t done, std::size_t total) {
-    line.update("embedding", static_cast<double>(done), static_cast<double>(total), "studies", "", done == total);
-  });
+  return task::embed_dataset<float, B>(
+      run.model, dataset, static_cast<std::size_t>(run.config.batch),
+      static_cast<int>(run.config.workers), [&](std::size_t done, std::size_t total) {
+        line.update("embedding", static_cast<double>(done), static_cast<double>(total), "studies",
+                    "", done == total);
+      });
 }
 
 static void note_cut(std::size_t cut, const std::string& what) {
-  if (cut > 0) std::cerr << "note: " << what << ": " << cut << (cut == 1 ? " text is" : " texts are") << " longer than the model reads, and cut\n";
+  if (cut > 0)
+    std::cerr << "note: " << what << ": " << cut << (cut == 1 ? " text is" : " texts are")
+              << " longer than the model reads, and cut\n";
 }
 
 /// Says which words the vocabulary lacks.
-static void note_unknown(const Run& run, const std::vector<std::string>& texts, const std::string& what) {
+static void note_unknown(const Run& run, const std::vector<std::string>& texts,
+                         const std::string& what) {
   std::set<std::string> unknown;
   for (const auto& text : texts)
     for (const auto& word : data::basic_tokens(data::clean_text(text, run.cleaning()))) {
       const auto ids = run.vocabulary.encode(word);
-      if (std::find(ids.begin(), ids.end(), run.vocabulary.unk) != ids.end()) unknown.insert("'" + word + "'");
+      if (std::find(ids.begin(), ids.end(), run.vocabulary.unk) != ids.end())
+        unknown.insert("'" + word + "'");
     }
-  if (!unknown.empty()) std::cerr << "note: " << what << ": the run has never read the words " << train::first_of(unknown) << "; it takes them all for the same unknown word\n";
+  if (!unknown.empty())
+    std::cerr << "note: " << what << ": the run has never read the words "
+              << train::first_of(unknown) << "; it takes them all for the same unknown word\n";
 }
 
-EncodedTexts encode_texts(const Run& run, const std::vector<std::string>& texts, const std::string& what) {
+EncodedTexts encode_texts(const Run& run, const std::vector<std::string>& texts,
+                          const std::string& what) {
   note_lost(texts, run.cleaning(), what);
   note_unknown(run, texts, what);
   auto encoded = task::encode_texts<float, B>(run.model, run.vocabulary, texts, run.cleaning());
@@ -59,25 +80,37 @@ EncodedPrompts encode_prompts(const Run& run, const std::vector<task::LabelPromp
   return encoded;
 }
 
-task::ZeroShotScores zero_shot(const Run& run, const EncodedPrompts& prompts, const Embeddings& embeddings) { return task::zero_shot(run.model, prompts, embeddings); }
+task::ZeroShotScores zero_shot(const Run& run, const EncodedPrompts& prompts,
+                               const Embeddings& embeddings) {
+  return task::zero_shot(run.model, prompts, embeddings);
+}
 
 static std::vector<std::string> decode_all(const Run& run, const task::Generated& g) {
   std::vector<std::string> out;
   for (const auto& ids : g.ids) out.push_back(run.vocabulary.decode(ids));
   return out;
 }
-std::vector<std::string> caption(const Run& run, const X& images) { return decode_all(run, task::caption(run.model, images, {run.config.model.t_impression - 1, true})); }
+std::vector<std::string> caption(const Run& run, const X& images) {
+  return decode_all(run,
+                    task::caption(run.model, images, {run.config.model.t_impression - 1, true}));
+}
 std::vector<std::string> summarize(const Run& run, const model::SectionView& findings) {
-  return decode_all(run, task::summarize<float, B>(run.model, findings, {run.config.model.t_impression - 1, true}));
+  return decode_all(run, task::summarize<float, B>(run.model, findings,
+                                                   {run.config.model.t_impression - 1, true}));
 }
 
 double log_scale(const Run& run) { return static_cast<double>(run.model.log_scale.value.item()); }
 
-void note_lost(const std::vector<std::string>& texts, data::Cleaning cleaning, const std::string& what) {
+void note_lost(const std::vector<std::string>& texts, data::Cleaning cleaning,
+               const std::string& what) {
   data::CleaningLoss loss;
   for (const auto& text : texts) loss += data::cleaning_loss(text, cleaning);
-  if (loss.letters > 0) std::cerr << "note: " << loss.letters << " letters and digits beyond ASCII in " << what << " are dropped by the run's cleaning\n";
-  if (loss.bytes > 0) std::cerr << "note: " << loss.bytes << " bytes in " << what << " are no UTF-8 and cannot be read\n";
+  if (loss.letters > 0)
+    std::cerr << "note: " << loss.letters << " letters and digits beyond ASCII in " << what
+              << " are dropped by the run's cleaning\n";
+  if (loss.bytes > 0)
+    std::cerr << "note: " << loss.bytes << " bytes in " << what
+              << " are no UTF-8 and cannot be read\n";
 }
 
 std::set<std::uint64_t> hashes_of(const Run& run, const char* name) {
@@ -88,14 +121,20 @@ std::set<std::uint64_t> hashes_of(const Run& run, const char* name) {
     ++number;
     std::uint64_t h = 0;
     const auto [end, error] = std::from_chars(line.data(), line.data() + line.size(), h);
-    if (error != std::errc() || end != line.data() + line.size()) fail("app", "run", file.string() + ", entry " + std::to_string(number) + ": expected a hash, got '" + line.substr(0, 40) + "'", "give back the file that the run wrote");
+    if (error != std::errc() || end != line.data() + line.size())
+      fail("app", "run",
+           file.string() + ", entry " + std::to_string(number) + ": expected a hash, got '" +
+               line.substr(0, 40) + "'",
+           "give back the file that the run wrote");
     out.insert(h);
   }
   return out;
 }
 
 std::size_t known_studies(const data::Dataset& dataset, const std::set<std::uint64_t>& hashes) {
-  return static_cast<std::size_t>(std::count_if(dataset.studies().begin(), dataset.studies().end(), [&](const auto& s) { return hashes.count(train::text_hash(s.id)) > 0; }));
+  return static_cast<std::size_t>(
+      std::count_if(dataset.studies().begin(), dataset.studies().end(),
+                    [&](const auto& s) { return hashes.count(train::text_hash(s.id)) > 0; }));
 }
 
 std::string most_frequent_impression(const Run& run, const std::set<std::uint64_t>& seen) {
@@ -103,7 +142,10 @@ std::string most_frequent_impression(const Run& run, const std::set<std::uint64_
   std::string text = io::read_text(file);
   if (text.ends_with('\n')) text.pop_back();
   if (text.empty() ? !seen.empty() : !seen.count(train::text_hash(text)))
-    fail("app", "run", file.string() + ": its text is not among the training impressions of " + (run.folder / "seen_impressions.txt").string(), "give back the files that the run wrote");
+    fail("app", "run",
+         file.string() + ": its text is not among the training impressions of " +
+             (run.folder / "seen_impressions.txt").string(),
+         "give back the files that the run wrote");
   return text;
 }
 
@@ -123,7 +165,10 @@ data::FolderOptions folder_options(data::FolderOptions base, const TableOptions&
     std::string list;
     for (const auto& k : keys) list += (list.empty() ? "" : ", ") + k;
     if (assignment.find('=') != assignment.npos && !key.empty() && !keys.count(key))
-      fail("app", "options", "--set " + key + ": here only the keys of a data folder can be set: " + list, "everything else belongs to the run; " + data::did_you_mean(key, {keys.begin(), keys.end()}));
+      fail("app", "options",
+           "--set " + key + ": here only the keys of a data folder can be set: " + list,
+           "everything else belongs to the run; " +
+               data::did_you_mean(key, {keys.begin(), keys.end()}));
     io::override_key(base, assignment);
   }
   base.validate();

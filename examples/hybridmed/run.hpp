@@ -24,10 +24,13 @@ std::string weights_checksum(const Run& run);
 Embeddings embed_images(const Run& run, const X& images);
 /// With a progress line.
 Embeddings embed_dataset(const Run& run, const data::Dataset& dataset);
-/// Says what cleaning and length take from the texts. `what`: "the prompt", "sentences of boxes.csv".
-EncodedTexts encode_texts(const Run& run, const std::vector<std::string>& texts, const std::string& what);
+/// Says what cleaning and length take from the texts. `what`: "the prompt", "sentences of
+/// boxes.csv".
+EncodedTexts encode_texts(const Run& run, const std::vector<std::string>& texts,
+                          const std::string& what);
 EncodedPrompts encode_prompts(const Run& run, const std::vector<task::LabelPrompts>& prompts);
-task::ZeroShotScores zero_shot(const Run& run, const EncodedPrompts& prompts, const Embeddings& embeddings);
+task::ZeroShotScores zero_shot(const Run& run, const EncodedPrompts& prompts,
+                               const Embeddings& embeddings);
 /// Impressions written from images (B, 3, S, S), or from findings.
 std::vector<std::string> caption(const Run& run, const X& images);
 std::vector<std::string> summarize(const Run& run, const model::SectionView& findings);
@@ -35,7 +38,8 @@ std::vector<std::string> summarize(const Run& run, const model::SectionView& fin
 double log_scale(const Run& run);
 
 /// Says what the cleaning takes from these texts.
-void note_lost(const std::vector<std::string>& texts, data::Cleaning cleaning, const std::string& what);
+void note_lost(const std::vector<std::string>& texts, data::Cleaning cleaning,
+               const std::string& what);
 
 /// The hashes in a file that the run wrote when it began, one a line.
 std::set<std::uint64_t> hashes_of(const Run& run, const char* name);
@@ -45,12 +49,13 @@ std::size_t known_studies(const data::Dataset& dataset, const std::set<std::uint
 /// @throws Error where the file holds anything else.
 std::string most_frequent_impression(const Run& run, const std::set<std::uint64_t>& seen);
 
-/// The keys of a data folder: `base`, changed by the configuration file's keys of tables (its other keys do not count) and by --set.
+/// The keys of a data folder: `base`, changed by the configuration file's keys of tables (its other
+/// keys do not count) and by --set.
 /// @throws Error for a key of --set that is none of them.
 data::FolderOptions folder_options(data::FolderOptions base, const TableOptions& o);
 
-/// Calls f(paths of a batch, images) in batches of at most 16. An image that cannot be read is named on stderr and left out; the
-/// exit code is 1 then.
+/// Calls f(paths of a batch, images) in batches of at most 16. An image that cannot be read is
+/// named on stderr and left out; the exit code is 1 then.
 template <class F>
 int in_batches(const Run& run, const std::vector<std::string>& images, F&& f) {
   int code = 0;

@@ -1,6 +1,7 @@
 #pragma once
-// The core in one include: the CPU backend, models, objectives, the optimizer and the training step. Needs Eigen alone.
-// Data, files, training runs, tasks and pictures are components of their own, with headers of their own.
+// The core in one include: the CPU backend, models, objectives, the optimizer and the training
+// step. Needs Eigen alone. Data, files, training runs, tasks and pictures are components of their
+// own, with headers of their own.
 #include "hybridmed/backend/cpu/backend.hpp"
 #include "hybridmed/model/initialise.hpp"
 #include "hybridmed/model/siblings.hpp"

@@ -1,5 +1,5 @@
-// The doors of the differentiable operations: undefined tensors, indices and settings out of range are errors with a sentence; a
-// node that throws leaves tape and gradients clean.
+// The doors of the differentiable operations: undefined tensors, indices and settings out of range
+// are errors with a sentence; a node that throws leaves tape and gradients clean.
 #include <doctest/doctest.h>
 
 #include "errors.hpp"
@@ -21,7 +21,9 @@ using V = Variable<T, B>;
 
 namespace {
 
-IndexTensor<B> index(const std::vector<std::int32_t>& v) { return IndexTensor<B>::from_host(v, {static_cast<Index>(v.size())}); }
+IndexTensor<B> index(const std::vector<std::int32_t>& v) {
+  return IndexTensor<B>::from_host(v, {static_cast<Index>(v.size())});
+}
 
 template <class F>
 void refused(F&& f, const std::string& part) {
@@ -74,7 +76,8 @@ TEST_CASE("an undefined tensor is an error of the operation that meets it") {
   refused([&] { cross_entropy(none, index({}), 0); }, "cross_entropy");
   refused([&] { distillation(x, none, 1); }, "distillation");
   refused([&] { symmetric_cross_entropy(none, {}, 0, 0.5, 0.5); }, "symmetric_cross_entropy");
-  refused([&] { local_scores(x, 1, x, Tensor<std::int32_t, Reference>(), LocalScore{}); }, "local_scores");
+  refused([&] { local_scores(x, 1, x, Tensor<std::int32_t, Reference>(), LocalScore{}); },
+          "local_scores");
   refused([&] { none.item(); }, "undefined");
   refused([&] { none.view(Shape{}); }, "undefined");
   refused([&] { none.row_slice(0, 1); }, "undefined");
@@ -89,8 +92,10 @@ TEST_CASE("indices, targets and settings out of range are errors that name what 
   refused([&] { cross_entropy(x, index({0, 1, 4}), 0); }, "0 to 3, got 4");
   refused([&] { cross_entropy(x, index({0, 1, -100}), 0); }, "-100");
   refused([&] { cross_entropy(x, index({0, 1}), 0); }, "targets");
-  for (double smoothing : {-0.1, 1.5, 2.0, std::nan("")}) refused([&] { cross_entropy(x, index({0, 1, 2}), smoothing); }, "smoothing");
-  for (double tau : {0.0, -1.0, std::nan(""), HUGE_VAL}) refused([&] { distillation(x, x, tau); }, "temperature");
+  for (double smoothing : {-0.1, 1.5, 2.0, std::nan("")})
+    refused([&] { cross_entropy(x, index({0, 1, 2}), smoothing); }, "smoothing");
+  for (double tau : {0.0, -1.0, std::nan(""), HUGE_VAL})
+    refused([&] { distillation(x, x, tau); }, "temperature");
   refused([&] { conv2d(x, x, ConvShape{1, 3, 1, 4, 1, 5, 1, 0}); }, "window");
   refused([&] { conv2d(x, x, ConvShape{1, 3, 1, 4, 1, 1, 0, 0}); }, "window");
   refused([&] { RowMixing<T, B>(2, 2, {1.0}); }, "2 x 2 weights");
@@ -100,7 +105,11 @@ TEST_CASE("indices, targets and settings out of range are errors that name what 
   const X qkv = X::full({3, 12}, 1);
   const Segments<B> s(good, 3);
   refused([&] { self_attention(qkv, s, AttentionOptions<X>{0, false, nullptr, {}}); }, "heads");
-  refused([&] { self_attention(qkv, s, AttentionOptions<X>{1, false, nullptr, X::full({1, 2, 2}, 0)}); }, "3 rows");
+  refused(
+      [&] {
+        self_attention(qkv, s, AttentionOptions<X>{1, false, nullptr, X::full({1, 2, 2}, 0)});
+      },
+      "3 rows");
   const X bias = X::full({2, 2}, 0);
   refused([&] { self_attention(qkv, s, AttentionOptions<X>{1, false, &bias, {}}); }, "3 rows");
 }
@@ -157,8 +166,15 @@ TEST_CASE("settings of windows, segments and convolutions out of range are error
   refused([] { equal_segments<B>(-1, 4); }, "equal_segments");
   refused([] { equal_segments<B>(2, -4); }, "equal_segments");
   const ConvShape vast{1, 60000, 60000, 1, 1, 1, 50000, 0};  // more places than 32 bits tell apart
-  refused([&] { B::max_pool(vast, static_cast<const T*>(nullptr), static_cast<T*>(nullptr), nullptr); }, "32 bits");
-  refused([&] { Reference::max_pool(vast, static_cast<const T*>(nullptr), static_cast<T*>(nullptr), nullptr); }, "32 bits");
+  refused(
+      [&] { B::max_pool(vast, static_cast<const T*>(nullptr), static_cast<T*>(nullptr), nullptr); },
+      "32 bits");
+  refused(
+      [&] {
+        Reference::max_pool(vast, static_cast<const T*>(nullptr), static_cast<T*>(nullptr),
+                            nullptr);
+      },
+      "32 bits");
   const std::vector<std::int32_t> overlapping{0, 4, 3, 6};
   refused([&] { Segments<B>(overlapping, 6); }, "rows [3, 6) of 6");
 }

@@ -21,7 +21,8 @@ constexpr double tolerance = std::is_same_v<T, float> ? 2e-5 : 1e-12;
 
 /// Runs f on both backends with the same inputs and initial outputs; every output must agree.
 template <class T, class F>
-void conform(const std::string& name, const std::vector<Values>& in, const std::vector<std::int32_t>& index, const std::vector<Values>& out, F&& f) {
+void conform(const std::string& name, const std::vector<Values>& in,
+             const std::vector<std::int32_t>& index, const std::vector<Values>& out, F&& f) {
   const auto run = [&]<class B>(B) {
     std::vector<Tensor<T, B>> x, y;
     for (const Values& v : in) x.push_back(tensor<T, B>(v, {static_cast<Index>(v.size())}));
@@ -40,7 +41,9 @@ void conform(const std::string& name, const std::vector<Values>& in, const std::
   }
 }
 
-Values garbage(Index n) { return Values(static_cast<std::size_t>(n), std::numeric_limits<double>::quiet_NaN()); }
+Values garbage(Index n) {
+  return Values(static_cast<std::size_t>(n), std::numeric_limits<double>::quiet_NaN());
+}
 Values positive(Index n, std::uint64_t seed) {
   Values v = normal(n, seed);
   for (double& x : v) x = x * x + 0.01;
@@ -75,7 +78,9 @@ TEST_CASE("a request beyond the device's memory is an error that says so, and th
   } catch (const Error& e) {
     message = e.what();
   }
-  CHECK(message.find("[hybridmed.cuda] allocate: the device is out of memory for 1125899906842624 bytes") == 0);
+  CHECK(message.find(
+            "[hybridmed.cuda] allocate: the device is out of memory for 1125899906842624 bytes") ==
+        0);
   CHECK(values(Tensor<float, Cuda>::full({3}, 2)) == Values{2, 2, 2});
 }
 
@@ -83,28 +88,51 @@ TEST_CASE_TEMPLATE("element by element", T, float, double) {
   for (Index n : lengths) {
     const std::string s = sizes({n});
     const Values a = normal(n, 1), b = normal(n, 2), p = positive(n, 3), one{0.7}, nan = garbage(n);
-    const auto each = [&](const char* name, const std::vector<Values>& in, const Values& out, auto f) { conform<T>(name + s, in, {}, {out}, f); };
+    const auto each = [&](const char* name, const std::vector<Values>& in, const Values& out,
+                          auto f) { conform<T>(name + s, in, {}, {out}, f); };
     each("fill", {}, nan, [n](auto k, auto&, auto, auto& y) { k.fill(n, T(3), y[0].data()); });
-    each("copy", {a}, nan, [n](auto k, auto& x, auto, auto& y) { k.copy(n, x[0].data(), y[0].data()); });
-    each("add", {a, b}, nan, [n](auto k, auto& x, auto, auto& y) { k.add(n, x[0].data(), x[1].data(), y[0].data()); });
-    each("multiply", {a, b}, nan, [n](auto k, auto& x, auto, auto& y) { k.multiply(n, x[0].data(), x[1].data(), y[0].data()); });
-    each("scale", {a}, nan, [n](auto k, auto& x, auto, auto& y) { k.scale(n, T(-1.5), x[0].data(), y[0].data()); });
-    each("axpy", {a}, b, [n](auto k, auto& x, auto, auto& y) { k.axpy(n, T(-1.5), x[0].data(), y[0].data()); });
-    each("scale_by", {a, one}, nan, [n](auto k, auto& x, auto, auto& y) { k.scale_by(n, x[1].data(), x[0].data(), y[0].data()); });
-    each("exponential", {a}, nan, [n](auto k, auto& x, auto, auto& y) { k.exponential(n, x[0].data(), y[0].data()); });
-    each("clamp", {}, a, [n](auto k, auto&, auto, auto& y) { k.clamp(n, T(-0.5), T(0.25), y[0].data()); });
-    each("reciprocal_sqrt", {p}, nan, [n](auto k, auto& x, auto, auto& y) { k.reciprocal_sqrt(n, x[0].data(), T(1e-5), y[0].data()); });
-    for (auto act : {Activation::identity, Activation::relu, Activation::gelu, Activation::gelu_tanh}) {
-      each("activation", {a}, nan, [n, act](auto k, auto& x, auto, auto& y) { k.activation(act, n, x[0].data(), y[0].data()); });
-      each("activation_backward", {a}, b, [n, act](auto k, auto& x, auto, auto& y) { k.activation_backward(act, n, x[0].data(), y[0].data(), y[0].data()); });
+    each("copy", {a}, nan,
+         [n](auto k, auto& x, auto, auto& y) { k.copy(n, x[0].data(), y[0].data()); });
+    each("add", {a, b}, nan,
+         [n](auto k, auto& x, auto, auto& y) { k.add(n, x[0].data(), x[1].data(), y[0].data()); });
+    each("multiply", {a, b}, nan, [n](auto k, auto& x, auto, auto& y) {
+      k.multiply(n, x[0].data(), x[1].data(), y[0].data());
+    });
+    each("scale", {a}, nan,
+         [n](auto k, auto& x, auto, auto& y) { k.scale(n, T(-1.5), x[0].data(), y[0].data()); });
+    each("axpy", {a}, b,
+         [n](auto k, auto& x, auto, auto& y) { k.axpy(n, T(-1.5), x[0].data(), y[0].data()); });
+    each("scale_by", {a, one}, nan, [n](auto k, auto& x, auto, auto& y) {
+      k.scale_by(n, x[1].data(), x[0].data(), y[0].data());
+    });
+    each("exponential", {a}, nan,
+         [n](auto k, auto& x, auto, auto& y) { k.exponential(n, x[0].data(), y[0].data()); });
+    each("clamp", {}, a,
+         [n](auto k, auto&, auto, auto& y) { k.clamp(n, T(-0.5), T(0.25), y[0].data()); });
+    each("reciprocal_sqrt", {p}, nan, [n](auto k, auto& x, auto, auto& y) {
+      k.reciprocal_sqrt(n, x[0].data(), T(1e-5), y[0].data());
+    });
+    for (auto act :
+         {Activation::identity, Activation::relu, Activation::gelu, Activation::gelu_tanh}) {
+      each("activation", {a}, nan, [n, act](auto k, auto& x, auto, auto& y) {
+        k.activation(act, n, x[0].data(), y[0].data());
+      });
+      each("activation_backward", {a}, b, [n, act](auto k, auto& x, auto, auto& y) {
+        k.activation_backward(act, n, x[0].data(), y[0].data(), y[0].data());
+      });
     }
-    each("fill_normal", {}, nan, [n](auto k, auto&, auto, auto& y) { k.fill_normal(n, Philox(3, 4), 0.02, y[0].data()); });
-    each("dropout_mask", {}, nan, [n](auto k, auto&, auto, auto& y) { k.dropout_mask(n, Philox(5, 6), 0.3, y[0].data()); });
-    each("dot", {a, b}, one, [n](auto k, auto& x, auto, auto& y) { k.dot(n, T(0.5), x[0].data(), x[1].data(), y[0].data()); });
+    each("fill_normal", {}, nan,
+         [n](auto k, auto&, auto, auto& y) { k.fill_normal(n, Philox(3, 4), 0.02, y[0].data()); });
+    each("dropout_mask", {}, nan,
+         [n](auto k, auto&, auto, auto& y) { k.dropout_mask(n, Philox(5, 6), 0.3, y[0].data()); });
+    each("dot", {a, b}, one, [n](auto k, auto& x, auto, auto& y) {
+      k.dot(n, T(0.5), x[0].data(), x[1].data(), y[0].data());
+    });
   }
 }
 
-TEST_CASE_TEMPLATE("squared_norm adds up, and the clipped update reads it where it lies", T, float, double) {
+TEST_CASE_TEMPLATE("squared_norm adds up, and the clipped update reads it where it lies", T, float,
+                   double) {
   for (Index n : lengths)
     for (double start : {0.0, 4.0, std::numeric_limits<double>::infinity()}) {
       const Values g = normal(n, 1), p = normal(n, 2), m = normal(n, 3, 0.1), v = positive(n, 4);
@@ -112,12 +140,15 @@ TEST_CASE_TEMPLATE("squared_norm adds up, and the clipped update reads it where 
         const auto square = Tensor<double, decltype(k)>::full({1}, start);
         k.squared_norm(n, x[0].data(), square.data());
         AdamWArgs a;
-        a.learning_rate = 1e-2, a.decay = 0.05, a.correction1 = 0.3, a.correction2 = 0.02, a.clip = 1, a.squared_norm = square.data();
+        a.learning_rate = 1e-2, a.decay = 0.05, a.correction1 = 0.3, a.correction2 = 0.02,
+        a.clip = 1, a.squared_norm = square.data();
         k.adamw(n, a, x[0].data(), y[0].data(), y[1].data(), y[2].data());
         k.adamw(n, a, static_cast<const T*>(nullptr), y[0].data(), y[1].data(), y[2].data());
         if constexpr (std::is_same_v<decltype(k), Cuda>) {
           double sum = 0;
-          for (double gi : g) sum += static_cast<double>(static_cast<T>(gi)) * static_cast<double>(static_cast<T>(gi));
+          for (double gi : g)
+            sum +=
+                static_cast<double>(static_cast<T>(gi)) * static_cast<double>(static_cast<T>(gi));
           const double norm = square.item();
           CHECK((norm == start + sum || std::abs(norm - start - sum) <= 1e-12 * (start + sum)));
         }
@@ -125,19 +156,24 @@ TEST_CASE_TEMPLATE("squared_norm adds up, and the clipped update reads it where 
     }
 }
 
-TEST_CASE_TEMPLATE("products, with every transposition, leading dimension and beta", T, float, double) {
+TEST_CASE_TEMPLATE("products, with every transposition, leading dimension and beta", T, float,
+                   double) {
   struct Case {
     Index m, n, k;
   };
-  for (const auto& c : {Case{1, 1, 1}, Case{3, 17, 5}, Case{33, 2, 65}, Case{0, 3, 2}, Case{3, 0, 2}, Case{3, 4, 0}, Case{64, 48, 32}})
+  for (const auto& c : {Case{1, 1, 1}, Case{3, 17, 5}, Case{33, 2, 65}, Case{0, 3, 2},
+                        Case{3, 0, 2}, Case{3, 4, 0}, Case{64, 48, 32}})
     for (bool ta : {false, true})
       for (bool tb : {false, true})
         for (double beta : {0.0, 1.0, -0.5}) {
           const Index lda = (ta ? c.m : c.k) + 1, ldb = (tb ? c.k : c.n) + 2, ldc = c.n + 3;
-          const Values a = normal((ta ? c.k : c.m) * lda, 1), b = normal((tb ? c.n : c.k) * ldb, 2), y = normal(c.m * ldc, 3);
-          conform<T>("gemm" + sizes({c.m, c.n, c.k}), {a, b}, {}, {y}, [&](auto k, auto& x, auto, auto& o) {
-            k.gemm(ta, tb, c.m, c.n, c.k, T(0.75), x[0].data(), lda, x[1].data(), ldb, static_cast<T>(beta), o[0].data(), ldc);
-          });
+          const Values a = normal((ta ? c.k : c.m) * lda, 1), b = normal((tb ? c.n : c.k) * ldb, 2),
+                       y = normal(c.m * ldc, 3);
+          conform<T>("gemm" + sizes({c.m, c.n, c.k}), {a, b}, {}, {y},
+                     [&](auto k, auto& x, auto, auto& o) {
+                       k.gemm(ta, tb, c.m, c.n, c.k, T(0.75), x[0].data(), lda, x[1].data(), ldb,
+                              static_cast<T>(beta), o[0].data(), ldc);
+                     });
         }
 }
 
@@ -145,16 +181,25 @@ TEST_CASE("fused bias and activation equal the separate kernels, and say where t
   struct Case {
     Index rows, in, out;
   };
-  for (const auto& c : {Case{1, 1, 1}, Case{5, 16, 8}, Case{33, 7, 24}, Case{3, 5, 7}, Case{0, 4, 8}}) {
-    const auto x = tensor<float, Cuda>(normal(c.rows * c.in, 1), {c.rows, c.in}), w = tensor<float, Cuda>(normal(c.out * c.in, 2), {c.out, c.in}), b = tensor<float, Cuda>(normal(c.out, 3), {c.out});
-    Tensor<float, Cuda> want({c.rows, c.out}), pre({c.rows, c.out}), act({c.rows, c.out}), wanted_act({c.rows, c.out});
-    Cuda::gemm(false, true, c.rows, c.out, c.in, 1.f, x.data(), c.in, w.data(), c.in, 0.f, want.data(), c.out);
+  for (const auto& c :
+       {Case{1, 1, 1}, Case{5, 16, 8}, Case{33, 7, 24}, Case{3, 5, 7}, Case{0, 4, 8}}) {
+    const auto x = tensor<float, Cuda>(normal(c.rows * c.in, 1), {c.rows, c.in}),
+               w = tensor<float, Cuda>(normal(c.out * c.in, 2), {c.out, c.in}),
+               b = tensor<float, Cuda>(normal(c.out, 3), {c.out});
+    Tensor<float, Cuda> want({c.rows, c.out}), pre({c.rows, c.out}), act({c.rows, c.out}),
+        wanted_act({c.rows, c.out});
+    Cuda::gemm(false, true, c.rows, c.out, c.in, 1.f, x.data(), c.in, w.data(), c.in, 0.f,
+               want.data(), c.out);
     Cuda::add_vector(c.rows, c.out, want.data(), b.data(), want.data());
     Cuda::activation(Activation::gelu_tanh, want.size(), want.data(), wanted_act.data());
-    CHECK(Cuda::linear(c.rows, c.out, c.in, x.data(), w.data(), b.data(), pre.data()) == (c.rows > 0));
+    CHECK(Cuda::linear(c.rows, c.out, c.in, x.data(), w.data(), b.data(), pre.data()) ==
+          (c.rows > 0));
     if (c.rows > 0) CHECK(difference(values(pre), values(want)) <= 2e-5);
-    CHECK_FALSE(Cuda::linear_activation(Activation::gelu, c.rows, c.out, c.in, x.data(), w.data(), b.data(), pre.data(), act.data()));
-    const bool served = Cuda::linear_activation(Activation::gelu_tanh, c.rows, c.out, c.in, x.data(), w.data(), b.data(), pre.data(), act.data());
+    CHECK_FALSE(Cuda::linear_activation(Activation::gelu, c.rows, c.out, c.in, x.data(), w.data(),
+                                        b.data(), pre.data(), act.data()));
+    const bool served =
+        Cuda::linear_activation(Activation::gelu_tanh, c.rows, c.out, c.in, x.data(), w.data(),
+                                b.data(), pre.data(), act.data());
     CHECK(served == (c.rows > 0 && c.out % 8 == 0));
     if (served) CHECK(difference(values(pre), values(want)) <= 2e-5);
     if (served) CHECK(difference(values(act), values(wanted_act)) <= 2e-5);
@@ -165,23 +210,36 @@ TEST_CASE_TEMPLATE("rows", T, float, double) {
   struct Case {
     Index rows, cols;
   };
-  for (const auto& c : {Case{0, 5}, Case{1, 1}, Case{3, 17}, Case{33, 31}, Case{2, 600}, Case{600, 3}}) {
+  for (const auto& c :
+       {Case{0, 5}, Case{1, 1}, Case{3, 17}, Case{33, 31}, Case{2, 600}, Case{600, 3}}) {
     const Index r = c.rows, n = c.cols;
     const std::string s = sizes({r, n});
-    const Values x0 = normal(r * n, 1, 2), v = normal(n, 2), gain = normal(n, 3), bias = normal(n, 4), dy = normal(r * n, 5), nan = garbage(r * n);
-    conform<T>("add_vector" + s, {x0, v}, {}, {nan}, [&](auto k, auto& x, auto, auto& y) { k.add_vector(r, n, x[0].data(), x[1].data(), y[0].data()); });
-    conform<T>("column_sum" + s, {x0}, {}, {v}, [&](auto k, auto& x, auto, auto& y) { k.column_sum(r, n, x[0].data(), y[0].data()); });
+    const Values x0 = normal(r * n, 1, 2), v = normal(n, 2), gain = normal(n, 3),
+                 bias = normal(n, 4), dy = normal(r * n, 5), nan = garbage(r * n);
+    conform<T>("add_vector" + s, {x0, v}, {}, {nan}, [&](auto k, auto& x, auto, auto& y) {
+      k.add_vector(r, n, x[0].data(), x[1].data(), y[0].data());
+    });
+    conform<T>("column_sum" + s, {x0}, {}, {v}, [&](auto k, auto& x, auto, auto& y) {
+      k.column_sum(r, n, x[0].data(), y[0].data());
+    });
     conform<T>("layer_norm" + s, {x0, gain, bias}, {}, {nan, garbage(r), garbage(r)},
-               [&](auto k, auto& x, auto, auto& y) { k.layer_norm(r, n, x[0].data(), x[1].data(), x[2].data(), 1e-5, y[0].data(), y[1].data(), y[2].data()); });
+               [&](auto k, auto& x, auto, auto& y) {
+                 k.layer_norm(r, n, x[0].data(), x[1].data(), x[2].data(), 1e-5, y[0].data(),
+                              y[1].data(), y[2].data());
+               });
     for (bool want_dx : {true, false})
       for (bool want_weights : {true, false})
-        conform<T>("layer_norm_backward" + s, {x0, gain, dy}, {}, {dy, gain, bias}, [&](auto k, auto& x, auto, auto& y) {
-          using B = decltype(k);
-          Tensor<T, B> out({r, n}), mean({r}), rstd({r});
-          k.layer_norm(r, n, x[0].data(), x[1].data(), x[1].data(), 1e-5, out.data(), mean.data(), rstd.data());
-          k.layer_norm_backward(r, n, x[0].data(), x[1].data(), mean.data(), rstd.data(), x[2].data(), want_dx ? y[0].data() : nullptr, want_weights ? y[1].data() : nullptr,
-                                want_weights ? y[2].data() : nullptr);
-        });
+        conform<T>("layer_norm_backward" + s, {x0, gain, dy}, {}, {dy, gain, bias},
+                   [&](auto k, auto& x, auto, auto& y) {
+                     using B = decltype(k);
+                     Tensor<T, B> out({r, n}), mean({r}), rstd({r});
+                     k.layer_norm(r, n, x[0].data(), x[1].data(), x[1].data(), 1e-5, out.data(),
+                                  mean.data(), rstd.data());
+                     k.layer_norm_backward(r, n, x[0].data(), x[1].data(), mean.data(), rstd.data(),
+                                           x[2].data(), want_dx ? y[0].data() : nullptr,
+                                           want_weights ? y[1].data() : nullptr,
+                                           want_weights ? y[2].data() : nullptr);
+                   });
   }
 }
 
@@ -194,28 +252,42 @@ TEST_CASE_TEMPLATE("softmax with cross-entropy", T, float, double) {
       for (bool accumulate : {false, true}) {
         const Values z = normal(c.rows * c.classes, 1, 5), up{0.7};
         std::vector<std::int32_t> target;
-        for (Index r = 0; r < c.rows; ++r) target.push_back(static_cast<std::int32_t>((7 * r + 1) % c.classes));
-        conform<T>("cross_entropy" + sizes({c.rows, c.classes}), {z, up}, target, {garbage(1), garbage(c.rows), accumulate ? z : garbage(c.rows * c.classes)}, [&](auto k, auto& x, auto t, auto& y) {
-          k.cross_entropy(c.rows, c.classes, x[0].data(), t, smoothing, y[0].data(), y[1].data());
-          k.template cross_entropy_backward<T>(c.rows, c.classes, x[0].data(), t, smoothing, y[1].data(), x[1].data(), accumulate, y[2].data());
-        });
+        for (Index r = 0; r < c.rows; ++r)
+          target.push_back(static_cast<std::int32_t>((7 * r + 1) % c.classes));
+        conform<T>("cross_entropy" + sizes({c.rows, c.classes}), {z, up}, target,
+                   {garbage(1), garbage(c.rows), accumulate ? z : garbage(c.rows * c.classes)},
+                   [&](auto k, auto& x, auto t, auto& y) {
+                     k.cross_entropy(c.rows, c.classes, x[0].data(), t, smoothing, y[0].data(),
+                                     y[1].data());
+                     k.template cross_entropy_backward<T>(c.rows, c.classes, x[0].data(), t,
+                                                          smoothing, y[1].data(), x[1].data(),
+                                                          accumulate, y[2].data());
+                   });
       }
 }
 
-TEST_CASE_TEMPLATE("softmax with cross-entropy: a common offset changes nothing, a target that is no class gives NaN", T, float, double) {
+TEST_CASE_TEMPLATE(
+    "softmax with cross-entropy: a common offset changes nothing, a target that is no class gives "
+    "NaN",
+    T, float, double) {
   const auto run = [](const Values& z, std::int32_t target) {
     Tensor<T, Cuda> loss(Shape{}), lse({1}), dz({1, 3});
     const auto logits = tensor<T, Cuda>(z, {1, 3}), one = Tensor<T, Cuda>::full(Shape{}, T(1));
     const auto t = indices<Cuda>({target});
     Cuda::cross_entropy(1, 3, logits.data(), t.data(), 0.0, loss.data(), lse.data());
-    Cuda::template cross_entropy_backward<T>(1, 3, logits.data(), t.data(), 0.0, lse.data(), one.data(), false, dz.data());
+    Cuda::template cross_entropy_backward<T>(1, 3, logits.data(), t.data(), 0.0, lse.data(),
+                                             one.data(), false, dz.data());
     Values all = values(dz);
     all.push_back(static_cast<double>(loss.item()));
     return all;
   };
-  for (double offset : {0.0, 1e4, 1e7}) CHECK(difference(run({offset, offset + 1, offset + 2}, 2), {0.09003057317038046, 0.24472847105479767, -0.3347590442251782, 0.4076059644443804}) <= 1e-6);
+  for (double offset : {0.0, 1e4, 1e7})
+    CHECK(difference(run({offset, offset + 1, offset + 2}, 2),
+                     {0.09003057317038046, 0.24472847105479767, -0.3347590442251782,
+                      0.4076059644443804}) <= 1e-6);
   const double inf = std::numeric_limits<double>::infinity();
-  CHECK(difference(run({1, 2, -inf}, 1), {0.2689414213699951, -0.2689414213699951, 0, 0.31326168751822286}) <= 1e-6);
+  CHECK(difference(run({1, 2, -inf}, 1),
+                   {0.2689414213699951, -0.2689414213699951, 0, 0.31326168751822286}) <= 1e-6);
   CHECK(run({1, 2, -inf}, 2)[3] == inf);
   for (std::int32_t bad : {3, -1, 1 << 30})
     for (double x : run({1, 2, 3}, bad)) CHECK(std::isnan(x));
@@ -232,7 +304,8 @@ struct Scaled {
 };
 }  // namespace
 
-TEST_CASE_TEMPLATE("AdamW: a loss times a power of ten gives the same clipped step", T, float, double) {
+TEST_CASE_TEMPLATE("AdamW: a loss times a power of ten gives the same clipped step", T, float,
+                   double) {
   const auto step = [](double factor) {
     Scaled<T> m;
     optim::AdamW<T, Cuda> o(m, {.weight_decay = 0, .clip = 1});
@@ -245,6 +318,8 @@ TEST_CASE_TEMPLATE("AdamW: a loss times a power of ten gives the same clipped st
     return values(m.w.value);
   };
   const Values want = step(10);
-  for (double factor : std::is_same_v<T, float> ? Values{1e10, 1e21, 1e36} : Values{1e21, 1e160, 1e300}) CHECK(difference(step(factor), want) <= 1e-8);
+  for (double factor :
+       std::is_same_v<T, float> ? Values{1e10, 1e21, 1e36} : Values{1e21, 1e160, 1e300})
+    CHECK(difference(step(factor), want) <= 1e-8);
   CHECK(difference(step(std::numeric_limits<double>::infinity()), Values(12, 0.0)) == 0);
 }

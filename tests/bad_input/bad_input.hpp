@@ -12,7 +12,9 @@
 namespace hybridmed::test {
 
 /// True where the text holds a match of the regular expression.
-inline bool says(const std::string& text, const std::string& pattern) { return std::regex_search(text, std::regex(pattern)); }
+inline bool says(const std::string& text, const std::string& pattern) {
+  return std::regex_search(text, std::regex(pattern));
+}
 
 inline void write_bytes(const std::filesystem::path& path, std::string_view bytes) {
   std::filesystem::create_directories(path.parent_path());
@@ -28,7 +30,8 @@ inline Snapshot snapshot(const std::filesystem::path& folder) {
   Snapshot s;
   if (!std::filesystem::exists(folder)) return s;
   for (const auto& e : std::filesystem::recursive_directory_iterator(folder))
-    s[std::filesystem::relative(e.path(), folder).string()] = e.is_regular_file() ? "file: " + io::read_text(e.path()) : "no file";
+    s[std::filesystem::relative(e.path(), folder).string()] =
+        e.is_regular_file() ? "file: " + io::read_text(e.path()) : "no file";
   return s;
 }
 /// The first names that differ, for a message; "" where none does.
@@ -46,8 +49,10 @@ inline std::string changes(const Snapshot& before, const Snapshot& after) {
   return s + (all.size() > 5 ? "and " + std::to_string(all.size() - 5) + " more" : "");
 }
 
-/// One error: it is the library's own, names the file, and says each of the patterns (place, reason).
-inline void check_error(const std::string& e, const std::filesystem::path& file, const std::vector<std::string>& patterns) {
+/// One error: it is the library's own, names the file, and says each of the patterns (place,
+/// reason).
+inline void check_error(const std::string& e, const std::filesystem::path& file,
+                        const std::vector<std::string>& patterns) {
   if (e.empty()) {
     FAIL_CHECK("no error");
     return;
@@ -76,7 +81,8 @@ inline void check(const std::vector<BadInput>& table) {
     std::string e;
     CHECK_NOTHROW(e = error_of([&] { row.use(file); }));  // no other exception either
     check_error(e, file, row.patterns);
-    CHECK_MESSAGE(changes(before, snapshot(folder.path)) == "", changes(before, snapshot(folder.path)));
+    CHECK_MESSAGE(changes(before, snapshot(folder.path)) == "",
+                  changes(before, snapshot(folder.path)));
   }
 }
 

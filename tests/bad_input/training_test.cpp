@@ -1,7 +1,8 @@
-// Bad input to a training run: damaged checkpoints and data, a run folder that cannot be made, no space left, NaN, Ctrl-C.
-// Each time the error says what and where, and what was saved before goes on to the result of the undisturbed run.
-#include <sys/prctl.h>
+// Bad input to a training run: damaged checkpoints and data, a run folder that cannot be made, no
+// space left, NaN, Ctrl-C. Each time the error says what and where, and what was saved before goes
+// on to the result of the undisturbed run.
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/statvfs.h>
 #include <sys/wait.h>
@@ -23,16 +24,18 @@ using Trainer = train::Trainer<float, B>;
 
 namespace {
 
-constexpr std::int64_t epoch_steps = 3, stage1_steps = 2 * epoch_steps, all_steps = 2 * stage1_steps;
+constexpr std::int64_t epoch_steps = 3, stage1_steps = 2 * epoch_steps,
+                       all_steps = 2 * stage1_steps;
 
 train::RunConfig tiny_config(const fs::path& data) {
   train::RunConfig c;
   c.model = model::Config::preset("tiny-resnet");
-  c.model.image_size = 32, c.model.d = 16, c.model.heads = 2, c.model.uni_blocks = 1, c.model.dec_blocks = 1, c.model.d_a = 12,
-  c.model.d_e = 12, c.model.grid = 4;
+  c.model.image_size = 32, c.model.d = 16, c.model.heads = 2, c.model.uni_blocks = 1,
+  c.model.dec_blocks = 1, c.model.d_a = 12, c.model.d_e = 12, c.model.grid = 4;
   c.model.image_width = 4, c.model.t_findings = 32, c.model.t_impression = 16;
   c.data = data.string();
-  c.vocab_size = 120, c.batch = 8, c.epochs_stage1 = 2, c.epochs_stage2 = 2, c.patience = 0, c.checkpoint_every = 1;
+  c.vocab_size = 120, c.batch = 8, c.epochs_stage1 = 2, c.epochs_stage2 = 2, c.patience = 0,
+  c.checkpoint_every = 1;
   return c;
 }
 
@@ -74,7 +77,8 @@ struct Corpus {
     o.count = 40, o.side = 40, o.valid = 0.2, o.test = 0.1, o.missing = 0.3;
     data::write_phantoms(data, o);
     const Listening quiet(scratch.path / "whole.txt");
-    if (!Trainer(tiny_config(data), {whole, false, {}, -1}).run()) throw std::logic_error("the undisturbed run did not end");
+    if (!Trainer(tiny_config(data), {whole, false, {}, -1}).run())
+      throw std::logic_error("the undisturbed run did not end");
   }
 };
 const Corpus& corpus() {
@@ -90,19 +94,22 @@ struct Run {
   std::string printed;
 
   /// The error's text, or "".
-  std::string go(bool resume, std::int64_t stop_after, const fs::path& init = {}, bool interrupt = false) {
+  std::string go(bool resume, std::int64_t stop_after, const fs::path& init = {},
+                 bool interrupt = false) {
     Listening ear(scratch.path / "printed.txt");
     std::string e;
     CHECK_NOTHROW(e = error_of([&] {
-      Trainer trainer(config, {folder, resume, init, stop_after});
-      if (interrupt) ::raise(SIGINT);
-      trainer.run();
-    }));
+                    Trainer trainer(config, {folder, resume, init, stop_after});
+                    if (interrupt) ::raise(SIGINT);
+                    trainer.run();
+                  }));
     printed = ear.text();
     return e;
   }
   void start(std::int64_t stop_after) { REQUIRE(go(false, stop_after) == ""); }
-  fs::path checkpoint(std::int64_t step) const { return folder / "checkpoints" / train::checkpoint_name(step); }
+  fs::path checkpoint(std::int64_t step) const {
+    return folder / "checkpoints" / train::checkpoint_name(step);
+  }
   Snapshot saved() const { return snapshot(folder / "checkpoints"); }
 
   /// Goes on from its newest checkpoint and ends as the undisturbed run did, byte for byte.
@@ -111,15 +118,19 @@ struct Run {
     const std::string e = go(true, -1);
     CHECK_MESSAGE(e == "", e);
     const fs::path last = fs::path("checkpoints") / train::checkpoint_name(all_steps);
-    for (const fs::path& f : {fs::path("log.jsonl"), fs::path("log.csv"), last / "model.safetensors", last / "optimizer.safetensors",
-                              last / "teacher.safetensors", last / "state.json", fs::path("best-stage2.json")}) {
+    for (const fs::path& f :
+         {fs::path("log.jsonl"), fs::path("log.csv"), last / "model.safetensors",
+          last / "optimizer.safetensors", last / "teacher.safetensors", last / "state.json",
+          fs::path("best-stage2.json")}) {
       REQUIRE_MESSAGE(fs::exists(folder / f), f.string());
       CHECK_MESSAGE(io::read_file(folder / f) == io::read_file(corpus().whole / f), f.string());
     }
   }
 };
 
-void nothing_changed(const Snapshot& before, const Snapshot& after) { CHECK_MESSAGE(changes(before, after) == "", changes(before, after)); }
+void nothing_changed(const Snapshot& before, const Snapshot& after) {
+  CHECK_MESSAGE(changes(before, after) == "", changes(before, after));
+}
 
 }  // namespace
 
@@ -132,8 +143,12 @@ TEST_CASE("a damaged checkpoint is refused and changes nothing; the one before i
     std::vector<std::string> patterns;
   };
   const auto half = [](const fs::path& p) { fs::resize_file(p, fs::file_size(p) / 2); };
-  const auto to = [](std::uintmax_t n) { return [=](const fs::path& p) { fs::resize_file(p, n); }; };
-  const auto as = [](const std::string& text) { return [=](const fs::path& p) { write_bytes(p, text); }; };
+  const auto to = [](std::uintmax_t n) {
+    return [=](const fs::path& p) { fs::resize_file(p, n); };
+  };
+  const auto as = [](const std::string& text) {
+    return [=](const fs::path& p) { write_bytes(p, text); };
+  };
   const auto edited = [](const char* key, const io::Json& value) {
     return [=](const fs::path& p) {
       io::Json j = io::read_json(p);
@@ -148,22 +163,43 @@ TEST_CASE("a damaged checkpoint is refused and changes nothing; the one before i
   const std::string tensor = "tensor '[a-z_0-9.]+'";
   for (const Row& row : {
            Row{"weights cut in half", "model.safetensors", half, {tensor, "cut short"}},
-           {"weights cut inside the header", "model.safetensors", to(100), {"only 92 follow", "cut short"}},
+           {"weights cut inside the header",
+            "model.safetensors",
+            to(100),
+            {"only 92 follow", "cut short"}},
            {"weights cut to nothing", "model.safetensors", to(0), {"offset 0", "ends"}},
            {"no weights", "model.safetensors", gone, {"No such file"}},
            {"teacher cut in half", "teacher.safetensors", half, {tensor, "cut short"}},
            {"no teacher", "teacher.safetensors", gone, {"No such file"}},
            {"moments cut in half", "optimizer.safetensors", half, {tensor, "cut short"}},
-           {"moments cut inside the header", "optimizer.safetensors", to(100), {"only 92 follow", "cut short"}},
+           {"moments cut inside the header",
+            "optimizer.safetensors",
+            to(100),
+            {"only 92 follow", "cut short"}},
            {"no moments", "optimizer.safetensors", gone, {"No such file"}},
-           {"state cut in half", "state.json", half, {"line [0-9]+, column [0-9]+", "unexpected|missing"}},
-           {"state cut to nothing", "state.json", to(0), {"line 1, column 1", "unexpected end of input"}},
+           {"state cut in half",
+            "state.json",
+            half,
+            {"line [0-9]+, column [0-9]+", "unexpected|missing"}},
+           {"state cut to nothing",
+            "state.json",
+            to(0),
+            {"line 1, column 1", "unexpected end of input"}},
            {"no state", "state.json", gone, {"No such file"}},
            {"a state that says nothing", "state.json", as("{}"), {"missing", "'[a-z_]+'"}},
-           {"a state without its step", "state.json", edited("step", nullptr), {"missing", "'step'"}},
+           {"a state without its step",
+            "state.json",
+            edited("step", nullptr),
+            {"missing", "'step'"}},
            {"a state of stage 3", "state.json", edited("stage", 3), {"'?stage'?", "\\b3\\b"}},
-           {"a state with a step that is a text", "state.json", edited("step", "eight"), {"'step'", "whole number", "eight"}},
-           {"a state with an unknown key", "state.json", edited("stepp", 8), {"'stepp'", "unknown key"}},
+           {"a state with a step that is a text",
+            "state.json",
+            edited("step", "eight"),
+            {"'step'", "whole number", "eight"}},
+           {"a state with an unknown key",
+            "state.json",
+            edited("stepp", 8),
+            {"'stepp'", "unknown key"}},
        }) {
     INFO(row.name);
     Run r;
@@ -197,14 +233,27 @@ TEST_CASE("a run is not resumed with another configuration: every key that diffe
     std::function<void(train::RunConfig&)> change;
     std::vector<std::string> patterns;
   };
-  for (const Row& row : {Row{"wider embeddings", [](train::RunConfig& c) { c.model.d_e = 20; }, {"d_e \\(was 12, is 20\\)"}},
-                         {"another image encoder", [](train::RunConfig& c) { c.model.resnet_depths = {1, 1, 1, 1}; }, {"resnet_depths \\(was \\[1,2,1,1\\]"}},
-                         {"another seed and rate", [](train::RunConfig& c) { c.seed = 5, c.lr_stage2 = 0.5; }, {"lr_stage2 \\(was", "seed \\(was 0, is 5\\)"}},
-                         {"another batch", [](train::RunConfig& c) { c.batch = 4; }, {"batch \\(was 8, is 4\\)"}},
-                         {"other weights of the losses", [](train::RunConfig& c) { c.model.lambda_cl = 0.5; }, {"lambda_cl"}},
-                         {"another precision", [](train::RunConfig& c) { c.precision = "double"; }, {"precision"}},
-                         {"fewer epochs", [](train::RunConfig& c) { c.epochs_stage2 = 1; }, {"epochs_stage2 \\(was 2, is 1\\)"}},
-                         {"other sections", [](train::RunConfig& c) { c.sections = "both"; }, {"sections"}}}) {
+  for (const Row& row :
+       {Row{"wider embeddings",
+            [](train::RunConfig& c) { c.model.d_e = 20; },
+            {"d_e \\(was 12, is 20\\)"}},
+        {"another image encoder",
+         [](train::RunConfig& c) {
+           c.model.resnet_depths = {1, 1, 1, 1};
+         },
+         {"resnet_depths \\(was \\[1,2,1,1\\]"}},
+        {"another seed and rate",
+         [](train::RunConfig& c) { c.seed = 5, c.lr_stage2 = 0.5; },
+         {"lr_stage2 \\(was", "seed \\(was 0, is 5\\)"}},
+        {"another batch", [](train::RunConfig& c) { c.batch = 4; }, {"batch \\(was 8, is 4\\)"}},
+        {"other weights of the losses",
+         [](train::RunConfig& c) { c.model.lambda_cl = 0.5; },
+         {"lambda_cl"}},
+        {"another precision", [](train::RunConfig& c) { c.precision = "double"; }, {"precision"}},
+        {"fewer epochs",
+         [](train::RunConfig& c) { c.epochs_stage2 = 1; },
+         {"epochs_stage2 \\(was 2, is 1\\)"}},
+        {"other sections", [](train::RunConfig& c) { c.sections = "both"; }, {"sections"}}}) {
     INFO(row.name);
     Run r;
     r.start(2);
@@ -219,7 +268,8 @@ TEST_CASE("a run is not resumed with another configuration: every key that diffe
 TEST_CASE("a resumed run may move, and may get more epochs, in either stage and when it is over") {
   Run r;
   r.start(2);  // in stage 1
-  r.config.workers = 2, r.config.checkpoint_every = 2, r.config.keep_checkpoints = 3, r.config.cache_mb = 1;
+  r.config.workers = 2, r.config.checkpoint_every = 2, r.config.keep_checkpoints = 3,
+  r.config.cache_mb = 1;
   r.config.epochs_stage1 = 3;
   REQUIRE(r.go(true, stage1_steps + 1) == "");
   CHECK_MESSAGE(holds(r.printed, "stage 1 goes on for 3 epochs"), r.printed);
@@ -230,24 +280,50 @@ TEST_CASE("a resumed run may move, and may get more epochs, in either stage and 
   CHECK(holds(r.go(true, -1), "epochs_stage1 (was 4, is 5)"));
   r.config.epochs_stage1 = 4;
   REQUIRE(r.go(true, -1) == "");
-  const auto steps = [&] { return io::read_json(train::list_checkpoints(r.folder).back() / "state.json")["step"].get<std::int64_t>(); };
+  const auto steps = [&] {
+    return io::read_json(train::list_checkpoints(r.folder).back() / "state.json")["step"]
+        .get<std::int64_t>();
+  };
   CHECK(steps() == 6 * epoch_steps);
   r.config.epochs_stage2 = 3;  // a finished run
   REQUIRE(r.go(true, -1) == "");
   CHECK(steps() == 7 * epoch_steps);
-  CHECK(io::read_json(train::list_checkpoints(r.folder).back() / "state.json")["finished"].get<bool>());
+  CHECK(io::read_json(train::list_checkpoints(r.folder).back() / "state.json")["finished"]
+            .get<bool>());
   REQUIRE(r.go(true, -1) == "");  // and nothing more
   CHECK(steps() == 7 * epoch_steps);
 }
 
-TEST_CASE("a state that the schedule cannot have reached, a flipped bit and another vocabulary are refused at once") {
+TEST_CASE(
+    "a state that the schedule cannot have reached, a flipped bit and another vocabulary are "
+    "refused at once") {
   struct Row {
     const char* key;
     io::Json value;
   };
-  for (const Row& row : {Row{"sums", io::Json::array()}, {"sums", io::Json{1.0}}, {"sums", io::Json{1, 2, 3, 4, 5, 6, 7, 8, 9}}, {"batch", 4}, {"batch", 1000000000}, {"batch", -1}, {"epoch", 2}, {"epoch", 7},
-                         {"epoch", 9000000000000000000}, {"epoch", -1}, {"stage_step", 1}, {"stage_step", 100}, {"step", 1}, {"stage", 3}, {"stage", 0}, {"best_epoch", 9}, {"best_epoch", -2}, {"bad_epochs", 5},
-                         {"bad_epochs", -1}, {"finished", true}, {"best", 1e-3}, {"data", 1}, {"vocabulary", 1}}) {
+  for (const Row& row : {Row{"sums", io::Json::array()},
+                         {"sums", io::Json{1.0}},
+                         {"sums", io::Json{1, 2, 3, 4, 5, 6, 7, 8, 9}},
+                         {"batch", 4},
+                         {"batch", 1000000000},
+                         {"batch", -1},
+                         {"epoch", 2},
+                         {"epoch", 7},
+                         {"epoch", 9000000000000000000},
+                         {"epoch", -1},
+                         {"stage_step", 1},
+                         {"stage_step", 100},
+                         {"step", 1},
+                         {"stage", 3},
+                         {"stage", 0},
+                         {"best_epoch", 9},
+                         {"best_epoch", -2},
+                         {"bad_epochs", 5},
+                         {"bad_epochs", -1},
+                         {"finished", true},
+                         {"best", 1e-3},
+                         {"data", 1},
+                         {"vocabulary", 1}}) {
     INFO(row.key, " = ", row.value.dump());
     Run r;
     r.start(4);  // epoch 2, batch 1 of stage 1
@@ -258,9 +334,12 @@ TEST_CASE("a state that the schedule cannot have reached, a flipped bit and anot
     const std::string e = r.go(true, -1);
     CHECK_MESSAGE(e.starts_with("[hybridmed."), e);
     CHECK_MESSAGE(holds(e, state.string()), e);
-    if (std::string(row.key) != "best" && std::string(row.key) != "data" && std::string(row.key) != "vocabulary") CHECK_MESSAGE(holds(e, "'" + std::string(row.key)) , e);
+    if (std::string(row.key) != "best" && std::string(row.key) != "data" &&
+        std::string(row.key) != "vocabulary")
+      CHECK_MESSAGE(holds(e, "'" + std::string(row.key)), e);
   }
-  for (const char* file : {"model.safetensors", "optimizer.safetensors", "state.json", "config.json"}) {
+  for (const char* file :
+       {"model.safetensors", "optimizer.safetensors", "state.json", "config.json"}) {
     INFO(file);
     Run r;
     r.start(4);
@@ -274,12 +353,16 @@ TEST_CASE("a state that the schedule cannot have reached, a flipped bit and anot
   Run r;
   r.start(4);
   std::string vocabulary = io::read_text(r.folder / "vocab.txt");
-  const auto last = vocabulary.rfind('\n', vocabulary.size() - 2), before = vocabulary.rfind('\n', last - 1);
-  write_bytes(r.folder / "vocab.txt", vocabulary.substr(0, before + 1) + vocabulary.substr(last + 1) + vocabulary.substr(before + 1, last - before));  // two tokens change places
+  const auto last = vocabulary.rfind('\n', vocabulary.size() - 2),
+             before = vocabulary.rfind('\n', last - 1);
+  write_bytes(r.folder / "vocab.txt",
+              vocabulary.substr(0, before + 1) + vocabulary.substr(last + 1) +
+                  vocabulary.substr(before + 1, last - before));  // two tokens change places
   CHECK(holds(r.go(true, -1), "vocab.txt"));
 }
 
-TEST_CASE("a checkpoint whose files do not belong together is refused, with and without its checksums") {
+TEST_CASE(
+    "a checkpoint whose files do not belong together is refused, with and without its checksums") {
   const auto begun = [](Run& r) {
     r.start(stage1_steps + 2);  // two steps into stage 2
     return r.checkpoint(stage1_steps + 2);
@@ -295,7 +378,8 @@ TEST_CASE("a checkpoint whose files do not belong together is refused, with and 
     write_bytes(begun(r) / "checksums.json", list);
     refused(r, {"checksums.json", "holds no checksum of"});
   }
-  for (const std::int64_t step : {std::int64_t{9223372036854775807}, std::int64_t{4294967296}, std::int64_t{stage1_steps + 3}}) {
+  for (const std::int64_t step : {std::int64_t{9223372036854775807}, std::int64_t{4294967296},
+                                  std::int64_t{stage1_steps + 3}}) {
     Run r;
     const fs::path dir = begun(r);
     fs::remove(dir / "checksums.json");
@@ -304,7 +388,8 @@ TEST_CASE("a checkpoint whose files do not belong together is refused, with and 
     write_bytes(dir / "state.json", j.dump(1));
     refused(r, {"state.json", "'step'"});
   }
-  const auto moments = [](const fs::path& dir, const std::string& steps, const std::string& type, double v) {
+  const auto moments = [](const fs::path& dir, const std::string& steps, const std::string& type,
+                          double v) {
     fs::remove(dir / "checksums.json");
     const io::Safetensors was = io::Safetensors::read(dir / "optimizer.safetensors");
     io::SafetensorsWriter w;
@@ -317,10 +402,13 @@ TEST_CASE("a checkpoint whose files do not belong together is refused, with and 
       if (sizes.size() == 3) shape = {sizes[0], sizes[1], sizes[2]};
       if (sizes.size() == 4) shape = {sizes[0], sizes[1], sizes[2], sizes[3]};
       std::vector<float> values(static_cast<std::size_t>(t.size()));
-      for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(t.at(static_cast<Index>(i)));
+      for (std::size_t i = 0; i < values.size(); ++i)
+        values[i] = static_cast<float>(t.at(static_cast<Index>(i)));
       if (name.starts_with("v.") && v != 0 && !values.empty()) values[0] = static_cast<float>(v);
-      if (type == "I32" && name.starts_with("m.")) w.add(name, Tensor<std::int32_t, B>::full(shape, 0));
-      else w.add(name, Tensor<float, B>::from_host(values, shape));
+      if (type == "I32" && name.starts_with("m."))
+        w.add(name, Tensor<std::int32_t, B>::full(shape, 0));
+      else
+        w.add(name, Tensor<float, B>::from_host(values, shape));
     }
     w.write(dir / "optimizer.safetensors");
   };
@@ -329,7 +417,10 @@ TEST_CASE("a checkpoint whose files do not belong together is refused, with and 
     double v;
     const char* says;
   };
-  for (const Row& row : {Row{"0", "", 0, "of 0 steps, but state.json says stage_step = 2"}, {"1", "", 0, "of 1 steps"}, {"", "I32", 0, "expected floats, got I32"}, {"", "", -1000, "number below 0"}}) {
+  for (const Row& row : {Row{"0", "", 0, "of 0 steps, but state.json says stage_step = 2"},
+                         {"1", "", 0, "of 1 steps"},
+                         {"", "I32", 0, "expected floats, got I32"},
+                         {"", "", -1000, "number below 0"}}) {
     Run r;
     moments(begun(r), row.steps, row.type, row.v);
     refused(r, {"optimizer.safetensors", row.says});
@@ -351,21 +442,36 @@ TEST_CASE("settings that cannot learn are refused, or warned about") {
   CHECK(refusal([](auto&) {}) == "");
   CHECK(holds(refusal([](auto& c) { c.model.lambda_sum = 0; }), "lambda_sum"));
   CHECK(refusal([](auto& c) { c.model.lambda_sum = 0, c.epochs_stage1 = 0; }) == "");
-  CHECK(holds(refusal([](auto& c) { c.model.lambda_cg = c.model.lambda_cl = c.model.lambda_sum = c.model.lambda_cap = c.model.lambda_dis = 0, c.epochs_stage1 = 0; }), "cannot learn"));
-  CHECK(holds(refusal([](auto& c) { c.batch = 1, c.epochs_stage1 = 0, c.model.lambda_sum = c.model.lambda_cap = c.model.lambda_dis = 0; }), "batch"));
+  CHECK(holds(refusal([](auto& c) {
+                c.model.lambda_cg = c.model.lambda_cl = c.model.lambda_sum = c.model.lambda_cap =
+                    c.model.lambda_dis = 0,
+                c.epochs_stage1 = 0;
+              }),
+              "cannot learn"));
+  CHECK(holds(refusal([](auto& c) {
+                c.batch = 1, c.epochs_stage1 = 0,
+                c.model.lambda_sum = c.model.lambda_cap = c.model.lambda_dis = 0;
+              }),
+              "batch"));
   CHECK(holds(refusal([](auto& c) { c.workers = Index{1} << 32; }), "workers"));
   CHECK(holds(refusal([](auto& c) { c.workers = 257; }), "workers"));
   CHECK(holds(refusal([](auto& c) { c.resize = 1000000; }), "resize"));
   CHECK(holds(refusal([](auto& c) { c.lr_floor = 1; }), "lr_floor: expected at most lr_stage1"));
   CHECK(holds(refusal([](auto& c) { c.clip = 1e-30; }), "clip"));
   CHECK(refusal([](auto& c) { c.clip = 0; }) == "");
-  for (double x : {0.0, 1e-320, 2147483648.0, 1e308, std::nan("")}) CHECK(holds(refusal([x](auto& c) { c.model.tau_d = x; }), "tau_d"));
-  for (double x : {1e-320, 1.0, 1e308}) CHECK(holds(refusal([x](auto& c) { c.model.image_ln_eps = x; }), "image_ln_eps"));
+  for (double x : {0.0, 1e-320, 2147483648.0, 1e308, std::nan("")})
+    CHECK(holds(refusal([x](auto& c) { c.model.tau_d = x; }), "tau_d"));
+  for (double x : {1e-320, 1.0, 1e308})
+    CHECK(holds(refusal([x](auto& c) { c.model.image_ln_eps = x; }), "image_ln_eps"));
   CHECK(holds(refusal([](auto& c) { c.model.gamma3 = 1e308; }), "gamma3"));
   CHECK(holds(refusal([](auto& c) { c.model.lambda_cap = 1e308; }), "lambda_cap"));
   CHECK(holds(refusal([](auto& c) { c.weight_decay = 1e308; }), "weight_decay"));
-  CHECK(holds(refusal([](auto& c) { c.vocab_size = -1; }), "vocab_size: expected at least 8, got -1"));
-  CHECK(holds(refusal([](auto& c) { c.model.resnet_depths = {1, 1, 1, Index{1} << 62}; }), "resnet_depths"));
+  CHECK(holds(refusal([](auto& c) { c.vocab_size = -1; }),
+              "vocab_size: expected at least 8, got -1"));
+  CHECK(holds(refusal([](auto& c) {
+                c.model.resnet_depths = {1, 1, 1, Index{1} << 62};
+              }),
+              "resnet_depths"));
   CHECK(holds(refusal([](auto& c) { c.model.uni_blocks = 4096; }), "uni_blocks"));
   train::RunConfig one = tiny_config("somewhere");
   one.batch = 1;
@@ -375,7 +481,9 @@ TEST_CASE("settings that cannot learn are refused, or warned about") {
   CHECK(one.warnings().size() == 2);
 }
 
-TEST_CASE("a plan that the machine has no memory for is refused before the first step, with the keys to lower") {
+TEST_CASE(
+    "a plan that the machine has no memory for is refused before the first step, with the keys to "
+    "lower") {
   Run r;
   r.config.model.d = 65536, r.config.model.heads = 1, r.config.model.uni_blocks = 64;
   const std::string e = r.go(false, -1);
@@ -384,7 +492,9 @@ TEST_CASE("a plan that the machine has no memory for is refused before the first
   CHECK_FALSE(fs::exists(r.folder / "log.csv"));
 }
 
-TEST_CASE("a stop that is asked for within the validation is answered there; the resumed run ends as the undisturbed one") {
+TEST_CASE(
+    "a stop that is asked for within the validation is answered there; the resumed run ends as the "
+    "undisturbed one") {
   for (int delay : {0, 1, 2, 4, 8, 16, 32}) {
     Run again;
     again.config.checkpoint_every = 1;
@@ -404,7 +514,8 @@ TEST_CASE("a stop that is asked for within the validation is answered there; the
 TEST_CASE("a state saved within the validation, its epoch still open, goes on to the same result") {
   Run r;
   r.start(epoch_steps - 1);
-  // Stop after the last batch of the epoch, as a Ctrl-C within its validation does: the step is made, the flag is up when validation begins.
+  // Stop after the last batch of the epoch, as a Ctrl-C within its validation does: the step is
+  // made, the flag is up when validation begins.
   {
     const Listening quiet(r.scratch.path / "quiet.txt");
     Trainer trainer(r.config, {r.folder, true, {}, -1});
@@ -418,26 +529,36 @@ TEST_CASE("a state saved within the validation, its epoch still open, goes on to
   r.goes_on();
 }
 
-TEST_CASE("weights to start from: all three lists are printed; weights that fit nowhere and damaged ones are errors") {
+TEST_CASE(
+    "weights to start from: all three lists are printed; weights that fit nowhere and damaged ones "
+    "are errors") {
   Run r;
-  const fs::path good = corpus().whole / "checkpoints" / train::checkpoint_name(all_steps) / "model.safetensors",
+  const fs::path good = corpus().whole / "checkpoints" / train::checkpoint_name(all_steps) /
+                        "model.safetensors",
                  init = r.scratch.path / "init.safetensors";
-  r.config.model.d_e = 20, r.config.model.resnet_depths = {1, 1, 1, 1}, r.config.model.dec_blocks = 2;
+  r.config.model.d_e = 20, r.config.model.resnet_depths = {1, 1, 1, 1},
+  r.config.model.dec_blocks = 2;
   REQUIRE(r.go(false, 1, good) == "");
   CHECK_MESSAGE(holds(r.printed, good.string()), r.printed);
-  for (const std::string p : {"[1-9][0-9]* loaded\n +", "[1-9][0-9]* missing\n +decoder\\.blocks\\.1\\.", "[1-9][0-9]* unexpected\n +image\\.",
-                              "[1-9][0-9]* mismatched\n +[a-z_0-9.]+: expected \\([0-9, ]+\\), got"})
+  for (const std::string p :
+       {"[1-9][0-9]* loaded\n +", "[1-9][0-9]* missing\n +decoder\\.blocks\\.1\\.",
+        "[1-9][0-9]* unexpected\n +image\\.",
+        "[1-9][0-9]* mismatched\n +[a-z_0-9.]+: expected \\([0-9, ]+\\), got"})
     CHECK_MESSAGE(says(r.printed, p), p, " is not said: ", r.printed);
 
   struct Row {
     std::string name, bytes;
     std::vector<std::string> patterns;
   };
-  const std::string header = R"({"nobody":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", whole = io::read_text(good);
+  const std::string header = R"({"nobody":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})",
+                    whole = io::read_text(good);
   for (const Row& row : {Row{"no tensor fits",
-                             std::string{static_cast<char>(header.size())} + std::string(7, '\0') + header + std::string(4, '\0'),
+                             std::string{static_cast<char>(header.size())} + std::string(7, '\0') +
+                                 header + std::string(4, '\0'),
                              {"no tensor fits"}},
-                         {"cut in half", whole.substr(0, whole.size() / 2), {"tensor '[a-z_0-9.]+'", "cut short"}}}) {
+                         {"cut in half",
+                          whole.substr(0, whole.size() / 2),
+                          {"tensor '[a-z_0-9.]+'", "cut short"}}}) {
     INFO(row.name);
     Run other;
     write_bytes(init, row.bytes);
@@ -446,7 +567,8 @@ TEST_CASE("weights to start from: all three lists are printed; weights that fit 
     CHECK(other.go(false, 1, good) == "");  // the run folder is still free
   }
   Run other;
-  check_error(other.go(false, 1, r.scratch.path / "missing.safetensors"), r.scratch.path / "missing.safetensors", {"No such file"});
+  check_error(other.go(false, 1, r.scratch.path / "missing.safetensors"),
+              r.scratch.path / "missing.safetensors", {"No such file"});
 }
 
 // ---------------------------------------------------------------- data that does not fit the run
@@ -458,7 +580,9 @@ fs::path copied(const Run& r) {
   fs::copy(corpus().data, to, fs::copy_options::recursive);
   return to;
 }
-std::vector<std::string> lines_of(const fs::path& file) { return data::split_names(io::read_text(file), "\n"); }
+std::vector<std::string> lines_of(const fs::path& file) {
+  return data::split_names(io::read_text(file), "\n");
+}
 std::string joined(const std::vector<std::string>& lines) {
   std::string s;
   for (const auto& l : lines) s += l + "\n";
@@ -467,12 +591,14 @@ std::string joined(const std::vector<std::string>& lines) {
 }  // namespace
 
 TEST_CASE("a run is not resumed on other data; on the same data in another place it is") {
-  for (const std::string change : {"a study less", "another text", "another split", "another end of the split", "nothing"}) {
+  for (const std::string change :
+       {"a study less", "another text", "another split", "another end of the split", "nothing"}) {
     INFO(change);
     Run r;
     r.start(4);
     const Snapshot before = r.saved();
-    const fs::path data = copied(r), table = data / "studies.csv", train = data / "splits" / "train.txt";
+    const fs::path data = copied(r), table = data / "studies.csv",
+                   train = data / "splits" / "train.txt";
     if (change == "a study less") {
       auto ids = lines_of(train);
       ids.pop_back();
@@ -484,8 +610,11 @@ TEST_CASE("a run is not resumed on other data; on the same data in another place
       write_bytes(table, text.replace(at, 9, "two lungs"));
     } else if (change.starts_with("another ")) {
       auto ids = lines_of(train), valid = lines_of(data / "splits" / "valid.txt");
-      if (change == "another split") std::swap(ids.front(), valid.front());
-      else valid.insert(valid.begin(), ids.back()), ids.pop_back();  // the studies and their order stay
+      if (change == "another split")
+        std::swap(ids.front(), valid.front());
+      else
+        valid.insert(valid.begin(), ids.back()),
+            ids.pop_back();  // the studies and their order stay
       write_bytes(train, joined(ids)), write_bytes(data / "splits" / "valid.txt", joined(valid));
     }
     r.config.data = data.string();
@@ -510,8 +639,10 @@ TEST_CASE("a study in both splits and an image that is not there are found befor
   check_error(r.go(false, 1), data, {"study " + valid + " is in split 'train' and in 'valid'"});
   ids.pop_back();
   write_bytes(train, joined(ids));
-  for (const std::size_t i : {std::size_t{1}, std::size_t{2}}) fs::remove(data / "images" / (ids[i] + ".png"));
-  check_error(r.go(false, 1), data / "images" / (ids[1] + ".png"), {"belongs to study " + ids[1], "line [0-9]+", "2 images are missing"});
+  for (const std::size_t i : {std::size_t{1}, std::size_t{2}})
+    fs::remove(data / "images" / (ids[i] + ".png"));
+  check_error(r.go(false, 1), data / "images" / (ids[1] + ".png"),
+              {"belongs to study " + ids[1], "line [0-9]+", "2 images are missing"});
   CHECK(train::list_checkpoints(r.folder).empty());
 }
 
@@ -537,7 +668,8 @@ TEST_CASE("two processes do not write to one run folder") {
 
 // ---------------------------------------------------------------- run folders
 
-TEST_CASE("a run folder that cannot be made is named with the reason, and what is in the way stays") {
+TEST_CASE(
+    "a run folder that cannot be made is named with the reason, and what is in the way stays") {
   struct Row {
     std::string name;
     std::function<fs::path(const fs::path&)> make;
@@ -554,16 +686,23 @@ TEST_CASE("a run folder that cannot be made is named with the reason, and what i
        [](const fs::path& f) { return write_bytes(f / "run" / "checkpoints", "notes"), f / "run"; },
        {"cannot be made", "Not a directory|File exists"}},
       {"a link that leads nowhere",
-       [](const fs::path& f) { return fs::create_symlink(f / "nowhere" / "x", f / "run"), f / "run"; },
+       [](const fs::path& f) {
+         return fs::create_symlink(f / "nowhere" / "x", f / "run"), f / "run";
+       },
        {"cannot be made", "[A-Z][a-z]+ "}},
-      {"a name that is too long", [](const fs::path& f) { return f / std::string(300, 'r'); }, {"cannot be made", "name too long"}},
+      {"a name that is too long",
+       [](const fs::path& f) { return f / std::string(300, 'r'); },
+       {"cannot be made", "name too long"}},
       {"where no folder can be",
        [](const fs::path&) { return fs::path("/proc/hybridmed-run"); },
        {"cannot be made", "No such file|not permitted|denied"}},
   };
   if (::geteuid() != 0)  // root may write anywhere
     table.push_back({"no permission",
-                     [](const fs::path& f) { return fs::permissions(f, fs::perms::owner_read | fs::perms::owner_exec), f / "run"; },
+                     [](const fs::path& f) {
+                       return fs::permissions(f, fs::perms::owner_read | fs::perms::owner_exec),
+                              f / "run";
+                     },
                      {"cannot be made", "Permission denied"}});
   for (const Row& row : table) {
     INFO(row.name);
@@ -616,7 +755,8 @@ void only_logs_differ(Snapshot before, Snapshot after) {
 }  // namespace
 
 TEST_CASE("no room for a file: the error names it, the previous checkpoint survives and goes on") {
-  const std::uintmax_t weights = fs::file_size(corpus().whole / "checkpoints" / train::checkpoint_name(all_steps) / "model.safetensors");
+  const std::uintmax_t weights = fs::file_size(
+      corpus().whole / "checkpoints" / train::checkpoint_name(all_steps) / "model.safetensors");
   struct Row {
     std::string name;
     std::int64_t saved;                              // steps saved before the disk is full
@@ -624,11 +764,16 @@ TEST_CASE("no room for a file: the error names it, the previous checkpoint survi
     std::string file;
   };
   for (const Row& row :
-       {Row{"weights of a checkpoint, stage 1", 1, [&](const Run&) { return weights / 2; }, "step-00000002/model.safetensors"},
-        {"weights of a checkpoint, stage 2", 7, [&](const Run&) { return weights - 1; }, "step-00000008/model.safetensors"},
-        {"moments of a checkpoint, stage 2", 7, [&](const Run&) { return weights + weights / 2; }, "step-00000008/optimizer.safetensors"},
-        {"best weights at the end of an epoch", 8, [&](const Run&) { return weights / 2; }, "best-stage2-step-00000009/model.safetensors"},
-        {"the log", 10, [&](const Run& r) { return fs::file_size(r.folder / "log.jsonl") + 10; }, "log.jsonl"}}) {
+       {Row{"weights of a checkpoint, stage 1", 1, [&](const Run&) { return weights / 2; },
+            "step-00000002/model.safetensors"},
+        {"weights of a checkpoint, stage 2", 7, [&](const Run&) { return weights - 1; },
+         "step-00000008/model.safetensors"},
+        {"moments of a checkpoint, stage 2", 7, [&](const Run&) { return weights + weights / 2; },
+         "step-00000008/optimizer.safetensors"},
+        {"best weights at the end of an epoch", 8, [&](const Run&) { return weights / 2; },
+         "best-stage2-step-00000009/model.safetensors"},
+        {"the log", 10, [&](const Run& r) { return fs::file_size(r.folder / "log.jsonl") + 10; },
+         "log.jsonl"}}) {
     INFO(row.name);
     Run r;
     r.start(row.saved);
@@ -647,7 +792,9 @@ TEST_CASE("no room for a file: the error names it, the previous checkpoint survi
   }
 }
 
-TEST_CASE("no room at the start of a run: the error names the file, and the same folder can be used once there is room") {
+TEST_CASE(
+    "no room at the start of a run: the error names the file, and the same folder can be used once "
+    "there is room") {
   Run r;
   {
     const FileLimit limit(50);
@@ -692,10 +839,12 @@ TEST_CASE("a full file system: the previous checkpoint survives and goes on") {
   {  // fill it, but for half of the weights
     struct statvfs s {};
     REQUIRE(::statvfs(r.folder.c_str(), &s) == 0);
-    write_bytes(ballast, std::string(static_cast<std::size_t>(s.f_bavail * s.f_bsize - weights / 2), 'x'));
+    write_bytes(ballast,
+                std::string(static_cast<std::size_t>(s.f_bavail * s.f_bsize - weights / 2), 'x'));
   }
   const std::string e = r.go(true, -1);
-  check_error(e, r.folder / "checkpoints", {"step-00000008/model\\.safetensors", "No space left on device", "hint: .*space"});
+  check_error(e, r.folder / "checkpoints",
+              {"step-00000008/model\\.safetensors", "No space left on device", "hint: .*space"});
   fs::remove(ballast);
   only_logs_differ(before, snapshot(r.folder));
   r.goes_on();
@@ -706,7 +855,8 @@ TEST_CASE("a full file system: the previous checkpoint survives and goes on") {
 namespace {
 
 /// Weights of an untrained model in which every parameter or buffer of a matching name holds x.
-void poisoned_weights(const fs::path& file, const train::RunConfig& c, const std::string& pattern, float x) {
+void poisoned_weights(const fs::path& file, const train::RunConfig& c, const std::string& pattern,
+                      float x) {
   Trainer t(c, {"unused", false, {}, -1});
   std::size_t n = 0;
   const auto poison = [&](const std::string& name, auto& p) {
@@ -733,7 +883,8 @@ std::vector<std::string> listed(const std::string& e) {
 std::int64_t logged_steps(const fs::path& run) {
   std::int64_t n = 0;
   std::ifstream log(run / "log.jsonl");
-  for (std::string line; std::getline(log, line);) n += io::parse_json(line, "log")["kind"] == "step";
+  for (std::string line; std::getline(log, line);)
+    n += io::parse_json(line, "log")["kind"] == "step";
   return n;
 }
 
@@ -741,20 +892,25 @@ std::int64_t logged_steps(const fs::path& run) {
 
 TEST_CASE("NaN in the loss stops the run with the step and its studies; what was saved stays") {
   struct Row {
-    std::string name, poisoned;  // parameters or buffers to start from; empty: the learning rate is absurd from step 2 on
+    std::string name, poisoned;  // parameters or buffers to start from; empty: the learning rate is
+                                 // absurd from step 2 on
     float value;
     Index stage1_epochs, batch;
     std::string split;
     std::int64_t step;  // 0: the one after the last that was logged
   };
-  const float huge = 3e38f;  // weights that are not finite are refused when they are loaded; these overflow when they are used
+  const float huge = 3e38f;  // weights that are not finite are refused when they are loaded; these
+                             // overflow when they are used
   for (const Row& row : {
            Row{"weights that overflow, stage 1", "^text\\.", huge, 2, 8, "train", 1},
-           {"an output layer that overflows, stage 1", "^decoder\\.fc_sum\\.weight$", huge, 2, 8, "train", 1},
+           {"an output layer that overflows, stage 1", "^decoder\\.fc_sum\\.weight$", huge, 2, 8,
+            "train", 1},
            {"weights that overflow, stage 2", "^proj\\.", huge, 0, 8, "train", 1},
-           {"all training studies in one batch", "^text\\.", huge, 2, static_cast<Index>(ids_of("train").size()), "train", 1},
+           {"all training studies in one batch", "^text\\.", huge, 2,
+            static_cast<Index>(ids_of("train").size()), "train", 1},
            {"an absurd learning rate", "", 0, 2, 8, "train", 0},
-           {"only the validation loss: a mean that overflows", "running_mean$", -huge, 0, 8, "valid", epoch_steps},
+           {"only the validation loss: a mean that overflows", "running_mean$", -huge, 0, 8,
+            "valid", epoch_steps},
        }) {
     INFO(row.name);
     Run r;
@@ -782,7 +938,9 @@ TEST_CASE("NaN in the loss stops the run with the step and its studies; what was
       train::Progress p;
       CHECK_NOTHROW(io::from_json(io::read_json(c / "state.json"), p, (c / "state.json").string()));
     }
-    check_error(e, "", {"step " + std::to_string(step) + "\\b", "not a number|NaN|not finite", "studies: "});
+    check_error(
+        e, "",
+        {"step " + std::to_string(step) + "\\b", "not a number|NaN|not finite", "studies: "});
     if (e.empty()) continue;
     const auto ids = listed(e);
     const auto all = ids_of(row.split);
@@ -817,7 +975,8 @@ TEST_CASE("Ctrl-C: the step is finished and saved, the message says how to go on
     std::signal(SIGINT, old);
     train::interrupted() = false;
     CHECK_MESSAGE(e == "", e);
-    CHECK_MESSAGE(says(r.printed, "stopped after step " + std::to_string(row.saved + 1) + "\\b"), r.printed);
+    CHECK_MESSAGE(says(r.printed, "stopped after step " + std::to_string(row.saved + 1) + "\\b"),
+                  r.printed);
     CHECK_MESSAGE(holds(r.printed, "saved in " + r.folder.string()), r.printed);
     CHECK_MESSAGE(holds(r.printed, "pretrain --run " + r.folder.string() + " --resume"), r.printed);
     REQUIRE(!train::list_checkpoints(r.folder).empty());
@@ -840,8 +999,10 @@ namespace {
 struct Process {
   pid_t id = -1;
   fs::path errors;
-  Process(const std::string& command, fs::path errors_to, const fs::path& output = "/dev/null") : errors(std::move(errors_to)) {
-    const std::string line = "exec " + command + " >'" + output.string() + "' 2>'" + errors.string() + "'";
+  Process(const std::string& command, fs::path errors_to, const fs::path& output = "/dev/null")
+      : errors(std::move(errors_to)) {
+    const std::string line =
+        "exec " + command + " >'" + output.string() + "' 2>'" + errors.string() + "'";
     id = ::fork();
     if (id != 0) return;
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // a test that is killed leaves no trainer behind
@@ -855,7 +1016,8 @@ struct Process {
   }
   bool running() const {
     siginfo_t info{};
-    return ::waitid(P_PID, static_cast<id_t>(id), &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == 0;
+    return ::waitid(P_PID, static_cast<id_t>(id), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+           info.si_pid == 0;
   }
   std::string said() const { return fs::exists(errors) ? io::read_text(errors) : ""; }
   Process(const Process&) = delete;
@@ -865,29 +1027,38 @@ struct Process {
   }
 };
 std::string in_quotes(const fs::path& p) { return "'" + p.string() + "'"; }
-int finish(const std::string& command, const fs::path& errors, const fs::path& output = "/dev/null") { return Process(command, errors, output).exit_code(); }
+int finish(const std::string& command, const fs::path& errors,
+           const fs::path& output = "/dev/null") {
+  return Process(command, errors, output).exit_code();
+}
 
 }  // namespace
 
-TEST_CASE("Ctrl-C in the program: it ends with 130 and a command that goes on to the undisturbed result") {
+TEST_CASE(
+    "Ctrl-C in the program: it ends with 130 and a command that goes on to the undisturbed "
+    "result") {
   const std::string program = HYBRIDMED_PROGRAM;
   if (!fs::exists(program)) {
     MESSAGE("skipped: ", program, " is not built");
     return;
   }
-  for (const std::string name : {"run", "a run"}) {  // the command that is printed also works for a name with a space
+  for (const std::string name :
+       {"run", "a run"}) {  // the command that is printed also works for a name with a space
     INFO(name);
     Run r;
     auto c = r.config;
     c.epochs_stage1 = 1000000, c.checkpoint_every = 0;
     write_bytes(r.scratch.path / "config.json", io::to_json(c).dump());
-    const fs::path run = r.scratch.path / name, whole = r.scratch.path / "whole", errors = r.scratch.path / "errors.txt";
+    const fs::path run = r.scratch.path / name, whole = r.scratch.path / "whole",
+                   errors = r.scratch.path / "errors.txt";
     const auto train = [&](const fs::path& to) {
-      return in_quotes(program) + " --threads 1 pretrain --config " + in_quotes(r.scratch.path / "config.json") + " --run " + in_quotes(to);
+      return in_quotes(program) + " --threads 1 pretrain --config " +
+             in_quotes(r.scratch.path / "config.json") + " --run " + in_quotes(to);
     };
     {
       Process p(train(run), errors);
-      for (int i = 0; i < 6000 && p.running() && logged_steps(run) < 2; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      for (int i = 0; i < 6000 && p.running() && logged_steps(run) < 2; ++i)
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
       REQUIRE_MESSAGE(p.running(), p.said());
       ::kill(p.id, SIGINT);
       CHECK(p.exit_code() == 130);
@@ -895,12 +1066,16 @@ TEST_CASE("Ctrl-C in the program: it ends with 130 and a command that goes on to
     const std::string said = io::read_text(errors);
     std::smatch command;
     REQUIRE_MESSAGE(
-        std::regex_search(said, command, std::regex("stopped after step ([0-9]+), saved in .*; go on with: hybridmed (pretrain --run [^\n]+ --resume --threads 1)\n")), said);
+        std::regex_search(said, command,
+                          std::regex("stopped after step ([0-9]+), saved in .*; go on with: "
+                                     "hybridmed (pretrain --run [^\n]+ --resume --threads 1)\n")),
+        said);
     const std::int64_t step = std::stoll(command[1]);
     CHECK(train::list_checkpoints(run).back().filename() == train::checkpoint_name(step));
     const std::string limit = " --stop-after " + std::to_string(step + 2);
     const int code = finish(in_quotes(program) + " " + command[2].str() + limit, errors);
-    CHECK_MESSAGE(code == 130, "the command '", command[2].str(), "' ended with ", code, ": ", io::read_text(errors));
+    CHECK_MESSAGE(code == 130, "the command '", command[2].str(), "' ended with ", code, ": ",
+                  io::read_text(errors));
     if (code != 130) continue;
     CHECK(finish(train(whole) + limit, errors) == 130);
     const fs::path last = fs::path("checkpoints") / train::checkpoint_name(step + 2);
@@ -918,43 +1093,58 @@ TEST_CASE("the program reports an error on standard error and ends with 1") {
   }
   const ScratchFolder f;
   write_bytes(f.path / "config.json", R"({"batsh": 8})");
-  CHECK(finish(in_quotes(program) + " pretrain --config " + in_quotes(f.path / "config.json") + " --run " + in_quotes(f.path / "run"),
+  CHECK(finish(in_quotes(program) + " pretrain --config " + in_quotes(f.path / "config.json") +
+                   " --run " + in_quotes(f.path / "run"),
                f.path / "errors.txt") == 1);
   const std::string said = io::read_text(f.path / "errors.txt");
   CHECK_MESSAGE(said.starts_with("error: "), said);
-  check_error(said.substr(said.find('[')), f.path / "config.json", {"'batsh'", "unknown key", "'batch'"});
+  check_error(said.substr(said.find('[')), f.path / "config.json",
+              {"'batsh'", "unknown key", "'batch'"});
   CHECK(!fs::exists(f.path / "run"));
 
   // What was printed and did not arrive is not a success.
-  CHECK(finish(in_quotes(program) + " check --data " + in_quotes(corpus().data), f.path / "errors.txt", "/dev/full") == 1);
+  CHECK(finish(in_quotes(program) + " check --data " + in_quotes(corpus().data),
+               f.path / "errors.txt", "/dev/full") == 1);
   CHECK(holds(io::read_text(f.path / "errors.txt"), "standard output cannot be written"));
-  CHECK(finish(in_quotes(program) + " pretrain --config " + in_quotes(f.path / "config.json") + " --run ''", f.path / "errors.txt") != 0);
+  CHECK(finish(in_quotes(program) + " pretrain --config " + in_quotes(f.path / "config.json") +
+                   " --run ''",
+               f.path / "errors.txt") != 0);
   CHECK(holds(io::read_text(f.path / "errors.txt"), "--run"));
   // A configuration tells `check` how the table is named.
   const fs::path data = f.path / "data";
   fs::copy(corpus().data, data, fs::copy_options::recursive);
   fs::rename(data / "studies.csv", data / "reports.csv");
   write_bytes(f.path / "names.json", R"({"table": "reports.csv"})");
-  CHECK(finish(in_quotes(program) + " check --data " + in_quotes(data), f.path / "errors.txt", f.path / "report.txt") == 0);
-  CHECK(holds(io::read_text(f.path / "report.txt"), "no studies.csv"));  // labelled images without reports are a data folder too
-  CHECK(finish(in_quotes(program) + " check --data " + in_quotes(data) + " --config " + in_quotes(f.path / "names.json"), f.path / "errors.txt") == 0);
+  CHECK(finish(in_quotes(program) + " check --data " + in_quotes(data), f.path / "errors.txt",
+               f.path / "report.txt") == 0);
+  CHECK(holds(io::read_text(f.path / "report.txt"),
+              "no studies.csv"));  // labelled images without reports are a data folder too
+  CHECK(finish(in_quotes(program) + " check --data " + in_quotes(data) + " --config " +
+                   in_quotes(f.path / "names.json"),
+               f.path / "errors.txt") == 0);
 
   // An id that a split lists and the table lacks is reported; a damaged picture is an error.
-  const std::string check = in_quotes(program) + " check --data " + in_quotes(data) + " --config " + in_quotes(f.path / "names.json");
-  write_bytes(data / "splits" / "valid.txt", io::read_text(data / "splits" / "valid.txt") + "nobody\n");
+  const std::string check = in_quotes(program) + " check --data " + in_quotes(data) + " --config " +
+                            in_quotes(f.path / "names.json");
+  write_bytes(data / "splits" / "valid.txt",
+              io::read_text(data / "splits" / "valid.txt") + "nobody\n");
   CHECK(finish(check, f.path / "errors.txt", f.path / "report.txt") == 0);
-  CHECK(holds(io::read_text(f.path / "report.txt"), "study 'nobody': listed in splits/valid.txt, but not in the table"));
+  CHECK(holds(io::read_text(f.path / "report.txt"),
+              "study 'nobody': listed in splits/valid.txt, but not in the table"));
   write_bytes(data / "images" / "phantom3.png", "not a picture");
   CHECK(finish(check, f.path / "errors.txt", f.path / "report.txt") == 1);
-  CHECK(says(io::read_text(f.path / "report.txt"), "line [0-9]+, study 'phantom3': .*phantom3\\.png"));
+  CHECK(says(io::read_text(f.path / "report.txt"),
+             "line [0-9]+, study 'phantom3': .*phantom3\\.png"));
 
   // Of several pictures, the damaged one is left out and named.
   const std::string of_run = " --run " + in_quotes(corpus().whole);
   std::string pictures;
-  for (int i : {1, 2, 3, 4}) pictures += " " + in_quotes(data / "images" / ("phantom" + std::to_string(i) + ".png"));
+  for (int i : {1, 2, 3, 4})
+    pictures += " " + in_quotes(data / "images" / ("phantom" + std::to_string(i) + ".png"));
   for (const std::string command : {"caption", "embed"}) {
     INFO(command);
-    CHECK(finish(in_quotes(program) + " " + command + of_run + pictures, f.path / "errors.txt", f.path / "out.txt") == 1);
+    CHECK(finish(in_quotes(program) + " " + command + of_run + pictures, f.path / "errors.txt",
+                 f.path / "out.txt") == 1);
     CHECK(holds(io::read_text(f.path / "errors.txt"), "phantom3.png"));
     const std::string out = io::read_text(f.path / "out.txt");
     for (int i : {1, 2, 4}) CHECK(holds(out, "phantom" + std::to_string(i) + ".png"));
@@ -965,16 +1155,21 @@ TEST_CASE("the program reports an error on standard error and ends with 1") {
 
 // ---------------------------------------------------------------- data
 
-TEST_CASE("a picture that is missing or damaged in the middle of a run: named, nothing lost, and on it goes once it is back") {
+TEST_CASE(
+    "a picture that is missing or damaged in the middle of a run: named, nothing lost, and on it "
+    "goes once it is back") {
   struct Row {
     std::string name;
     std::function<void(const fs::path&)> damage;
     std::vector<std::string> patterns;
   };
   const auto valid = *ids_of("valid").begin();
-  for (const Row& row : {Row{"missing", [](const fs::path& p) { fs::remove(p); }, {"No such file"}},
-                         {"cut", [](const fs::path& p) { fs::resize_file(p, 200); }, {"ends|[Pp]remature"}},
-                         {"no picture", [](const fs::path& p) { write_bytes(p, "notes"); }, {"neither PNG nor JPEG"}}}) {
+  for (const Row& row :
+       {Row{"missing", [](const fs::path& p) { fs::remove(p); }, {"No such file"}},
+        {"cut", [](const fs::path& p) { fs::resize_file(p, 200); }, {"ends|[Pp]remature"}},
+        {"no picture",
+         [](const fs::path& p) { write_bytes(p, "notes"); },
+         {"neither PNG nor JPEG"}}}) {
     INFO(row.name);
     Run r;
     fs::copy(corpus().data, r.scratch.path / "data", fs::copy_options::recursive);
@@ -996,25 +1191,30 @@ TEST_CASE("a table that training cannot use") {
     std::vector<std::string> patterns;
   };
   const std::string header = "study_id,split,frontal_images,findings,impression\n";
-  std::string empty = header, unsplit = "study_id,frontal_images,findings,impression\n", no_valid = header;
+  std::string empty = header, unsplit = "study_id,frontal_images,findings,impression\n",
+              no_valid = header;
   for (int i = 0; i < 20; ++i) {
     const std::string n = std::to_string(i);
     empty += "s" + n + (i % 2 ? ",train," : ",valid,") + n + ".png,,\n";
     unsplit += "s" + n + "," + n + ".png,Clear.,Normal.\n";
     no_valid += "s" + n + ",train," + n + ".png,Clear.,Normal.\n";
   }
-  for (const Row& row : {Row{"every report is empty", empty, {"'train'", "no study", "neither findings nor impression|empty"}},
-                         {"no split column and no splits/: training and validation would be the same studies",
-                          unsplit,
-                          {"studies\\.csv", "'split'", "missing"}},
-                         {"no validation studies", no_valid, {"studies\\.csv", "'valid'", "no row"}}}) {
+  for (const Row& row :
+       {Row{"every report is empty",
+            empty,
+            {"'train'", "no study", "neither findings nor impression|empty"}},
+        {"no split column and no splits/: training and validation would be the same studies",
+         unsplit,
+         {"studies\\.csv", "'split'", "missing"}},
+        {"no validation studies", no_valid, {"studies\\.csv", "'valid'", "no row"}}}) {
     INFO(row.name);
     Run r;
     const fs::path data = r.scratch.path / "data";
     write_bytes(data / "studies.csv", row.table);
     for (int i = 0; i < 20; ++i)
       fs::create_directories(data / "images"),
-          fs::copy_file(corpus().data / "images" / "phantom0.png", data / "images" / (std::to_string(i) + ".png"));
+          fs::copy_file(corpus().data / "images" / "phantom0.png",
+                        data / "images" / (std::to_string(i) + ".png"));
     r.config.data = data.string();
     check_error(r.go(false, 1), data, row.patterns);
     CHECK(!fs::exists(r.folder));
@@ -1028,7 +1228,8 @@ TEST_CASE("an empty report: training leaves it out and says which, where and why
   std::string table = io::read_text(data / "studies.csv");
   const auto row = table.find("phantom3,train,phantom3.png");
   REQUIRE(row != table.npos);
-  const auto line = 1 + std::count(table.begin(), table.begin() + static_cast<std::ptrdiff_t>(row), '\n');
+  const auto line =
+      1 + std::count(table.begin(), table.begin() + static_cast<std::ptrdiff_t>(row), '\n');
   table.replace(row, table.find('\n', row) - row, "phantom3,train,phantom3.png,,0,0,,");
   write_bytes(data / "studies.csv", table);
   r.config.data = data.string();
@@ -1041,7 +1242,8 @@ TEST_CASE("an empty report: training leaves it out and says which, where and why
     said += ear.text();
   }
   CHECK(says(said, "\\b" + std::to_string(ids_of("train").size() - 1) + " training"));
-  for (const std::string& p : {std::string("studies\\.csv"), "line " + std::to_string(line) + "\\b", std::string("phantom3\\b"),
-                               std::string("neither findings nor impression")})
+  for (const std::string& p :
+       {std::string("studies\\.csv"), "line " + std::to_string(line) + "\\b",
+        std::string("phantom3\\b"), std::string("neither findings nor impression")})
     CHECK_MESSAGE(says(said, p), p, " is not said: ", said);
 }

@@ -37,9 +37,11 @@ TEST_CASE("Philox-4x32-10 reproduces the Random123 known answers") {
   using Words = std::array<std::uint32_t, 4>;
   // index: counter words 0 and 1; stream: words 2 and 3; seed: the key; low word first.
   CHECK(Philox(0, 0).block(0) == Words{0x6627e8d5u, 0xe169c58du, 0xbc57ac4cu, 0x9b00dbd8u});
-  CHECK(Philox(~0ull, ~0ull).block(~0ull) == Words{0x408f276du, 0x41c83b0eu, 0xa20bc7c6u, 0x6d5451fdu});
+  CHECK(Philox(~0ull, ~0ull).block(~0ull) ==
+        Words{0x408f276du, 0x41c83b0eu, 0xa20bc7c6u, 0x6d5451fdu});
   // The digits of pi; every word differs, so a swapped pair of words shows.
-  CHECK(Philox(0x299f31d0a4093822ull, 0x0370734413198a2eull).block(0x85a308d3243f6a88ull) == Words{0xd16cfe09u, 0x94fdccebu, 0x5001e420u, 0x24126ea1u});
+  CHECK(Philox(0x299f31d0a4093822ull, 0x0370734413198a2eull).block(0x85a308d3243f6a88ull) ==
+        Words{0xd16cfe09u, 0x94fdccebu, 0x5001e420u, 0x24126ea1u});
 }
 
 TEST_CASE("Philox derives doubles, normals and integers from the block") {
@@ -53,7 +55,10 @@ TEST_CASE("Philox derives doubles, normals and integers from the block") {
     const double u = p.uniform(k), z = p.normal(k);
     const auto b = p.block(k);
     inside = inside && u >= 0 && u < 1;
-    whole = whole && u == std::ldexp(static_cast<double>(((static_cast<std::uint64_t>(b[0]) << 32) | b[1]) >> 11), -53);
+    whole =
+        whole &&
+        u == std::ldexp(
+                 static_cast<double>(((static_cast<std::uint64_t>(b[0]) << 32) | b[1]) >> 11), -53);
     sum += z, squares += z * z;
     const auto below = p.below(k, 5);
     inside = inside && below < 5;
@@ -61,11 +66,11 @@ TEST_CASE("Philox derives doubles, normals and integers from the block") {
   }
   CHECK(inside);
   CHECK(whole);
-  CHECK(std::abs(sum / n) < 4 / std::sqrt(n));                          // four standard errors
+  CHECK(std::abs(sum / n) < 4 / std::sqrt(n));  // four standard errors
   CHECK(std::abs(squares / n - 1) < 4 * std::sqrt(2.0 / n));
   for (int c : counts) CHECK(std::abs(c - n / 5) < 4 * std::sqrt(n * 0.16));
   CHECK(p.below(0, 1) == 0);
-  CHECK(Philox(7, 3).block(11) == p.block(11));                         // a pure function of (seed, stream, index)
+  CHECK(Philox(7, 3).block(11) == p.block(11));  // a pure function of (seed, stream, index)
   CHECK(p.fork(1).block(0) == p.fork(1).block(0));
   CHECK(p.fork(1).block(0) != p.fork(2).block(0));
   CHECK(p.fork(0).block(0) != p.block(0));
@@ -87,9 +92,10 @@ bool still_holds(const Held& h) {
   return true;
 }
 
-/// `steps` random allocations and frees, at most `limit` blocks alive; every block is filled and checked when freed.
-/// Returns "" or what went wrong first.
-std::string exercise(std::uint64_t seed, int steps, std::size_t limit, std::size_t* most = nullptr) {
+/// `steps` random allocations and frees, at most `limit` blocks alive; every block is filled and
+/// checked when freed. Returns "" or what went wrong first.
+std::string exercise(std::uint64_t seed, int steps, std::size_t limit,
+                     std::size_t* most = nullptr) {
   HostArena& arena = HostArena::instance();
   const Philox random(seed);
   std::vector<Held> live;
@@ -110,10 +116,15 @@ std::string exercise(std::uint64_t seed, int steps, std::size_t limit, std::size
       release(b[1] % live.size());
       continue;
     }
-    const std::size_t bytes = b[2] % (std::size_t{1} << (b[1] % 17));  // sizes of all magnitudes up to 64 kB, zero included
-    const Held h{static_cast<std::byte*>(arena.allocate(bytes)), bytes, static_cast<std::byte>(b[3])};
-    if (reinterpret_cast<std::uintptr_t>(h.at) % HostArena::alignment != 0) wrong = "a block is not aligned";
-    std::byte* const end = h.at + (bytes ? bytes : 1);  // an empty block still has an address of its own
+    const std::size_t bytes =
+        b[2] %
+        (std::size_t{1} << (b[1] % 17));  // sizes of all magnitudes up to 64 kB, zero included
+    const Held h{static_cast<std::byte*>(arena.allocate(bytes)), bytes,
+                 static_cast<std::byte>(b[3])};
+    if (reinterpret_cast<std::uintptr_t>(h.at) % HostArena::alignment != 0)
+      wrong = "a block is not aligned";
+    std::byte* const end =
+        h.at + (bytes ? bytes : 1);  // an empty block still has an address of its own
     const auto after = ranges.lower_bound(h.at);
     if (after != ranges.end() && after->first < end) wrong = "two blocks overlap";
     if (after != ranges.begin() && std::prev(after)->second > h.at) wrong = "two blocks overlap";
@@ -174,7 +185,8 @@ TEST_CASE("the arena counts what it holds") {
   CHECK(one.in_use <= before.in_use + 1000 + 4 * HostArena::alignment);
   arena.deallocate(a);
   CHECK(arena.statistics().in_use == before.in_use);
-  CHECK(starts_with(error_of([&] { arena.allocate(std::size_t{1} << 45); }), "[hybridmed.core] allocate"));
+  CHECK(starts_with(error_of([&] { arena.allocate(std::size_t{1} << 45); }),
+                    "[hybridmed.core] allocate"));
   CHECK(arena.statistics().in_use == before.in_use);
   {
     ArenaVector<int> v;
@@ -189,7 +201,8 @@ TEST_CASE("the arena may be used from several threads") {
   const auto before = HostArena::instance().statistics();
   std::array<std::string, 3> wrong;
   std::vector<std::thread> threads;
-  for (std::size_t t = 0; t < wrong.size(); ++t) threads.emplace_back([&, t] { wrong[t] = exercise(100 + t, 3000, 50); });
+  for (std::size_t t = 0; t < wrong.size(); ++t)
+    threads.emplace_back([&, t] { wrong[t] = exercise(100 + t, 3000, 50); });
   for (auto& t : threads) t.join();
   for (const auto& w : wrong) CHECK(w == "");
   CHECK(HostArena::instance().statistics().in_use == before.in_use);
@@ -228,7 +241,8 @@ TEST_CASE("an Error is one sentence with area and hint") {
   CHECK(error_of([] { fail("nn", "f", "m"); }) == "[hybridmed.nn] f: m");
 }
 
-TEST_CASE_TEMPLATE("Tensor views share memory, copies count references", T, float, double, std::int32_t) {
+TEST_CASE_TEMPLATE("Tensor views share memory, copies count references", T, float, double,
+                   std::int32_t) {
   using X = Tensor<T, Reference>;
   const auto before = HostArena::instance().statistics().in_use;
   {
@@ -281,7 +295,10 @@ TEST_CASE("Tensor refuses what does not fit") {
   const X t = X::zeros({3, 2});
   const std::vector<float> five(5);
   const auto in_use = HostArena::instance().statistics().in_use;
-  CHECK(starts_with(error_of([&] { X::from_host(five, {3, 2}); }), "[hybridmed.core] Tensor::from_host: expected 6 values"));
+  CHECK(starts_with(error_of([&] {
+                      X::from_host(five, {3, 2});
+                    }),
+                    "[hybridmed.core] Tensor::from_host: expected 6 values"));
   CHECK(starts_with(error_of([&] { t.row_slice(-1, 2); }), "[hybridmed.core] Tensor::row_slice: "));
   CHECK(starts_with(error_of([&] { t.row_slice(2, 1); }), "[hybridmed.core] Tensor::row_slice: "));
   CHECK(starts_with(error_of([&] { t.row_slice(0, 4); }), "[hybridmed.core] Tensor::row_slice: "));
@@ -311,14 +328,15 @@ TEST_CASE("bfloat16 rounds to nearest even and keeps special values") {
   for (std::uint32_t nan : {0x7FC00000u, 0x7F800001u, 0x7FFFFFFFu, 0xFF800001u, 0xFFFFFFFFu}) {
     const bfloat16 b(std::bit_cast<float>(nan));
     CHECK(std::isnan(static_cast<float>(b)));
-    CHECK((b.bits & 0x40u) != 0);                // quiet
-    CHECK((b.bits >> 15) == (nan >> 31));        // same sign
+    CHECK((b.bits & 0x40u) != 0);          // quiet
+    CHECK((b.bits >> 15) == (nan >> 31));  // same sign
   }
   bool exact = true;  // every bfloat16 that is a number survives the way through float
   for (std::uint32_t u = 0; u < 0x10000u; ++u) {
     bfloat16 b;
     b.bits = static_cast<std::uint16_t>(u);
-    if (!std::isnan(static_cast<float>(b))) exact = exact && bfloat16(static_cast<float>(b)).bits == b.bits;
+    if (!std::isnan(static_cast<float>(b)))
+      exact = exact && bfloat16(static_cast<float>(b)).bits == b.bits;
   }
   CHECK(exact);
   bool nearest = true;  // against the distance to both neighbours
@@ -328,10 +346,16 @@ TEST_CASE("bfloat16 rounds to nearest even and keeps special values") {
     const float x = std::bit_cast<float>(u);
     if (!(std::abs(x) < 1e38f)) continue;
     bfloat16 low, high;
-    low.bits = static_cast<std::uint16_t>(u >> 16), high.bits = static_cast<std::uint16_t>((u >> 16) + 1);
-    const double down = std::abs(static_cast<double>(x) - static_cast<double>(static_cast<float>(low))),
-                 up = std::abs(static_cast<double>(static_cast<float>(high)) - static_cast<double>(x));
-    nearest = nearest && bfloat16(x).bits == (down < up ? low.bits : up < down ? high.bits : low.bits & 1u ? high.bits : low.bits);
+    low.bits = static_cast<std::uint16_t>(u >> 16),
+    high.bits = static_cast<std::uint16_t>((u >> 16) + 1);
+    const double down = std::abs(static_cast<double>(x) -
+                                 static_cast<double>(static_cast<float>(low))),
+                 up = std::abs(static_cast<double>(static_cast<float>(high)) -
+                               static_cast<double>(x));
+    nearest = nearest && bfloat16(x).bits == (down < up       ? low.bits
+                                              : up < down     ? high.bits
+                                              : low.bits & 1u ? high.bits
+                                                              : low.bits);
   }
   CHECK(nearest);
 }
@@ -368,7 +392,8 @@ TEST_CASE_TEMPLATE("an executor runs each tile exactly once", E, EXECUTORS) {
       for (const auto& r : runs) once = once && r == 1;
       CHECK(once);
     }
-    bool all = true;  // many short jobs in a row: a worker that wakes late must not touch the next job
+    bool all =
+        true;  // many short jobs in a row: a worker that wakes late must not touch the next job
     for (int job = 0; job < 2000; ++job) {
       std::array<std::atomic<int>, 3> runs{};
       E::for_each(3, [&](Index i) { ++runs[static_cast<std::size_t>(i)]; });
@@ -378,20 +403,23 @@ TEST_CASE_TEMPLATE("an executor runs each tile exactly once", E, EXECUTORS) {
   }
 }
 
-TEST_CASE_TEMPLATE("an executor returns when its slowest tile is done, and uses its threads", E, EXECUTORS) {
+TEST_CASE_TEMPLATE("an executor returns when its slowest tile is done, and uses its threads", E,
+                   EXECUTORS) {
   const KeepThreads<E> keep;
   E::set_threads(3);
   for (int repeat = 0; repeat < 5; ++repeat) {
     std::array<std::atomic<int>, 6> done{};
     std::array<std::thread::id, 6> by{};
     E::for_each(6, [&](Index i) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(5 + i));  // long enough for every thread to take part
+      std::this_thread::sleep_for(
+          std::chrono::milliseconds(5 + i));  // long enough for every thread to take part
       by[static_cast<std::size_t>(i)] = std::this_thread::get_id();
       ++done[static_cast<std::size_t>(i)];
     });
     for (const auto& d : done) CHECK(d == 1);
     std::sort(by.begin(), by.end());
-    CHECK(std::unique(by.begin(), by.end()) - by.begin() == (std::is_same_v<E, executor::Serial> ? 1 : 3));
+    CHECK(std::unique(by.begin(), by.end()) - by.begin() ==
+          (std::is_same_v<E, executor::Serial> ? 1 : 3));
   }
 }
 

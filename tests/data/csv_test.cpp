@@ -108,8 +108,8 @@ TEST_CASE("a first line sep= sets the delimiter and is no row") {
 
 TEST_CASE("a delimiter that is told wins over what the header looks like") {
   const std::vector<std::pair<std::string, char>> names{
-      {"comma", ','}, {"semicolon", ';'}, {"tab", '\t'}, {",", ','}, {";", ';'},
-      {"|", '|'},     {"^", '^'}};
+      {"comma", ','}, {"semicolon", ';'}, {"tab", '\t'}, {",", ','},
+      {";", ';'},     {"|", '|'},         {"^", '^'}};
   for (const auto& [name, d] : names) {
     CAPTURE(name);
     const std::string cut(1, d);
@@ -221,8 +221,9 @@ TEST_CASE("the nearest name has the smallest edit distance without case") {
 }
 
 TEST_CASE("a written field reads back, as a cell and as the name of a column") {
-  const Row fields{"plain",      "a,b",      "a;b;c;d", "tab\tand\ttab\there", "say \"no\"", "\"",
-                   "two\nlines", "cr\rhere", "end\r\n", " blanks ",           "\xC3\xBC",   "'",
+  const Row fields{"plain",      "a,b",      "a;b;c;d",    "tab\tand\ttab\there",
+                   "say \"no\"", "\"",       "two\nlines", "cr\rhere",
+                   "end\r\n",    " blanks ", "\xC3\xBC",   "'",
                    "back\\slash"};
   for (const std::string& field : fields) {
     CAPTURE(field);
@@ -243,13 +244,17 @@ TEST_CASE("a written field reads back, as a cell and as the name of a column") {
 TEST_CASE("control characters are shown, everything else stays") {
   CHECK(printable("a\tb\nc\rd\\e") == "a\\tb\\nc\\rd\\\\e");
   CHECK(printable("\x1B[31mred\x07") == "\\x1B[31mred\\x07");
-  CHECK(printable(std::string_view("a\0b", 3)) == "a\\x00" "b");
+  CHECK(printable(std::string_view("a\0b", 3)) ==
+        "a\\x00"
+        "b");
   CHECK(printable("\x01\x1F\x7F") == "\\x01\\x1F\\x7F");
   CHECK(printable("") == "");
   CHECK(printable("'\" ,;|\xC3\xBC\xE5\xBF\x83~") == "'\" ,;|\xC3\xBC\xE5\xBF\x83~");
 }
 
-TEST_CASE("empty columns at the end of a spreadsheet's lines are no columns; a line sep= may end as old machines end it") {
+TEST_CASE(
+    "empty columns at the end of a spreadsheet's lines are no columns; a line sep= may end as old "
+    "machines end it") {
   const Table t = parse_csv("a,b,,\n1,2,,\n3,4\n", "t");
   CHECK(t.columns == Row{"a", "b"});
   CHECK(t.rows == std::vector<Row>{{"1", "2"}, {"3", "4"}});

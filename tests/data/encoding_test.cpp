@@ -110,7 +110,9 @@ TEST_CASE("a UTF-16 file with an odd number of bytes is an error") {
 }
 
 TEST_CASE("latin-1 reads Windows-1252") {
-  const std::string text = "gr\xFC" "n,b\n\x80,it\x92s \xE9t\xE9\x99\n";
+  const std::string text =
+      "gr\xFC"
+      "n,b\n\x80,it\x92s \xE9t\xE9\x99\n";
   const Table t = parse_csv(text, "t", {.encoding = "latin-1"});
   CHECK(t.columns == Row{"gr\xC3\xBCn", "b"});
   REQUIRE(t.rows.size() == 1);
@@ -146,7 +148,8 @@ TEST_CASE("an unknown encoding is an error that lists examples, whatever the byt
   CHECK_MESSAGE(holds(e, "klingon"), e);
 }
 
-TEST_CASE("an encoding that holds its last letter back loses none; a byte-order mark promises UTF-8") {
+TEST_CASE(
+    "an encoding that holds its last letter back loses none; a byte-order mark promises UTF-8") {
   const TableFormat vietnamese{.encoding = "cp1258"};
   CHECK(parse_csv("id,split\ns1,vali\nt1,train", "t", vietnamese).rows[1][1] == "train");
   const std::string marked = "\xEF\xBB\xBFid,x\n1,M\xFCller\n";

@@ -1,4 +1,5 @@
-// Data folders: labels inside every check, splits that leak, lists with a byte-order mark, folders without reports.
+// Data folders: labels inside every check, splits that leak, lists with a byte-order mark, folders
+// without reports.
 #include <doctest/doctest.h>
 
 #include <fstream>
@@ -18,11 +19,15 @@ Ids ids(const std::vector<Study>& studies) {
   for (const auto& s : studies) out.push_back(s.id);
   return out;
 }
-const std::string studies_csv = "study_id,split,frontal_images,findings,impression\ns1,train,1.png,Clear.,Normal.\ns2,train,2.png,,Effusion.\ns3,valid,3.png,Large heart.,\ns4,test,4.png,,\ns5,test,5.png,.,-\n";
+const std::string studies_csv =
+    "study_id,split,frontal_images,findings,impression\ns1,train,1.png,Clear.,Normal.\ns2,train,2."
+    "png,,Effusion.\ns3,valid,3.png,Large heart.,\ns4,test,4.png,,\ns5,test,5.png,.,-\n";
 
 }  // namespace
 
-TEST_CASE("a study listed twice: with other values an error that names both lines, with the same ones a note") {
+TEST_CASE(
+    "a study listed twice: with other values an error that names both lines, with the same ones a "
+    "note") {
   const ScratchFolder f;
   f.write("studies.csv", studies_csv);
   f.write("labels.csv", "study_id,normal\ns1,1\ns2,0\ns1,0\n");
@@ -55,7 +60,8 @@ TEST_CASE("a study in two splits is found, in lists and in the table") {
   auto leaks = DataFolder(f.path).leaks();
   REQUIRE(leaks.size() == 1);
   CHECK(leaks[0].study == "s2");
-  CHECK(std::set<std::string>{leaks[0].first, leaks[0].second} == std::set<std::string>{"train", "test"});
+  CHECK(std::set<std::string>{leaks[0].first, leaks[0].second} ==
+        std::set<std::string>{"train", "test"});
   const ScratchFolder g;
   g.write("studies.csv", studies_csv + "s1,test,1.png,Clear.,Normal.\n");
   leaks = DataFolder(g.path).leaks();

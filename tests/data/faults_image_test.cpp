@@ -1,4 +1,5 @@
-// Pictures: EXIF orientation, 12 bits in 16, CMYK, a PNG without its end, files that are none. Files are made here with libpng and libjpeg.
+// Pictures: EXIF orientation, 12 bits in 16, CMYK, a PNG without its end, files that are none.
+// Files are made here with libpng and libjpeg.
 #include <doctest/doctest.h>
 
 #include <cstdlib>
@@ -15,7 +16,8 @@ namespace {
 using Bytes = std::vector<std::byte>;
 
 /// A grey PNG of depth 8 or 16; significant bits where not 0; EXIF orientation where not 0.
-Bytes png(const std::vector<std::uint16_t>& pixels, unsigned width, int depth, int significant = 0, int orientation = 0) {
+Bytes png(const std::vector<std::uint16_t>& pixels, unsigned width, int depth, int significant = 0,
+          int orientation = 0) {
   Bytes out;
   png_structp p = png_create_write_struct(PNG_LIBPNG_VER_STRING, nullptr, nullptr, nullptr);
   png_infop info = png_create_info_struct(p);
@@ -23,17 +25,21 @@ Bytes png(const std::vector<std::uint16_t>& pixels, unsigned width, int depth, i
       p, &out,
       [](png_structp s, png_bytep from, png_size_t n) {
         auto* to = static_cast<Bytes*>(png_get_io_ptr(s));
-        to->insert(to->end(), reinterpret_cast<std::byte*>(from), reinterpret_cast<std::byte*>(from) + n);
+        to->insert(to->end(), reinterpret_cast<std::byte*>(from),
+                   reinterpret_cast<std::byte*>(from) + n);
       },
       nullptr);
   const auto height = static_cast<unsigned>(pixels.size()) / width;
-  png_set_IHDR(p, info, width, height, depth, PNG_COLOR_TYPE_GRAY, PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+  png_set_IHDR(p, info, width, height, depth, PNG_COLOR_TYPE_GRAY, PNG_INTERLACE_NONE,
+               PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
   if (significant) {
     png_color_8 bits{};
     bits.gray = static_cast<png_byte>(significant);
     png_set_sBIT(p, info, &bits);
   }
-  std::vector<png_byte> exif{'M', 'M', 0, 42, 0, 0, 0, 8, 0, 1, 1, 0x12, 0, 3, 0, 0, 0, 1, 0, static_cast<png_byte>(orientation), 0, 0, 0, 0, 0, 0};
+  std::vector<png_byte> exif{'M', 'M',  0, 42, 0, 0, 0, 8, 0, 1,
+                             1,   0x12, 0, 3,  0, 0, 0, 1, 0, static_cast<png_byte>(orientation),
+                             0,   0,    0, 0,  0, 0};
   if (orientation) png_set_eXIf_1(p, info, static_cast<png_uint_32>(exif.size()), exif.data());
   png_write_info(p, info);
   for (unsigned y = 0; y < height; ++y) {
@@ -52,7 +58,8 @@ Bytes png(const std::vector<std::uint16_t>& pixels, unsigned width, int depth, i
 
 std::vector<std::uint16_t> values(const Image& i) { return {i.pixels.begin(), i.pixels.end()}; }
 bool notes(const Image& i, const std::string& part) {
-  return std::any_of(i.notes.begin(), i.notes.end(), [&](const std::string& n) { return holds(n, part); });
+  return std::any_of(i.notes.begin(), i.notes.end(),
+                     [&](const std::string& n) { return holds(n, part); });
 }
 
 std::string decode_error(std::string bytes) {
@@ -66,15 +73,22 @@ std::string decode_error(std::string bytes) {
 }  // namespace
 
 TEST_CASE("a picture is read upright, for every EXIF orientation") {
-  // What is seen: 1 2 3 / 4 5 6. Stored as each orientation stores it (TIFF 6.0: where row 0 and column 0 of the data lie).
+  // What is seen: 1 2 3 / 4 5 6. Stored as each orientation stores it (TIFF 6.0: where row 0 and
+  // column 0 of the data lie).
   const std::vector<std::uint16_t> seen{1, 2, 3, 4, 5, 6};
   struct Row {
     int orientation;
     unsigned width;
     std::vector<std::uint16_t> stored;
   };
-  for (const Row& row : {Row{1, 3, {1, 2, 3, 4, 5, 6}}, {2, 3, {3, 2, 1, 6, 5, 4}}, {3, 3, {6, 5, 4, 3, 2, 1}}, {4, 3, {4, 5, 6, 1, 2, 3}}, {5, 2, {1, 4, 2, 5, 3, 6}}, {6, 2, {3, 6, 2, 5, 1, 4}},
-                         {7, 2, {6, 3, 5, 2, 4, 1}}, {8, 2, {4, 1, 5, 2, 6, 3}}}) {
+  for (const Row& row : {Row{1, 3, {1, 2, 3, 4, 5, 6}},
+                         {2, 3, {3, 2, 1, 6, 5, 4}},
+                         {3, 3, {6, 5, 4, 3, 2, 1}},
+                         {4, 3, {4, 5, 6, 1, 2, 3}},
+                         {5, 2, {1, 4, 2, 5, 3, 6}},
+                         {6, 2, {3, 6, 2, 5, 1, 4}},
+                         {7, 2, {6, 3, 5, 2, 4, 1}},
+                         {8, 2, {4, 1, 5, 2, 6, 3}}}) {
     const Image image = decode_image(png(row.stored, row.width, 8, 0, row.orientation), "x");
     INFO("orientation ", row.orientation);
     CHECK(image.height() == 2);
@@ -82,14 +96,17 @@ TEST_CASE("a picture is read upright, for every EXIF orientation") {
     CHECK(values(image) == seen);
     CHECK(notes(image, "orientation") == (row.orientation != 1));
   }
-  for (int nonsense : {9, 200}) CHECK(values(decode_image(png(seen, 3, 8, 0, nonsense), "x")) == seen);
+  for (int nonsense : {9, 200})
+    CHECK(values(decode_image(png(seen, 3, 8, 0, nonsense), "x")) == seen);
 }
 
 TEST_CASE("an EXIF block of any bytes is read without harm") {
-  std::vector<unsigned char> block{'I', 'I', 42, 0, 8, 0, 0, 0, 1, 0, 0x12, 1, 3, 0, 1, 0, 0, 0, 6, 0, 0, 0};
+  std::vector<unsigned char> block{'I', 'I', 42, 0, 8, 0, 0, 0, 1, 0, 0x12,
+                                   1,   3,   0,  1, 0, 0, 0, 6, 0, 0, 0};
   CHECK(detail::exif_orientation(block.data(), block.size()) == 6);
   for (std::size_t cut = 0; cut < block.size(); ++cut) {
-    const std::vector<unsigned char> shorter(block.begin(), block.begin() + static_cast<std::ptrdiff_t>(cut));
+    const std::vector<unsigned char> shorter(block.begin(),
+                                             block.begin() + static_cast<std::ptrdiff_t>(cut));
     detail::exif_orientation(shorter.data(), shorter.size());  // the sanitizer watches
   }
   for (std::size_t i = 0; i < block.size(); ++i)
@@ -103,7 +120,9 @@ TEST_CASE("an EXIF block of any bytes is read without harm") {
 
 TEST_CASE("12 bits in a 16-bit PNG: brought to the whole range where sBIT says so, else noted") {
   std::vector<std::uint16_t> low, full;
-  for (unsigned i = 0; i < 64; ++i) low.push_back(static_cast<std::uint16_t>(i * 65)), full.push_back(static_cast<std::uint16_t>((i * 65 * 65535 + 2047) / 4095));
+  for (unsigned i = 0; i < 64; ++i)
+    low.push_back(static_cast<std::uint16_t>(i * 65)),
+        full.push_back(static_cast<std::uint16_t>((i * 65 * 65535 + 2047) / 4095));
   const Image plain = decode_image(png(low, 8, 16), "x");
   CHECK(values(plain) == low);
   CHECK(notes(plain, "4095 of 65535"));
@@ -129,11 +148,14 @@ TEST_CASE("a PNG that lacks only its end is read and noted; one that lacks a pix
     CHECK(values(image) == pixels);
     CHECK(notes(image, "end of the file"));
   }
-  for (std::size_t missing = 13; missing < 30; ++missing) CHECK(error_of([&] { decode_image(std::span(whole).first(whole.size() - missing), "x"); }) != "");
+  for (std::size_t missing = 13; missing < 30; ++missing)
+    CHECK(error_of([&] { decode_image(std::span(whole).first(whole.size() - missing), "x"); }) !=
+          "");
 }
 
 TEST_CASE("a CMYK JPEG is read as grey, as Pillow reads it") {
-  // 8 x 8, one colour: inks cyan 55, magenta 0, yellow 0, black 25 -> light (200, 255, 255) * 230 / 255, luma 216
+  // 8 x 8, one colour: inks cyan 55, magenta 0, yellow 0, black 25 -> light (200, 255, 255) * 230 /
+  // 255, luma 216
   unsigned char* memory = nullptr;
   unsigned long size = 0;
   jpeg_compress_struct c;
@@ -147,7 +169,8 @@ TEST_CASE("a CMYK JPEG is read as grey, as Pillow reads it") {
   jpeg_start_compress(&c, TRUE);
   std::vector<JSAMPLE> row;
   for (int x = 0; x < 8; ++x)
-    for (int ink : {55, 0, 0, 25}) row.push_back(static_cast<JSAMPLE>(255 - ink));  // stored inverted, as Adobe does
+    for (int ink : {55, 0, 0, 25})
+      row.push_back(static_cast<JSAMPLE>(255 - ink));  // stored inverted, as Adobe does
   for (int y = 0; y < 8; ++y) {
     JSAMPROW rows = row.data();
     jpeg_write_scanlines(&c, &rows, 1);

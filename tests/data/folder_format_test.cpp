@@ -71,7 +71,8 @@ TEST_CASE("a study table in UTF-16 with tabs") {
   f.write("studies.csv", utf16(text, false));
   const DataFolder folder(f.path);
   const std::vector<Study> studies = folder.select({.split = "train"});
-  REQUIRE(ids(studies) == Row{"\xC3\xBC" "1"});
+  REQUIRE(ids(studies) == Row{"\xC3\xBC"
+                              "1"});
   CHECK(studies[0].raw_findings == "Clear, dry.");
 }
 
@@ -80,9 +81,8 @@ TEST_CASE("a missing column of the study table hints the key that names it") {
   f.write("studies.csv",
           "StudyInstanceUID,frontal_image,findings,impression\n"
           "s1,a.png,Clear.,Normal.\n");
-  std::string e = error_of([&] {
-    DataFolder(f.path, {.columns = {.study = "StudyInstanceUID"}}).select({});
-  });
+  std::string e =
+      error_of([&] { DataFolder(f.path, {.columns = {.study = "StudyInstanceUID"}}).select({}); });
   CHECK_MESSAGE(holds(e, "'frontal_images'"), e);
   CHECK_MESSAGE(holds(e, "--set column_images='frontal_image'"), e);
   const StudyColumns columns{.study = "studyinstanceuid", .images = "FRONTAL_IMAGE"};
@@ -110,7 +110,9 @@ TEST_CASE("labels and split lists find their own delimiter") {
 
 TEST_CASE("labels and split lists take the encoding only where they are no UTF-8") {
   const std::string id = "pat-\xC3\xBC";
-  const std::string label = "\xC3\x96" "dem";
+  const std::string label =
+      "\xC3\x96"
+      "dem";
   for (const bool utf8 : {true, false}) {
     CAPTURE(utf8);
     const ScratchFolder f;
@@ -359,7 +361,9 @@ TEST_CASE("blank cells are unknown, -1 is uncertain") {
   CHECK(labels.of.at("s4") == std::vector<int>{0, 1});
 }
 
-TEST_CASE("label names that differ only in case, or that hold commas, are refused; study ids are compared without blanks") {
+TEST_CASE(
+    "label names that differ only in case, or that hold commas, are refused; study ids are "
+    "compared without blanks") {
   const ScratchFolder f;
   const StudyColumns columns{.labels = "names"};
   f.write("labels.csv", "study_id,names\na,Effusion\nb,effusion|Mass\n");
@@ -367,18 +371,23 @@ TEST_CASE("label names that differ only in case, or that hold commas, are refuse
   f.write("labels.csv", "study_id,names\na,\"Effusion, Mass\"\nb,Mass\n");
   CHECK(holds(error_of([&] { DataFolder(f.path, {.columns = columns}); }), "separated by '|'"));
   const ScratchFolder g;
-  g.write("studies.csv", "study_id,split,frontal_images,findings,impression\n\"K1 \",train,a.png,x,y\nK2,test,b.png,x,y\n");
+  g.write("studies.csv",
+          "study_id,split,frontal_images,findings,impression\n\"K1 "
+          "\",train,a.png,x,y\nK2,test,b.png,x,y\n");
   g.write("labels.csv", "study_id,nodule\nK1,1\n K2\xC2\xA0,0\n");
   const DataFolder folder(g.path);
   CHECK(folder.select({})[0].id == "K1");
   CHECK(folder.labels().of.at("K2") == std::vector<int>{0});
 }
 
-TEST_CASE("a split column that was asked for by name must be there; files in splits/ that are no lists are not passed over") {
+TEST_CASE(
+    "a split column that was asked for by name must be there; files in splits/ that are no lists "
+    "are not passed over") {
   const ScratchFolder f;
   f.write("studies.csv", "study_id,Menge,frontal_images,findings,impression\na,train,a.png,x,y\n");
   const StudyColumns columns{.split = "Mengee"};
-  CHECK(holds(error_of([&] { DataFolder(f.path, {.columns = columns}); }), "--set column_split='Menge'"));
+  CHECK(holds(error_of([&] { DataFolder(f.path, {.columns = columns}); }),
+              "--set column_split='Menge'"));
   f.write("splits/train.csv", "a\n");
   CHECK(holds(error_of([&] { DataFolder{f.path}; }), "train.csv"));
   f.write("splits/TEST.TXT", "a\n");

@@ -1,4 +1,5 @@
-// Images: decoding against Pillow's convert("L"), resizing against Pillow's BILINEAR, the whole transform, damaged files.
+// Images: decoding against Pillow's convert("L"), resizing against Pillow's BILINEAR, the whole
+// transform, damaged files.
 #include <doctest/doctest.h>
 
 #include <cstring>
@@ -53,7 +54,9 @@ template <class T>
 double difference(const Image& image, const Raw<T>& expected) {
   if (image.height() != expected.height || image.width() != expected.width) return 1e9;
   double worst = 0;
-  for (std::size_t i = 0; i < expected.values.size(); ++i) worst = std::max(worst, std::abs(static_cast<double>(image.pixels.data()[i]) - static_cast<double>(expected.values[i])));
+  for (std::size_t i = 0; i < expected.values.size(); ++i)
+    worst = std::max(worst, std::abs(static_cast<double>(image.pixels.data()[i]) -
+                                     static_cast<double>(expected.values[i])));
   return worst;
 }
 
@@ -70,22 +73,27 @@ std::uint32_t crc(const std::uint8_t* p, std::size_t n) {
 std::vector<std::uint16_t> noise(std::size_t n) {
   std::vector<std::uint16_t> out;
   std::uint32_t x = 12345;
-  while (out.size() < n) x = x * 1664525u + 1013904223u, out.push_back(static_cast<std::uint16_t>(x >> 16));
+  while (out.size() < n)
+    x = x * 1664525u + 1013904223u, out.push_back(static_cast<std::uint16_t>(x >> 16));
   return out;
 }
 
-/// The message of the Error that decoding throws; "" when it decodes. Any other exception fails the test.
+/// The message of the Error that decoding throws; "" when it decodes. Any other exception fails the
+/// test.
 std::string problem(const Bytes& bytes, const std::string& source = "picture.x") {
   try {
     const Image image = decode_image(bytes, source);
     CHECK(image.width() * image.height() > 0);
   } catch (const Error& e) {
-    CHECK_MESSAGE(std::string(e.what()).find(source) != std::string::npos, e.what());  // every error names its file
+    CHECK_MESSAGE(std::string(e.what()).find(source) != std::string::npos,
+                  e.what());  // every error names its file
     return e.what();
   }
   return {};
 }
-bool holds(const std::string& s, const std::string& part) { return s.find(part) != std::string::npos; }
+bool holds(const std::string& s, const std::string& part) {
+  return s.find(part) != std::string::npos;
+}
 
 void append32(Bytes& b, std::uint32_t v) {
   for (int s = 24; s >= 0; s -= 8) b.push_back(std::byte(v >> s & 255));
@@ -100,12 +108,14 @@ Bytes png_header(std::uint32_t width, std::uint32_t height, int depth = 8, int c
   append32(b, width), append32(b, height);
   for (int c : {depth, colour, 0, 0, 0}) b.push_back(std::byte(c));
   append32(b, crc(reinterpret_cast<const std::uint8_t*>(b.data()) + from, b.size() - from));
-  for (int c : {0, 0, 0, 0, 0x49, 0x44, 0x41, 0x54, 0x35, 0xAF, 0x06, 0x1E}) b.push_back(std::byte(c));  // where pixels would follow
+  for (int c : {0, 0, 0, 0, 0x49, 0x44, 0x41, 0x54, 0x35, 0xAF, 0x06, 0x1E})
+    b.push_back(std::byte(c));  // where pixels would follow
   return b;
 }
 
 struct TemporaryFolder {
-  fs::path path = fs::temp_directory_path() / ("hybridmed_image_test_" + std::to_string(::getpid()));
+  fs::path path =
+      fs::temp_directory_path() / ("hybridmed_image_test_" + std::to_string(::getpid()));
   TemporaryFolder() { fs::create_directories(path); }
   ~TemporaryFolder() { fs::remove_all(path); }
 };
@@ -115,9 +125,10 @@ struct TemporaryFolder {
 // ---------------------------------------------------------------- decoding
 
 TEST_CASE("PNG of every 8-bit kind equals Pillow's convert(L) byte for byte") {
-  for (const std::string name : {"grey8.png", "grey8_interlaced.png", "grey1.png", "grey2.png", "grey4.png", "palette8.png", "palette8_transparent.png", "palette4.png",
-      "grey_alpha.png", "rgb.png", "rgb_interlaced.png",
-                           "rgba.png", "one_pixel.png"}) {
+  for (const std::string name :
+       {"grey8.png", "grey8_interlaced.png", "grey1.png", "grey2.png", "grey4.png", "palette8.png",
+        "palette8_transparent.png", "palette4.png", "grey_alpha.png", "rgb.png",
+        "rgb_interlaced.png", "rgba.png", "one_pixel.png"}) {
     CAPTURE(name);
     const Image image = read_image(fixtures / name);
     CHECK(image.bits == 8);
@@ -132,18 +143,21 @@ TEST_CASE("PNG of 16 bits keeps its exact values") {
     CHECK(image.bits == 16);
     CHECK(difference(image, raw<std::uint16_t>(name + ".raw")) == 0);
   }
-  // Colour: 0.299 R + 0.587 G + 0.114 B to one part in 65535; a pixel with R = G = B keeps its value.
+  // Colour: 0.299 R + 0.587 G + 0.114 B to one part in 65535; a pixel with R = G = B keeps its
+  // value.
   const Image colour = read_image(fixtures / "rgb16.png");
   const auto expected = raw<std::uint16_t>("rgb16.png.raw");
   CHECK(colour.bits == 16);
   CHECK(difference(colour, expected) <= 1);
   REQUIRE(colour.pixels.size() == expected.values.size());
   for (std::size_t y = 0; y < expected.height; ++y)
-    for (std::size_t x = 0; x < expected.width; x += 2) CHECK(colour.pixels(y, x) == expected.values[y * expected.width + x]);
+    for (std::size_t x = 0; x < expected.width; x += 2)
+      CHECK(colour.pixels(y, x) == expected.values[y * expected.width + x]);
 }
 
 TEST_CASE("JPEG grey, 4:4:4, 4:2:0 and progressive within one grey level of Pillow") {
-  for (const std::string name : {"grey.jpg", "rgb444.jpg", "rgb420.jpg", "progressive.jpg", "grey_progressive.jpg"}) {
+  for (const std::string name :
+       {"grey.jpg", "rgb444.jpg", "rgb420.jpg", "progressive.jpg", "grey_progressive.jpg"}) {
     CAPTURE(name);
     const Image image = read_image(fixtures / name);
     CHECK(image.bits == 8);
@@ -152,8 +166,10 @@ TEST_CASE("JPEG grey, 4:4:4, 4:2:0 and progressive within one grey level of Pill
 }
 
 TEST_CASE("the format is told by the content, not by the name") {
-  CHECK(difference(read_image(fixtures / "png_named.jpg"), raw<std::uint8_t>("png_named.jpg.raw")) == 0);
-  CHECK(difference(read_image(fixtures / "jpeg_named.png"), raw<std::uint8_t>("jpeg_named.png.raw")) <= 1);
+  CHECK(difference(read_image(fixtures / "png_named.jpg"),
+                   raw<std::uint8_t>("png_named.jpg.raw")) == 0);
+  CHECK(difference(read_image(fixtures / "jpeg_named.png"),
+                   raw<std::uint8_t>("jpeg_named.png.raw")) <= 1);
 }
 
 TEST_CASE("write_png gives back what was written") {
@@ -168,7 +184,9 @@ TEST_CASE("write_png gives back what was written") {
   write_png(folder.path / "rgb.png", bytes.data(), 7, 5, 3);
   const Image rgb = read_image(folder.path / "rgb.png");
   REQUIRE(rgb.pixels.size() == 35);
-  for (std::size_t i = 0; i < 35; ++i) CHECK(std::abs(rgb.pixels.data()[i] - (0.299 * bytes[3 * i] + 0.587 * bytes[3 * i + 1] + 0.114 * bytes[3 * i + 2])) <= 0.501);
+  for (std::size_t i = 0; i < 35; ++i)
+    CHECK(std::abs(rgb.pixels.data()[i] - (0.299 * bytes[3 * i] + 0.587 * bytes[3 * i + 1] +
+                                           0.114 * bytes[3 * i + 2])) <= 0.501);
   std::string message;
   try {
     write_png(folder.path / "nowhere" / "x.png", bytes.data(), 7, 5, 1);
@@ -181,25 +199,29 @@ TEST_CASE("write_png gives back what was written") {
 // ---------------------------------------------------------------- damaged files
 
 TEST_CASE("files cut short are errors that name the file") {
-  for (const std::string name : {"grey8.png", "rgb_interlaced.png", "grey16.png", "palette4.png", "grey.jpg", "rgb420.jpg", "progressive.jpg"}) {
+  for (const std::string name : {"grey8.png", "rgb_interlaced.png", "grey16.png", "palette4.png",
+                                 "grey.jpg", "rgb420.jpg", "progressive.jpg"}) {
     CAPTURE(name);
     const Bytes whole = bytes_of(fixtures / name);
     CHECK(problem(whole) == "");
     for (std::size_t n = 0; n < whole.size(); n += 7) {
       CAPTURE(n);
-      problem({whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(n)}, "folder/cut " + name);
+      problem({whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(n)},
+              "folder/cut " + name);
     }
     // Half of the pixels missing must not pass for a picture.
-    CHECK(problem({whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(whole.size() / 2)}) != "");
+    CHECK(problem({whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(whole.size() / 2)}) !=
+          "");
   }
 }
 
 TEST_CASE("flipped bits decode or throw an Error, nothing else") {
-  for (const std::string name : {"grey8.png", "palette4.png", "rgb16.png", "grey.jpg", "rgb420.jpg", "progressive.jpg"}) {
+  for (const std::string name :
+       {"grey8.png", "palette4.png", "rgb16.png", "grey.jpg", "rgb420.jpg", "progressive.jpg"}) {
     CAPTURE(name);
     const Bytes whole = bytes_of(fixtures / name);
     std::size_t errors = 0;
-    for (std::size_t i = 0; i < whole.size(); i += whole.size() > 1200 ? 3 : 1)
+    for (std::size_t i = 0; i<whole.size(); i += whole.size()> 1200 ? 3 : 1)
       for (int bit : {0, 3, 7}) {
         CAPTURE(i);
         Bytes damaged = whole;
@@ -210,7 +232,8 @@ TEST_CASE("flipped bits decode or throw an Error, nothing else") {
   }
   // A checksum that does not fit its pixels is damage, even where they decode.
   Bytes png = bytes_of(fixtures / "grey8.png");
-  png[png.size() - 16] ^= std::byte(1);  // the last byte of IDAT's checksum precedes the 12 bytes of IEND
+  png[png.size() - 16] ^=
+      std::byte(1);  // the last byte of IDAT's checksum precedes the 12 bytes of IEND
   png[png.size() - 13] ^= std::byte(1);
   CHECK(problem(png) != "");
 }
@@ -248,9 +271,17 @@ TEST_CASE("what is no picture says so") {
 }
 
 TEST_CASE("headers that claim absurd extents are refused before memory is taken") {
-  for (const auto& [w, h] : std::vector<std::pair<std::uint32_t, std::uint32_t>>{
-           {0x80000000u, 0x80000000u}, {0x7fffffffu, 0x7fffffffu}, {0xffffffffu, 0xffffffffu}, {0x80000000u, 1}, {0x7fffffffu, 1}, {1, 0x7fffffffu}, {65536, 65536}, {0, 0}, {0,
-               5}, {5, 0}}) {
+  for (const auto& [w, h] :
+       std::vector<std::pair<std::uint32_t, std::uint32_t>>{{0x80000000u, 0x80000000u},
+                                                            {0x7fffffffu, 0x7fffffffu},
+                                                            {0xffffffffu, 0xffffffffu},
+                                                            {0x80000000u, 1},
+                                                            {0x7fffffffu, 1},
+                                                            {1, 0x7fffffffu},
+                                                            {65536, 65536},
+                                                            {0, 0},
+                                                            {0, 5},
+                                                            {5, 0}}) {
     CAPTURE(w);
     CAPTURE(h);
     CHECK(problem(png_header(w, h)) != "");
@@ -283,7 +314,10 @@ std::size_t compare_with(const char* table) {
     CAPTURE(w);
     CAPTURE(nh);
     CAPTURE(nw);
-    const auto out = resize_bilinear(std::vector<std::uint8_t>(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(h * w)), h, w, nh, nw);
+    const auto out =
+        resize_bilinear(std::vector<std::uint8_t>(
+                            bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(h * w)),
+                        h, w, nh, nw);
     REQUIRE(out.size() == nh * nw);
     CHECK(crc(out.data(), out.size()) == expected);
     ++cases;
@@ -291,32 +325,42 @@ std::size_t compare_with(const char* table) {
   return cases;
 }
 
-TEST_CASE("8-bit resizing equals Pillow's BILINEAR byte for byte") { CHECK(compare_with("resize.tsv") == 106); }
+TEST_CASE("8-bit resizing equals Pillow's BILINEAR byte for byte") {
+  CHECK(compare_with("resize.tsv") == 106);
+}
 
-// Since Pillow 13 the pass down the columns comes first where height - new height > 2 (width - new width), new height < height:
-// mixed ratios, and pictures more than twice as high as wide.
-TEST_CASE("8-bit resizing of tall pictures equals Pillow 13's order of passes") { CHECK(compare_with("resize_down_first.tsv") == 22); }
+// Since Pillow 13 the pass down the columns comes first where height - new height > 2 (width - new
+// width), new height < height: mixed ratios, and pictures more than twice as high as wide.
+TEST_CASE("8-bit resizing of tall pictures equals Pillow 13's order of passes") {
+  CHECK(compare_with("resize_down_first.tsv") == 22);
+}
 
 TEST_CASE("whole resized pictures: 8 bit equal, float within 1e-4 of Pillow's mode F") {
   const auto numbers = noise(2000);
-  const std::vector<std::pair<std::size_t, std::size_t>> sizes{{23, 31}, {23, 31}, {31, 23}, {1, 7}, {40, 30}};
+  const std::vector<std::pair<std::size_t, std::size_t>> sizes{
+      {23, 31}, {23, 31}, {31, 23}, {1, 7}, {40, 30}};
   for (std::size_t i = 0; i < sizes.size(); ++i) {
     CAPTURE(i);
     const auto [h, w] = sizes[i];
-    const std::string name = "_" + std::to_string(i) + "_" + std::to_string(h) + "_" + std::to_string(w) + ".raw";
+    const std::string name =
+        "_" + std::to_string(i) + "_" + std::to_string(h) + "_" + std::to_string(w) + ".raw";
     const auto expected = raw<std::uint8_t>("resize8" + name);
     const auto expected_float = raw<float>("resizef" + name);
     std::vector<std::uint8_t> bytes;
     std::vector<float> floats, large;
-    for (std::size_t k = 0; k < h * w; ++k) bytes.push_back(static_cast<std::uint8_t>(numbers[k] >> 8)), floats.push_back(numbers[k] / 65535.0f), large.push_back(numbers[k]);
+    for (std::size_t k = 0; k < h * w; ++k)
+      bytes.push_back(static_cast<std::uint8_t>(numbers[k] >> 8)),
+          floats.push_back(numbers[k] / 65535.0f), large.push_back(numbers[k]);
     CHECK(resize_bilinear(bytes, h, w, expected.height, expected.width) == expected.values);
     const auto out = resize_bilinear(floats, h, w, expected_float.height, expected_float.width);
-    const auto out_large = resize_bilinear(large, h, w, expected_float.height, expected_float.width);
+    const auto out_large =
+        resize_bilinear(large, h, w, expected_float.height, expected_float.width);
     REQUIRE(out.size() == expected_float.values.size());
     double worst = 0, worst_large = 0;
     for (std::size_t k = 0; k < out.size(); ++k) {
       worst = std::max(worst, static_cast<double>(std::abs(out[k] - expected_float.values[k])));
-      worst_large = std::max(worst_large, static_cast<double>(std::abs(out_large[k] / 65535.0f - expected_float.values[k])));
+      worst_large = std::max(worst_large, static_cast<double>(std::abs(out_large[k] / 65535.0f -
+                                                                       expected_float.values[k])));
     }
     CHECK(worst < 1e-6);        // well inside 1e-4: both compute in double and store floats
     CHECK(worst_large < 1e-6);  // linear: the scale of 16-bit values changes nothing
@@ -340,10 +384,15 @@ TEST_CASE("the transform equals Pillow's resize, zero padding, centre crop and (
     std::string picture;
     std::size_t resize, size;
   };
-  for (const auto& [picture, resize, size] : {Case{"wide8.png", 32, 28}, {"tall8.png", 40, 35}, {"grey8.png", 32, 32}, {"grey8.png", 64, 56}, {"tall16.png", 32, 28}}) {
+  for (const auto& [picture, resize, size] : {Case{"wide8.png", 32, 28},
+                                              {"tall8.png", 40, 35},
+                                              {"grey8.png", 32, 32},
+                                              {"grey8.png", 64, 56},
+                                              {"tall16.png", 32, 28}}) {
     CAPTURE(picture);
     CAPTURE(resize);
-    const auto expected = raw<float>(picture + "." + std::to_string(resize) + "." + std::to_string(size) + ".raw");
+    const auto expected =
+        raw<float>(picture + "." + std::to_string(resize) + "." + std::to_string(size) + ".raw");
     const Square square = make_square(read_image(fixtures / picture), resize);
     REQUIRE(square.side == resize);
     TransformOptions options;
@@ -351,7 +400,8 @@ TEST_CASE("the transform equals Pillow's resize, zero padding, centre crop and (
     std::vector<float> out(size * size, 99.0f);
     crop(square, options, nullptr, out);
     double worst = 0;
-    for (std::size_t i = 0; i < out.size(); ++i) worst = std::max(worst, static_cast<double>(std::abs(out[i] - expected.values[i])));
+    for (std::size_t i = 0; i < out.size(); ++i)
+      worst = std::max(worst, static_cast<double>(std::abs(out[i] - expected.values[i])));
     CHECK(worst < 1e-6);
   }
 }
@@ -371,8 +421,10 @@ TEST_CASE("placement is centred, inside the square and never empty") {
         // left and right margins differ by a pixel at most
         CHECK(side - p.width - 2 * p.x <= 1);
         CHECK(side - p.height - 2 * p.y <= 1);
-        const double exact = static_cast<double>(std::min(w, h)) * static_cast<double>(side) / static_cast<double>(std::max(w, h));
-        CHECK(std::abs(static_cast<double>(std::min(p.width, p.height)) - std::max(exact, 1.0)) < 1);
+        const double exact = static_cast<double>(std::min(w, h)) * static_cast<double>(side) /
+                             static_cast<double>(std::max(w, h));
+        CHECK(std::abs(static_cast<double>(std::min(p.width, p.height)) - std::max(exact, 1.0)) <
+              1);
       }
 }
 
@@ -393,7 +445,9 @@ TEST_CASE("random crops lie inside, reach every place, and differ only by gain a
     for (std::size_t y = 0; y <= 4 && !found; ++y)
       for (std::size_t x = 0; x <= 4 && !found; ++x) {
         bool same = true;
-        for (std::size_t i = 0; i < 28 * 28 && same; ++i) same = std::abs(out[i] - (square.bytes[(y + i / 28) * 32 + x + i % 28] / 255.0f - 0.5f) / 0.5f) < 1e-6f;
+        for (std::size_t i = 0; i < 28 * 28 && same; ++i)
+          same = std::abs(out[i] - (square.bytes[(y + i / 28) * 32 + x + i % 28] / 255.0f - 0.5f) /
+                                       0.5f) < 1e-6f;
         if (same) found = true, places.insert({y, x});
       }
     CHECK(found);
@@ -408,11 +462,16 @@ TEST_CASE("random crops lie inside, reach every place, and differ only by gain a
     std::vector<float> plain(28 * 28), varied(28 * 28);
     crop(square, o, &random, plain);
     crop(square, jitter, &random, varied);
-    const auto a = static_cast<std::size_t>(std::min_element(plain.begin(), plain.end()) - plain.begin()), b = static_cast<std::size_t>(std::max_element(plain.begin(),
-        plain.end()) - plain.begin());
-    const double gain = (varied[b] - varied[a]) / (plain[b] - plain[a]), shift = varied[a] - gain * plain[a];
-    for (std::size_t i = 0; i < plain.size(); ++i) CHECK(std::abs(varied[i] - (gain * plain[i] + shift)) < 1e-5);
-    low = std::min(low, gain), high = std::max(high, gain), darkest = std::min(darkest, shift), brightest = std::max(brightest, shift);
+    const auto a = static_cast<std::size_t>(std::min_element(plain.begin(), plain.end()) -
+                                            plain.begin()),
+               b = static_cast<std::size_t>(std::max_element(plain.begin(), plain.end()) -
+                                            plain.begin());
+    const double gain = (varied[b] - varied[a]) / (plain[b] - plain[a]),
+                 shift = varied[a] - gain * plain[a];
+    for (std::size_t i = 0; i < plain.size(); ++i)
+      CHECK(std::abs(varied[i] - (gain * plain[i] + shift)) < 1e-5);
+    low = std::min(low, gain), high = std::max(high, gain), darkest = std::min(darkest, shift),
+    brightest = std::max(brightest, shift);
   }
   CHECK(low >= 0.8 - 1e-5);
   CHECK(low < 0.83);
@@ -428,7 +487,9 @@ TEST_CASE("turned and enlarged crops: a ramp stays a ramp, its slope says by how
   constexpr std::size_t side = 80, n = 32;
   Square across, down;  // brightness rises along x, and along y
   across.side = down.side = side;
-  for (std::size_t i = 0; i < side * side; ++i) across.floats.push_back(static_cast<float>(i % side)), down.floats.push_back(static_cast<float>(i / side));
+  for (std::size_t i = 0; i < side * side; ++i)
+    across.floats.push_back(static_cast<float>(i % side)),
+        down.floats.push_back(static_cast<float>(i / side));
   TransformOptions o;
   o.image_size = n, o.resize = side, o.jitter_rotation = 20, o.jitter_scale = 0.25;
   double low = 99, high = -99, smallest = 99, largest = 0;
@@ -439,26 +500,36 @@ TEST_CASE("turned and enlarged crops: a ramp stays a ramp, its slope says by how
     crop(down, o, &random, y);
     crop(across, o, &random, again);
     CHECK(x == again);
-    const auto pixels = [](float v) { return (static_cast<double>(v) * 0.5 + 0.5) * 65535; };  // back to the ramp's value: the place read
-    // The middle of the crop is inside the square however it is turned: its slope, then every place from it.
+    const auto pixels = [](float v) {
+      return (static_cast<double>(v) * 0.5 + 0.5) * 65535;
+    };  // back to the ramp's value: the place read
+    // The middle of the crop is inside the square however it is turned: its slope, then every place
+    // from it.
     constexpr std::size_t first = 8, last = 23;
-    const double here = pixels(x[first * n + first]), top = pixels(y[first * n + first]), c = (pixels(x[first * n + last]) - here) / (last - first),
+    const double here = pixels(x[first * n + first]), top = pixels(y[first * n + first]),
+                 c = (pixels(x[first * n + last]) - here) / (last - first),
                  d = (pixels(y[first * n + last]) - top) / (last - first);
-    const double angle = std::atan2(d, c) * 180 / 3.14159265358979323846, scale = 1 / std::hypot(c, d);
+    const double angle = std::atan2(d, c) * 180 / 3.14159265358979323846,
+                 scale = 1 / std::hypot(c, d);
     for (std::size_t v = 0; v < n; ++v)
       for (std::size_t u = 0; u < n; ++u) {
-        const double r = static_cast<double>(u) - first, q = static_cast<double>(v) - first, at_x = here + c * r - d * q, at_y = top + d * r + c * q;
-        if (at_x < 0.1 || at_y < 0.1 || at_x > side - 1.1 || at_y > side - 1.1) continue;  // the border fades to black
+        const double r = static_cast<double>(u) - first, q = static_cast<double>(v) - first,
+                     at_x = here + c * r - d * q, at_y = top + d * r + c * q;
+        if (at_x < 0.1 || at_y < 0.1 || at_x > side - 1.1 || at_y > side - 1.1)
+          continue;  // the border fades to black
         CHECK(std::abs(pixels(x[v * n + u]) - at_x) < 0.05);
         CHECK(std::abs(pixels(y[v * n + u]) - at_y) < 0.05);
       }
     const double to_middle = (n - 1) / 2.0 - first;
-    for (const double begin : {here + (c - d) * to_middle - (n - 1) / 2.0, top + (d + c) * to_middle - (n - 1) / 2.0}) {  // of the plain crop: a whole pixel
+    for (const double begin :
+         {here + (c - d) * to_middle - (n - 1) / 2.0,
+          top + (d + c) * to_middle - (n - 1) / 2.0}) {  // of the plain crop: a whole pixel
       CHECK(std::abs(begin - std::round(begin)) < 0.05);
       CHECK(std::round(begin) >= 0);
       CHECK(std::round(begin) <= side - n);
     }
-    low = std::min(low, angle), high = std::max(high, angle), smallest = std::min(smallest, scale), largest = std::max(largest, scale);
+    low = std::min(low, angle), high = std::max(high, angle), smallest = std::min(smallest, scale),
+    largest = std::max(largest, scale);
   }
   CHECK(low >= -20.1);
   CHECK(low < -17);

@@ -133,12 +133,11 @@ TEST_CASE("pictures in memory of 8 and of 16 bits have the range -1 to 1") {
                                               {"white", even(255, 8)},
                                               {"deep fifth", even(13107, 16)},
                                               {"deep white", even(65535, 16)}};
-  const std::vector<std::pair<std::string, float>> want{
-      {"black", -1.0f},
-      {"fifth", -0.6f},
-      {"white", 1.0f},
-      {"deep fifth", -0.6f},
-      {"deep white", 1.0f}};
+  const std::vector<std::pair<std::string, float>> want{{"black", -1.0f},
+                                                        {"fifth", -0.6f},
+                                                        {"white", 1.0f},
+                                                        {"deep fifth", -0.6f},
+                                                        {"deep white", 1.0f}};
   std::vector<Study> studies;
   for (const auto& [name, value] : want) {
     studies.push_back(make_study("study of " + name, {name}, "Large heart.", "Normal chest."));

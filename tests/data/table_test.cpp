@@ -27,7 +27,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-
 std::string bytes_of(const fs::path& path) {
   std::ifstream in(path, std::ios::binary);
   return {(std::istreambuf_iterator<char>(in)), {}};
@@ -45,7 +44,9 @@ std::vector<std::string> ids(const std::vector<Study>& studies) {
 // ---------------------------------------------------------------- CSV
 
 TEST_CASE("CSV: quotes, commas, line breaks, CRLF, BOM, no final newline") {
-  const Table t = parse_csv("a,b,c\n1,2,3\n\"x,y\",\"he said \"\"no\"\"\",\"two\nlines\"\n,\"\",\"\"\"\"\n7,8,9", "t.csv");
+  const Table t = parse_csv(
+      "a,b,c\n1,2,3\n\"x,y\",\"he said \"\"no\"\"\",\"two\nlines\"\n,\"\",\"\"\"\"\n7,8,9",
+      "t.csv");
   CHECK(t.columns == Row{"a", "b", "c"});
   REQUIRE(t.rows.size() == 4);
   CHECK(t.rows[0] == Row{"1", "2", "3"});
@@ -55,7 +56,10 @@ TEST_CASE("CSV: quotes, commas, line breaks, CRLF, BOM, no final newline") {
   CHECK(t.lines == std::vector<std::size_t>{2, 3, 5, 6});  // a row's line is where it begins
   CHECK(t.column("c") == 2);
 
-  const Table crlf = parse_csv("\xEF\xBB\xBF" "a,b\r\n1,\"x\r\ny\"\r\n3,4\r\n", "t.csv");
+  const Table crlf = parse_csv(
+      "\xEF\xBB\xBF"
+      "a,b\r\n1,\"x\r\ny\"\r\n3,4\r\n",
+      "t.csv");
   CHECK(crlf.columns == Row{"a", "b"});
   REQUIRE(crlf.rows.size() == 2);
   CHECK(crlf.rows[0] == Row{"1", "x\r\ny"});
@@ -64,14 +68,17 @@ TEST_CASE("CSV: quotes, commas, line breaks, CRLF, BOM, no final newline") {
 
   CHECK(parse_csv("a,b\n1,", "t.csv").rows == std::vector<Row>{{"1", ""}});
   CHECK(parse_csv("a\n\"x\"", "t.csv").rows == std::vector<Row>{{"x"}});
-  CHECK(parse_csv("a,b\n\n1,2\n\n", "t.csv").lines == std::vector<std::size_t>{3});  // empty lines are no rows
+  CHECK(parse_csv("a,b\n\n1,2\n\n", "t.csv").lines ==
+        std::vector<std::size_t>{3});  // empty lines are no rows
   CHECK(parse_csv("a,b\n", "t.csv").rows.empty());
-  CHECK(parse_csv("a,b\n 1 , 2\n", "t.csv").rows[0] == Row{" 1 ", " 2"});  // spaces belong to the field
+  CHECK(parse_csv("a,b\n 1 , 2\n", "t.csv").rows[0] ==
+        Row{" 1 ", " 2"});  // spaces belong to the field
 }
 
 TEST_CASE("CSV: a written field reads back") {
-  for (const std::string& s : {std::string(""), std::string("plain"), std::string("a,b"), std::string("say \"no\""), std::string("two\nlines"), std::string("cr\rlf"),
-      std::string("\""), std::string(" spaces ")}) {
+  for (const std::string& s : {std::string(""), std::string("plain"), std::string("a,b"),
+                               std::string("say \"no\""), std::string("two\nlines"),
+                               std::string("cr\rlf"), std::string("\""), std::string(" spaces ")}) {
     const Table t = parse_csv("a,b\n" + csv_field(s) + ",x\n", "t.csv");
     REQUIRE(t.rows.size() == 1);
     CHECK(t.rows[0] == Row{s, "x"});
@@ -107,19 +114,29 @@ TEST_CASE("a selection by the table's split column; what is left out has a reaso
   CHECK(train[0].line == 2);
   CHECK(train[1].findings.empty());
   REQUIRE(rejected.size() == 4);
-  const auto reason = [&](std::size_t i) { return rejected[i].study + ":" + std::to_string(rejected[i].line) + ":" + rejected[i].reason; };
-  CHECK_MESSAGE((rejected[0].study == "s4" && rejected[0].line == 5 && holds(rejected[0].reason, "image")), reason(0));
-  CHECK_MESSAGE((rejected[1].study == "s5" && rejected[1].line == 6 && holds(rejected[1].reason, "findings") && holds(rejected[1].reason, "impression")),
-      reason(1));  // empty once cleaned
-  CHECK_MESSAGE((rejected[2].study == "s1" && rejected[2].line == 7 && holds(rejected[2].reason, "twice")), reason(2));
-  CHECK_MESSAGE((rejected[3].study == "" && rejected[3].line == 8 && holds(rejected[3].reason, "id")), reason(3));
+  const auto reason = [&](std::size_t i) {
+    return rejected[i].study + ":" + std::to_string(rejected[i].line) + ":" + rejected[i].reason;
+  };
+  CHECK_MESSAGE(
+      (rejected[0].study == "s4" && rejected[0].line == 5 && holds(rejected[0].reason, "image")),
+      reason(0));
+  CHECK_MESSAGE((rejected[1].study == "s5" && rejected[1].line == 6 &&
+                 holds(rejected[1].reason, "findings") && holds(rejected[1].reason, "impression")),
+                reason(1));  // empty once cleaned
+  CHECK_MESSAGE(
+      (rejected[2].study == "s1" && rejected[2].line == 7 && holds(rejected[2].reason, "twice")),
+      reason(2));
+  CHECK_MESSAGE(
+      (rejected[3].study == "" && rejected[3].line == 8 && holds(rejected[3].reason, "id")),
+      reason(3));
 
   CHECK(ids(folder.select({.split = "valid"})) == Row{"s3"});
   const auto test = folder.select({.split = "test"});
   REQUIRE(ids(test) == Row{"s6"});
   CHECK(test[0].findings == "one, two. three.");
   CHECK(ids(folder.select({})) == Row{"s1", "s2", "s3", "s6"});
-  CHECK(ids(folder.select({.split = {}, .needs_image = false})) == Row{"s1", "s2", "s3", "s4", "s6"});
+  CHECK(ids(folder.select({.split = {}, .needs_image = false})) ==
+        Row{"s1", "s2", "s3", "s4", "s6"});
   rejected.clear();
   CHECK(ids(folder.select({.split = "train", .needs_both = true}, &rejected)) == Row{"s1"});
   CHECK(rejected[0].study == "s2");
@@ -145,9 +162,13 @@ TEST_CASE("splits/ wins over the split column") {
   CHECK_MESSAGE(holds(e, f.path.string()), e);
 }
 
-TEST_CASE("which splits a folder has: splits/*.txt, else the column's values, else none; an empty file is a split without studies") {
+TEST_CASE(
+    "which splits a folder has: splits/*.txt, else the column's values, else none; an empty file "
+    "is a split without studies") {
   const test::ScratchFolder f;
-  f.write("studies.csv", "study_id,split,frontal_images,findings,impression\ns1,train,a.png,x,y\ns2,test,b.png,x,y\n");
+  f.write(
+      "studies.csv",
+      "study_id,split,frontal_images,findings,impression\ns1,train,a.png,x,y\ns2,test,b.png,x,y\n");
   const auto of = [&] { return DataFolder(f.path); };
   CHECK(of().has_splits());
   CHECK(of().has_split("test"));
@@ -179,7 +200,8 @@ TEST_CASE("an unknown split is an error where only the table names splits") {
 TEST_CASE("where nothing tells the splits, a split is all rows") {
   // A folder for evaluation alone needs no splits.
   const test::ScratchFolder f;
-  f.write("studies.csv", "study_id,frontal_images,findings,impression\ns1,a.png,x.,y.\ns2,b.png,x.,y.\n");
+  f.write("studies.csv",
+          "study_id,frontal_images,findings,impression\ns1,a.png,x.,y.\ns2,b.png,x.,y.\n");
   const DataFolder folder(f.path);
   CHECK(ids(folder.select({})) == Row{"s1", "s2"});
   CHECK(ids(folder.select({.split = "test"})) == Row{"s1", "s2"});
@@ -188,11 +210,23 @@ TEST_CASE("where nothing tells the splits, a split is all rows") {
 TEST_CASE("column names can be told; a missing folder, table or column is named") {
   const test::ScratchFolder f;
   f.write("reports.csv", "dicom,images,Findings,Impression\n7,x.png,Clear.,Normal.\n");
-  const DataFolder folder(f.path, {.columns = {.study = "dicom", .split = "split", .images = "images", .findings = "Findings", .impression = "Impression"}, .table = "reports.csv"});
+  const DataFolder folder(f.path, {.columns = {.study = "dicom",
+                                               .split = "split",
+                                               .images = "images",
+                                               .findings = "Findings",
+                                               .impression = "Impression"},
+                                   .table = "reports.csv"});
   CHECK(ids(folder.select({})) == Row{"7"});
   std::string e = error_of([&] { DataFolder(f.path, {.table = "reports.csv"}); });
   CHECK_MESSAGE(holds(e, "reports.csv"), e);
-  e = error_of([&] { DataFolder(f.path, {.columns = {.study = "dicom", .images = "images", .findings = "finding", .impression = "Impression"}, .table = "reports.csv"}).select({}); });
+  e = error_of([&] {
+    DataFolder(f.path, {.columns = {.study = "dicom",
+                                    .images = "images",
+                                    .findings = "finding",
+                                    .impression = "Impression"},
+                        .table = "reports.csv"})
+        .select({});
+  });
   CHECK_MESSAGE(holds(e, "'finding'"), e);
   CHECK_MESSAGE(holds(e, "--set column_findings='Findings'"), e);
   e = error_of([&] { DataFolder{f.path}; });
@@ -205,20 +239,30 @@ TEST_CASE("labels: present, absent, uncertain or unknown; not indexed studies le
   const test::ScratchFolder f;
   f.write("studies.csv", studies_csv);
   CHECK(DataFolder(f.path).labels().of.empty());  // labels.csv is optional
-  f.write("labels.csv", "study_id,split,not_indexed,normal,effusion\ns1,train,0,1,0\ns2,train,1,,\ns3,valid,0,0,1\n");
+  f.write(
+      "labels.csv",
+      "study_id,split,not_indexed,normal,effusion\ns1,train,0,1,0\ns2,train,1,,\ns3,valid,0,0,1\n");
   const auto labels = DataFolder(f.path).labels();
   CHECK(labels.names == Row{"normal", "effusion"});
   CHECK(labels.of.size() == 2);
   CHECK(labels.of.at("s1") == std::vector<int>{1, 0});
   CHECK(labels.of.at("s3") == std::vector<int>{0, 1});
-  for (const auto& [value, want] : {std::pair{"", Labels::unknown}, {"-1", Labels::uncertain}, {"-1.0", Labels::uncertain}, {"1.0", 1}, {"0.0", 0}, {" 1", 1}}) {
-    f.write("labels.csv", std::string("study_id,not_indexed,normal,effusion\ns1,0,1,0\ns3,0,0,") + value + "\n");
+  for (const auto& [value, want] : {std::pair{"", Labels::unknown},
+                                    {"-1", Labels::uncertain},
+                                    {"-1.0", Labels::uncertain},
+                                    {"1.0", 1},
+                                    {"0.0", 0},
+                                    {" 1", 1}}) {
+    f.write("labels.csv",
+            std::string("study_id,not_indexed,normal,effusion\ns1,0,1,0\ns3,0,0,") + value + "\n");
     CHECK_MESSAGE((DataFolder(f.path).labels().of.at("s3") == std::vector<int>{0, want}), value);
   }
   for (const char* value : {"2", "yes", "nan", "1;0", "-2"}) {
-    f.write("labels.csv", std::string("study_id,not_indexed,normal,effusion\ns1,0,1,0\ns3,0,0,") + value + "\n");
+    f.write("labels.csv",
+            std::string("study_id,not_indexed,normal,effusion\ns1,0,1,0\ns3,0,0,") + value + "\n");
     const auto other = DataFolder(f.path).labels();
-    CHECK(other.names == Row{"normal"});  // the column holds something else: an error only for who needs it
+    CHECK(other.names ==
+          Row{"normal"});  // the column holds something else: an error only for who needs it
     CHECK(other.at("normal") == 0);
     const std::string e = error_of([&] { other.at("effusion"); });
     CHECK_MESSAGE(holds(e, (f.path / "labels.csv").string()), e);
@@ -238,7 +282,8 @@ TEST_CASE("phantoms: layout, labels, texts, boxes and splits agree") {
   PhantomOptions o;
   o.count = 300, o.side = 24, o.seed = 3;
   write_phantoms(f.path, o);
-  const Table studies = read_csv(f.path / "studies.csv"), images = read_csv(f.path / "images.csv"), labels = read_csv(f.path / "labels.csv"), boxes = read_csv(f.path / "boxes.csv");
+  const Table studies = read_csv(f.path / "studies.csv"), images = read_csv(f.path / "images.csv"),
+              labels = read_csv(f.path / "labels.csv"), boxes = read_csv(f.path / "boxes.csv");
   CHECK(studies.rows.size() == 300);
   CHECK(images.rows.size() == 300);
   CHECK(labels.rows.size() == 300);
@@ -246,7 +291,8 @@ TEST_CASE("phantoms: layout, labels, texts, boxes and splits agree") {
   std::map<std::string, std::set<std::string>> box_labels;
   for (const auto& b : boxes.rows) {
     box_labels[b[boxes.column("image")]].insert(b[boxes.column("label")]);
-    const double x = std::stod(b[boxes.column("x")]), y = std::stod(b[boxes.column("y")]), w = std::stod(b[boxes.column("w")]), h = std::stod(b[boxes.column("h")]);
+    const double x = std::stod(b[boxes.column("x")]), y = std::stod(b[boxes.column("y")]),
+                 w = std::stod(b[boxes.column("w")]), h = std::stod(b[boxes.column("h")]);
     CHECK((x >= 0 && y >= 0 && w > 0 && h > 0 && x + w <= 1 && y + h <= 1));
   }
   std::map<std::string, int> split_sizes, label_counts;
@@ -254,7 +300,10 @@ TEST_CASE("phantoms: layout, labels, texts, boxes and splits agree") {
   int without_findings = 0, without_impression = 0;
   for (std::size_t r = 0; r < studies.rows.size(); ++r) {
     const auto& s = studies.rows[r];
-    const std::string id = s[studies.column("study_id")], image = s[studies.column("frontal_images")], findings = s[studies.column("findings")], impression = s[studies.column("impression")];
+    const std::string id = s[studies.column("study_id")],
+                      image = s[studies.column("frontal_images")],
+                      findings = s[studies.column("findings")],
+                      impression = s[studies.column("impression")];
     CAPTURE(id);
     CHECK(seen.insert(id).second);
     ++split_sizes[s[studies.column("split")]];
@@ -266,16 +315,24 @@ TEST_CASE("phantoms: layout, labels, texts, boxes and splits agree") {
     without_findings += findings.empty(), without_impression += impression.empty();
     const Image picture = read_image(f.path / "images" / image);
     CHECK((picture.width() == 24 && picture.height() == 24 && picture.bits == 8));
-    const auto label = [&](const std::string& name) { return labels.rows[r][labels.column(name)] == "1"; };
+    const auto label = [&](const std::string& name) {
+      return labels.rows[r][labels.column(name)] == "1";
+    };
     for (const std::string name : {"nodule", "opacity", "effusion", "cardiomegaly"}) {
       CAPTURE(name);
       label_counts[name] += label(name);
       CHECK(label(name) == (box_labels[image].count(name) == 1));
       if (!impression.empty()) CHECK(label(name) == holds(impression, name));
       if (!findings.empty()) {
-        const std::map<std::string, std::string> says{{"nodule", "round nodule"}, {"opacity", "hazy opacity"}, {"effusion", "blunted"}, {"cardiomegaly", "the heart is enlarged"}};
+        const std::map<std::string, std::string> says{{"nodule", "round nodule"},
+                                                      {"opacity", "hazy opacity"},
+                                                      {"effusion", "blunted"},
+                                                      {"cardiomegaly", "the heart is enlarged"}};
         CHECK(label(name) == holds(findings, says.at(name)));
-        const std::map<std::string, std::string> denies{{"nodule", "the lungs are clear"}, {"opacity", "the lungs are clear"}, {"effusion", "there is no effusion"},
+        const std::map<std::string, std::string> denies{
+            {"nodule", "the lungs are clear"},
+            {"opacity", "the lungs are clear"},
+            {"effusion", "there is no effusion"},
             {"cardiomegaly", "the heart size is normal"}};
         if (label(name)) CHECK(!holds(findings, denies.at(name)));
       }
@@ -284,7 +341,8 @@ TEST_CASE("phantoms: layout, labels, texts, boxes and splits agree") {
     CHECK(label("normal") == box_labels[image].empty());
     if (!impression.empty()) CHECK(label("normal") == (impression == "normal chest."));
   }
-  for (const auto& [name, n] : label_counts) CHECK_MESSAGE(n > 20, name);  // every label can be learnt
+  for (const auto& [name, n] : label_counts)
+    CHECK_MESSAGE(n > 20, name);  // every label can be learnt
   CHECK(split_sizes["train"] == 210);
   CHECK(split_sizes["valid"] == 30);
   CHECK(split_sizes["test"] == 60);
@@ -296,7 +354,8 @@ TEST_CASE("phantoms: layout, labels, texts, boxes and splits agree") {
   std::set<std::string> all;
   std::size_t sum = 0;
   for (const char* split : {"train", "valid", "test"}) {
-    const auto names = split_names(bytes_of(f.path / "splits" / (std::string(split) + ".txt")), "\n");
+    const auto names =
+        split_names(bytes_of(f.path / "splits" / (std::string(split) + ".txt")), "\n");
     CHECK(names.size() == static_cast<std::size_t>(split_sizes[split]));
     sum += names.size();
     all.insert(names.begin(), names.end());
@@ -330,7 +389,8 @@ TEST_CASE("phantoms depend on the seed alone") {
 }
 
 TEST_CASE("a planted finding shows inside its box") {
-  // The same phantom with and without a finding is not at hand; the mean inside a box must exceed the mirrored place's.
+  // The same phantom with and without a finding is not at hand; the mean inside a box must exceed
+  // the mirrored place's.
   double inside = 0, mirrored = 0;
   int n = 0;
   for (std::uint64_t k = 0; k < 200; ++k) {
@@ -341,8 +401,10 @@ TEST_CASE("a planted finding shows inside its box") {
       int count = 0;
       for (int y = 0; y < 96; ++y)
         for (int x = 0; x < 96; ++x)
-          if ((x + 0.5) / 96 > f.x && (x + 0.5) / 96 < f.x + f.width && (y + 0.5) / 96 > f.y && (y + 0.5) / 96 < f.y + f.height)
-            a += p.pixels[static_cast<std::size_t>(y * 96 + x)], b += p.pixels[static_cast<std::size_t>(y * 96 + 95 - x)], ++count;
+          if ((x + 0.5) / 96 > f.x && (x + 0.5) / 96 < f.x + f.width && (y + 0.5) / 96 > f.y &&
+              (y + 0.5) / 96 < f.y + f.height)
+            a += p.pixels[static_cast<std::size_t>(y * 96 + x)],
+                b += p.pixels[static_cast<std::size_t>(y * 96 + 95 - x)], ++count;
       inside += a / count, mirrored += b / count, ++n;
     }
   }
@@ -374,15 +436,18 @@ struct Corpus {
   }
   Dataset dataset(std::size_t cache_bytes = std::size_t{1} << 30) const {
     DatasetOptions o;
-    o.transform.image_size = 14, o.transform.resize = 16, o.transform.jitter_brightness = 0.1, o.transform.jitter_contrast = 0.2;
+    o.transform.image_size = 14, o.transform.resize = 16, o.transform.jitter_brightness = 0.1,
+    o.transform.jitter_contrast = 0.2;
     o.t_findings = 20, o.t_impression = 8, o.cache_bytes = cache_bytes;
     return Dataset(*folder, studies, vocabulary, o);
   }
 };
 
 bool equal(const HostBatch& a, const HostBatch& b) {
-  return a.studies == b.studies && a.findings == b.findings && a.impression == b.impression && a.findings_offsets == b.findings_offsets && a.impression_offsets == b.impression_offsets &&
-         a.keys == b.keys && a.images.shape() == b.images.shape() && std::equal(a.images.begin(), a.images.end(), b.images.begin());
+  return a.studies == b.studies && a.findings == b.findings && a.impression == b.impression &&
+         a.findings_offsets == b.findings_offsets && a.impression_offsets == b.impression_offsets &&
+         a.keys == b.keys && a.images.shape() == b.images.shape() &&
+         std::equal(a.images.begin(), a.images.end(), b.images.begin());
 }
 std::vector<HostBatch> all(Loader& loader) {
   std::vector<HostBatch> out;
@@ -390,7 +455,8 @@ std::vector<HostBatch> all(Loader& loader) {
   CHECK(!loader.next().has_value());  // the end stays the end
   return out;
 }
-std::vector<HostBatch> epoch_of(const Dataset& d, LoaderOptions o, std::uint64_t seed, std::uint64_t epoch, std::size_t first = 0) {
+std::vector<HostBatch> epoch_of(const Dataset& d, LoaderOptions o, std::uint64_t seed,
+                                std::uint64_t epoch, std::size_t first = 0) {
   Loader loader(d, o, Philox(seed), epoch, first);
   return all(loader);
 }
@@ -419,18 +485,24 @@ TEST_CASE("a batch holds the studies' sections, keys and centre crops") {
   for (std::size_t k = 0; k < 3; ++k) {
     const std::size_t i = b.studies[k];
     const Study& s = d.study(i);
-    CHECK(std::vector<std::int32_t>(b.findings.begin() + b.findings_offsets[k], b.findings.begin() + b.findings_offsets[k + 1]) == c.vocabulary.encode_section(s.findings, 20));
-    CHECK(std::vector<std::int32_t>(b.impression.begin() + b.impression_offsets[k], b.impression.begin() + b.impression_offsets[k + 1]) == c.vocabulary.encode_section(s.impression,
-        8));
+    CHECK(std::vector<std::int32_t>(b.findings.begin() + b.findings_offsets[k],
+                                    b.findings.begin() + b.findings_offsets[k + 1]) ==
+          c.vocabulary.encode_section(s.findings, 20));
+    CHECK(std::vector<std::int32_t>(b.impression.begin() + b.impression_offsets[k],
+                                    b.impression.begin() + b.impression_offsets[k + 1]) ==
+          c.vocabulary.encode_section(s.impression, 8));
     const Square square = make_square(read_image(c.folder->image_path(s.images[0])), 16);
     float worst = 0;
     for (std::size_t y = 0; y < 14; ++y)
-      for (std::size_t x = 0; x < 14; ++x) worst = std::max(worst, std::abs(b.images(k, y, x) - (square.bytes[(y + 1) * 16 + x + 1] / 127.5f - 1)));
+      for (std::size_t x = 0; x < 14; ++x)
+        worst = std::max(
+            worst, std::abs(b.images(k, y, x) - (square.bytes[(y + 1) * 16 + x + 1] / 127.5f - 1)));
     CHECK(worst < 1e-6f);
   }
   // Equal cleaned impressions share a key, different ones do not.
   for (std::size_t i = 0; i < d.size(); ++i)
-    for (std::size_t j = 0; j < d.size(); ++j) CHECK((d.key(i) == d.key(j)) == (d.study(i).impression == d.study(j).impression));
+    for (std::size_t j = 0; j < d.size(); ++j)
+      CHECK((d.key(i) == d.key(j)) == (d.study(i).impression == d.study(j).impression));
   // An absent section has no tokens.
   std::size_t absent = 0;
   for (std::size_t i = 0; i < d.size(); ++i) {
@@ -474,9 +546,14 @@ TEST_CASE("batches do not depend on the number of workers or on the cache") {
     CHECK(expected.back().studies.size() == 3);
     for (int workers : {1, 2, 4}) {
       CAPTURE(workers);
-      CHECK(equal(epoch_of(d, {.batch = 4, .shuffle = shuffle, .workers = workers}, 1, 2), expected));
-      CHECK(equal(epoch_of(c.dataset(0), {.batch = 4, .shuffle = shuffle, .workers = workers}, 1, 2), expected));    // nothing kept
-      CHECK(equal(epoch_of(c.dataset(600), {.batch = 4, .shuffle = shuffle, .workers = workers}, 1, 2), expected));  // two squares kept
+      CHECK(
+          equal(epoch_of(d, {.batch = 4, .shuffle = shuffle, .workers = workers}, 1, 2), expected));
+      CHECK(
+          equal(epoch_of(c.dataset(0), {.batch = 4, .shuffle = shuffle, .workers = workers}, 1, 2),
+                expected));  // nothing kept
+      CHECK(equal(
+          epoch_of(c.dataset(600), {.batch = 4, .shuffle = shuffle, .workers = workers}, 1, 2),
+          expected));  // two squares kept
     }
   }
 }
@@ -487,7 +564,8 @@ TEST_CASE("shuffling is a permutation that depends on seed and epoch alone") {
   const LoaderOptions o{.batch = 5, .shuffle = true, .workers = 2};
   const auto order = [&](std::uint64_t seed, std::uint64_t epoch) {
     std::vector<std::size_t> out;
-    for (const auto& b : epoch_of(d, o, seed, epoch)) out.insert(out.end(), b.studies.begin(), b.studies.end());
+    for (const auto& b : epoch_of(d, o, seed, epoch))
+      out.insert(out.end(), b.studies.begin(), b.studies.end());
     return out;
   };
   const auto a = order(1, 0);
@@ -505,8 +583,9 @@ TEST_CASE("shuffling is a permutation that depends on seed and epoch alone") {
   const auto crop_of = [&](std::uint64_t epoch, std::size_t study) {
     for (const auto& b : epoch_of(d, o, 1, epoch))
       for (std::size_t k = 0; k < b.studies.size(); ++k)
-        if (b.studies[k] == study) return std::vector<float>(b.images.begin() + static_cast<std::ptrdiff_t>(k * 196),
-            b.images.begin() + static_cast<std::ptrdiff_t>((k + 1) * 196));
+        if (b.studies[k] == study)
+          return std::vector<float>(b.images.begin() + static_cast<std::ptrdiff_t>(k * 196),
+                                    b.images.begin() + static_cast<std::ptrdiff_t>((k + 1) * 196));
     return std::vector<float>();
   };
   CHECK(crop_of(0, 3) != crop_of(1, 3));
@@ -524,7 +603,9 @@ TEST_CASE("starting at batch k equals skipping k batches") {
     const auto whole = epoch_of(d, o, 5, 1);
     for (std::size_t first = 0; first <= whole.size() + 1; ++first) {
       const auto rest = epoch_of(d, o, 5, 1, first);
-      CHECK(equal(rest, std::vector<HostBatch>(whole.begin() + static_cast<std::ptrdiff_t>(std::min(first, whole.size())), whole.end())));
+      CHECK(equal(rest, std::vector<HostBatch>(whole.begin() + static_cast<std::ptrdiff_t>(
+                                                                   std::min(first, whole.size())),
+                                               whole.end())));
     }
   }
 }
@@ -539,10 +620,13 @@ TEST_CASE("drop_last, batch sizes and empty datasets") {
   CHECK(epoch_of(d, {.batch = 24, .drop_last = true}, 0, 0).empty());
   CHECK(epoch_of(d, {.batch = 1000}, 0, 0).size() == 1);
   CHECK(epoch_of(d, {.batch = 1}, 0, 0).size() == 23);
-  const auto texts = epoch_of(d, {.batch = 4, .workers = 2, .images = false}, 0, 0), pictures = epoch_of(d, {.batch = 4, .workers = 2}, 0, 0);
+  const auto texts = epoch_of(d, {.batch = 4, .workers = 2, .images = false}, 0, 0),
+             pictures = epoch_of(d, {.batch = 4, .workers = 2}, 0, 0);
   REQUIRE(texts.size() == 6);
-  for (std::size_t k = 0; k < 6; ++k) CHECK((texts[k].images.size() == 0 && pictures[k].images.size() == pictures[k].studies.size() * 196
-      && texts[k].impression == pictures[k].impression));
+  for (std::size_t k = 0; k < 6; ++k)
+    CHECK((texts[k].images.size() == 0 &&
+           pictures[k].images.size() == pictures[k].studies.size() * 196 &&
+           texts[k].impression == pictures[k].impression));
   CHECK_THROWS_AS(Loader(d, {.batch = 0}, Philox(0), 0), Error);
   Corpus none;
   none.studies.clear();
@@ -551,7 +635,8 @@ TEST_CASE("drop_last, batch sizes and empty datasets") {
 
 TEST_CASE("a missing or damaged picture throws at its own batch, in the caller, naming the file") {
   const Corpus c;
-  const fs::path gone = c.files.path / "images" / "phantom13.png", damaged = c.files.path / "images" / "phantom21.png";
+  const fs::path gone = c.files.path / "images" / "phantom13.png",
+                 damaged = c.files.path / "images" / "phantom21.png";
   fs::remove(gone);
   std::ofstream(damaged) << "no picture";
   const Dataset d = c.dataset();
@@ -562,9 +647,13 @@ TEST_CASE("a missing or damaged picture throws at its own batch, in the caller, 
       CAPTURE(k);
       std::optional<HostBatch> b;
       const std::string e = error_of([&] { b = loader.next(); });
-      if (k == 3) CHECK_MESSAGE(holds(e, gone.string()), e);          // studies 12..15
-      else if (k == 5) CHECK_MESSAGE(holds(e, damaged.string()), e);  // studies 20..22
-      else CHECK_MESSAGE((e.empty() && b.has_value() && b->studies[0] == static_cast<std::size_t>(4 * k)), e);
+      if (k == 3)
+        CHECK_MESSAGE(holds(e, gone.string()), e);  // studies 12..15
+      else if (k == 5)
+        CHECK_MESSAGE(holds(e, damaged.string()), e);  // studies 20..22
+      else
+        CHECK_MESSAGE(
+            (e.empty() && b.has_value() && b->studies[0] == static_cast<std::size_t>(4 * k)), e);
     }
     CHECK(!loader.next().has_value());
   }
@@ -585,10 +674,12 @@ TEST_CASE("a loader can be left at any time") {
       for (int wait : {0, 1}) {
         Loader loader(d, {.batch = 4, .shuffle = true, .workers = workers}, Philox(0), 0);
         for (int k = 0; k < taken; ++k) loader.next();
-        if (wait) std::this_thread::sleep_for(std::chrono::milliseconds(2));  // workers then wait for room
+        if (wait)
+          std::this_thread::sleep_for(std::chrono::milliseconds(2));  // workers then wait for room
       }
   fs::remove(c.files.path / "images" / "phantom1.png");
   const Dataset broken = c.dataset(0);
-  for (int k = 0; k < 20; ++k) Loader loader(broken, {.batch = 1, .workers = 3}, Philox(0), 0);  // errors that nobody collects
+  for (int k = 0; k < 20; ++k)
+    Loader loader(broken, {.batch = 1, .workers = 3}, Philox(0), 0);  // errors that nobody collects
   CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(60));
 }

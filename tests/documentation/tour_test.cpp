@@ -1,6 +1,6 @@
-// Runs docs/tour.md: every line that begins with "$ " in a console block is a command, what follows is what it prints. "..." stands
-// for any lines. Words and whole numbers must be the same; a figure of a short training differs between machines, so numbers with a
-// point may differ by one half.
+// Runs docs/tour.md: every line that begins with "$ " in a console block is a command, what follows
+// is what it prints. "..." stands for any lines. Words and whole numbers must be the same; a figure
+// of a short training differs between machines, so numbers with a point may differ by one half.
 #include <cctype>
 #include <cmath>
 #include <sstream>
@@ -50,20 +50,25 @@ struct Parts {
 };
 Parts parts_of(const std::string& line) {
   Parts p;
-  const auto digit = [&](std::size_t k) { return k < line.size() && std::isdigit(static_cast<unsigned char>(line[k])); };
+  const auto digit = [&](std::size_t k) {
+    return k < line.size() && std::isdigit(static_cast<unsigned char>(line[k]));
+  };
   for (std::size_t i = 0; i < line.size();) {
     std::size_t end = i + (line[i] == '-' || line[i] == '+');
     const std::size_t first = end;
     while (digit(end)) ++end;
-    const bool before = i > 0 && (std::isalnum(static_cast<unsigned char>(line[i - 1])) || line[i - 1] == '.');
+    const bool before =
+        i > 0 && (std::isalnum(static_cast<unsigned char>(line[i - 1])) || line[i - 1] == '.');
     if (!before && end > first && end < line.size() && line[end] == '.' && digit(end + 1)) {
       for (++end; digit(end);) ++end;
       p.figures.push_back(std::stod(line.substr(i, end - i)));
       p.text += p.text.empty() || p.text.back() != ' ' ? " # " : "# ";
       i = end;
     } else {
-      if (line[i] != ' ') p.text += line[i];
-      else if (!p.text.empty() && p.text.back() != ' ') p.text += ' ';
+      if (line[i] != ' ')
+        p.text += line[i];
+      else if (!p.text.empty() && p.text.back() != ' ')
+        p.text += ' ';
       ++i;
     }
   }
@@ -74,11 +79,13 @@ bool same(const std::string& expected, const std::string& printed) {
   const Parts a = parts_of(expected), b = parts_of(printed);
   if (a.text != b.text || a.figures.size() != b.figures.size()) return false;
   for (std::size_t i = 0; i < a.figures.size(); ++i)
-    if (std::abs(a.figures[i] - b.figures[i]) > (std::max)(0.5, 0.5 * std::abs(a.figures[i]))) return false;
+    if (std::abs(a.figures[i] - b.figures[i]) > (std::max)(0.5, 0.5 * std::abs(a.figures[i])))
+      return false;
   return true;
 }
 /// Do the lines match from here on? `deepest`: how many expected lines did at most.
-bool matches(const std::vector<std::string>& expected, std::size_t e, const std::vector<std::string>& printed, std::size_t p, std::size_t& deepest) {
+bool matches(const std::vector<std::string>& expected, std::size_t e,
+             const std::vector<std::string>& printed, std::size_t p, std::size_t& deepest) {
   deepest = (std::max)(deepest, e);
   if (e == expected.size()) return p == printed.size();
   if (expected[e] == "...") {
@@ -86,7 +93,8 @@ bool matches(const std::vector<std::string>& expected, std::size_t e, const std:
       if (matches(expected, e + 1, printed, k, deepest)) return true;
     return false;
   }
-  return p < printed.size() && same(expected[e], printed[p]) && matches(expected, e + 1, printed, p + 1, deepest);
+  return p < printed.size() && same(expected[e], printed[p]) &&
+         matches(expected, e + 1, printed, p + 1, deepest);
 }
 
 }  // namespace
@@ -109,17 +117,22 @@ TEST_CASE("every command of the tour prints what the page says") {
   fs::create_directory_symlink(fs::path(HYBRIDMED_SOURCE) / "configs", f.path / "configs");
   for (const auto& step : steps) {
     const fs::path out = f.path / "printed";
-    const std::string command = "cd '" + f.path.string() + "' && hybridmed() { '" + program + "' \"$@\"; } && { " + step.command + "; } >printed 2>/dev/null";
-    const int status = std::system(("bash -c '" + [&] {
-                                     std::string quoted;
-                                     for (const char c : command) quoted += c == '\'' ? "'\\''" : std::string(1, c);
-                                     return quoted;
-                                   }() + "'")
+    const std::string command = "cd '" + f.path.string() + "' && hybridmed() { '" + program +
+                                "' \"$@\"; } && { " + step.command + "; } >printed 2>/dev/null";
+    const int status = std::system(("bash -c '" +
+                                    [&] {
+                                      std::string quoted;
+                                      for (const char c : command)
+                                        quoted += c == '\'' ? "'\\''" : std::string(1, c);
+                                      return quoted;
+                                    }() +
+                                    "'")
                                        .c_str());
     const std::string printed = io::read_text(out);
     std::size_t deepest = 0;
     const bool ok = matches(step.expected, 0, lines_of(printed), 0, deepest);
     const std::string first = deepest < step.expected.size() ? step.expected[deepest] : "(the end)";
-    CHECK_MESSAGE(ok, "docs/tour.md, line ", step.line, ": ", step.command, "\nexit status ", status, "; not found: ", first, "\n--- printed\n", printed);
+    CHECK_MESSAGE(ok, "docs/tour.md, line ", step.line, ": ", step.command, "\nexit status ",
+                  status, "; not found: ", first, "\n--- printed\n", printed);
   }
 }

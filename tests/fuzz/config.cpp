@@ -1,4 +1,5 @@
-// Any bytes as the configuration of a run; where they start with "--set ", as an override of one key.
+// Any bytes as the configuration of a run; where they start with "--set ", as an override of one
+// key.
 #include "errors.hpp"
 #include "hybridmed/train/run_config.hpp"
 #include "target.hpp"
@@ -26,8 +27,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     (void)config.folder;
     (void)config.selection(config.split_train);
     const data::DatasetOptions o = config.dataset();
-    fuzz::require(o.transform.image_size > 0 && o.transform.resize >= o.transform.image_size, "a valid configuration leaves room to crop");
-    fuzz::require(o.t_findings >= 2 && o.t_impression >= 2, "a valid configuration has room for BOS and EOS");
+    fuzz::require(o.transform.image_size > 0 && o.transform.resize >= o.transform.image_size,
+                  "a valid configuration leaves room to crop");
+    fuzz::require(o.t_findings >= 2 && o.t_impression >= 2,
+                  "a valid configuration has room for BOS and EOS");
   });
   return 0;
 }

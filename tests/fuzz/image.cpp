@@ -9,7 +9,8 @@
 namespace {
 using namespace hybridmed;
 
-/// The same bytes with the CRC of every PNG chunk made right. Else no mutation of a chunk would ever get past libpng's check.
+/// The same bytes with the CRC of every PNG chunk made right. Else no mutation of a chunk would
+/// ever get past libpng's check.
 std::vector<std::byte> with_right_crcs(std::vector<std::byte> png) {
   const auto number = [&](std::size_t at) {
     std::uint32_t n = 0;
@@ -19,8 +20,10 @@ std::vector<std::byte> with_right_crcs(std::vector<std::byte> png) {
   for (std::size_t at = 8; at + 12 <= png.size();) {
     const std::size_t length = number(at);
     if (length > png.size() - at - 12) break;
-    const auto crc = ::crc32(0, reinterpret_cast<const Bytef*>(png.data() + at + 4), static_cast<uInt>(length + 4));
-    for (std::size_t i = 0; i < 4; ++i) png[at + 8 + length + i] = static_cast<std::byte>(crc >> (24 - 8 * i) & 255);
+    const auto crc = ::crc32(0, reinterpret_cast<const Bytef*>(png.data() + at + 4),
+                             static_cast<uInt>(length + 4));
+    for (std::size_t i = 0; i < 4; ++i)
+      png[at + 8 + length + i] = static_cast<std::byte>(crc >> (24 - 8 * i) & 255);
     at += 12 + length;
   }
   return png;
@@ -35,14 +38,17 @@ void read(const std::vector<std::byte>& bytes) {
     const bool within_8_bits = *std::max_element(p, p + image.pixels.size()) <= 255;
     fuzz::require(image.bits == 16 || within_8_bits, "an 8-bit picture's values are 0..255");
     data::TransformOptions options;
-    options.image_size = 28, options.resize = 32, options.jitter_contrast = 0.5, options.jitter_brightness = 0.25, options.jitter_rotation = 30, options.jitter_scale = 0.5;
+    options.image_size = 28, options.resize = 32, options.jitter_contrast = 0.5,
+    options.jitter_brightness = 0.25, options.jitter_rotation = 30, options.jitter_scale = 0.5;
     const data::Square square = data::make_square(image, options.resize);
     std::vector<float> out(options.image_size * options.image_size);
     const Philox random(1, 2);
     for (const Philox* r : {static_cast<const Philox*>(nullptr), &random}) {
       data::crop(square, options, r, out);
       const float most = r ? 1.75f : 1.0f;
-      for (const float v : out) fuzz::require(std::abs(v) <= most + 1e-5f, "the model sees values within [-1, 1] and the jitter");
+      for (const float v : out)
+        fuzz::require(std::abs(v) <= most + 1e-5f,
+                      "the model sees values within [-1, 1] and the jitter");
     }
   });
 }

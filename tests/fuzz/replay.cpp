@@ -1,5 +1,6 @@
-// Runs a fuzz target over every file of a folder, so that any compiler can replay a corpus. Files named valid_* must be read,
-// files named broken_* must be refused with an Error; others (inputs that once crashed) need only end well.
+// Runs a fuzz target over every file of a folder, so that any compiler can replay a corpus. Files
+// named valid_* must be read, files named broken_* must be refused with an Error; others (inputs
+// that once crashed) need only end well.
 #include <algorithm>
 #include <exception>
 #include <iterator>
@@ -37,7 +38,8 @@ int main(int argc, char** argv) {
       problem = std::string("an exception that is not an Error: ") + e.what();
     }
     refused += !refusal.empty(), wrong += !problem.empty();
-    std::printf("%s%s\n", refusal.empty() ? "read" : refusal.c_str(), problem.empty() ? "" : (" -- WRONG: " + problem).c_str());
+    std::printf("%s%s\n", refusal.empty() ? "read" : refusal.c_str(),
+                problem.empty() ? "" : (" -- WRONG: " + problem).c_str());
   }
   std::printf("%zu files, %d refused, %d wrong\n", files.size(), refused, wrong);
   if (files.empty()) std::fprintf(stderr, "%s: an empty corpus\n", argv[1]);

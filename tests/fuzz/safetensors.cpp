@@ -25,7 +25,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     for (const auto& [name, t] : file.tensors()) {
       std::uint64_t n = 1;
       for (const Index extent : t.shape) n *= static_cast<std::uint64_t>(extent);
-      fuzz::require(n == static_cast<std::uint64_t>(t.size()), "a tensor holds as many elements as its shape says:", name);
+      fuzz::require(n == static_cast<std::uint64_t>(t.size()),
+                    "a tensor holds as many elements as its shape says:", name);
       for (Index i = 0; i < t.size(); ++i) sum += t.at(i);
       fuzz::require(file.find(name) == &t, "a tensor is found by its name:", name);
     }
@@ -33,7 +34,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     (void)kept;
     Tiny model;
     const io::LoadReport report = io::load_weights(model, file);
-    const std::size_t reported = report.loaded.size() + report.unexpected.size() + report.mismatched.size();
+    const std::size_t reported =
+        report.loaded.size() + report.unexpected.size() + report.mismatched.size();
     fuzz::require(reported == file.tensors().size(), "every tensor of the file is reported once");
   });
   return 0;

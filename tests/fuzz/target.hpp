@@ -1,6 +1,7 @@
 #pragma once
-// What the fuzz targets share. Bytes from outside are either read or refused with an Error; whatever else escapes a reader, and
-// whatever an accepted input lacks that it must have, ends the process.
+// What the fuzz targets share. Bytes from outside are either read or refused with an Error;
+// whatever else escapes a reader, and whatever an accepted input lacks that it must have, ends the
+// process.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -19,7 +20,8 @@ inline std::string refusal;
 /// `about` names what was looked at: a tensor, a message, a file.
 inline void require(bool ok, const char* what, std::string_view about = "") {
   if (ok) return;
-  std::fprintf(stderr, "fuzz: violated: %s %.*s\n", what, static_cast<int>(about.size()), about.data());
+  std::fprintf(stderr, "fuzz: violated: %s %.*s\n", what, static_cast<int>(about.size()),
+               about.data());
   std::abort();
 }
 
@@ -35,9 +37,12 @@ void guarded(const std::string& source, F&& f) {
   }
 }
 
-inline std::string_view text_of(const std::uint8_t* data, std::size_t size) { return {reinterpret_cast<const char*>(data), size}; }
+inline std::string_view text_of(const std::uint8_t* data, std::size_t size) {
+  return {reinterpret_cast<const char*>(data), size};
+}
 
-/// For readers that take a path. A failure here is not the reader's: it must not pass for a refused input.
+/// For readers that take a path. A failure here is not the reader's: it must not pass for a refused
+/// input.
 inline void put(const std::filesystem::path& path, std::string_view bytes) {
   std::ofstream out(path, std::ios::binary | std::ios::trunc);
   out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));

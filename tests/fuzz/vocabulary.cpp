@@ -1,4 +1,5 @@
-// Any bytes as a vocabulary file. What follows the last zero byte is a text to encode; without one, the file itself is.
+// Any bytes as a vocabulary file. What follows the last zero byte is a text to encode; without one,
+// the file itself is.
 #include "hybridmed/data/wordpiece.hpp"
 #include "target.hpp"
 
@@ -7,7 +8,8 @@ using namespace hybridmed;
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string_view all = fuzz::text_of(data, size);
   const auto zero = all.rfind('\0');
-  const std::string_view file = all.substr(0, zero), text = zero == all.npos ? all : all.substr(zero + 1);
+  const std::string_view file = all.substr(0, zero),
+                         text = zero == all.npos ? all : all.substr(zero + 1);
   fuzz::guarded("vocab.txt", [&] {
     const auto vocabulary = data::WordPiece::parse(file, "vocab.txt");
     const auto n = static_cast<std::int32_t>(vocabulary.size());
@@ -20,7 +22,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const auto section = vocabulary.encode_section(text, 8);
     const std::size_t length = ids.empty() ? 0 : std::min<std::size_t>(ids.size() + 2, 8);
     fuzz::require(section.size() == length, "a section has the length its text and limit give");
-    if (!section.empty()) fuzz::require(section.front() == vocabulary.bos && section.back() == vocabulary.eos, "a section is BOS ... EOS");
+    if (!section.empty())
+      fuzz::require(section.front() == vocabulary.bos && section.back() == vocabulary.eos,
+                    "a section is BOS ... EOS");
     const std::string decoded = vocabulary.decode(ids);
     (void)vocabulary.encode(decoded);
   });

@@ -33,7 +33,6 @@ namespace {
 using B = Reference;
 const fs::path fixtures = HYBRIDMED_FIXTURES;
 
-
 using Folder = test::ScratchFolder;
 std::string text_of(const fs::path& path) {
   std::ifstream in(path, std::ios::binary);
@@ -50,14 +49,19 @@ std::string length(std::uint64_t n) {
   return s;
 }
 /// A safetensors file image: the header's true length, the header, `data` zero bytes.
-std::string file(const std::string& header, std::size_t data = 0) { return length(header.size()) + header + std::string(data, '\0'); }
+std::string file(const std::string& header, std::size_t data = 0) {
+  return length(header.size()) + header + std::string(data, '\0');
+}
 
-/// Runs f in a child process: "ok", "error" (threw Error), "exception", or "crash". For inputs that may exhaust the stack.
+/// Runs f in a child process: "ok", "error" (threw Error), "exception", or "crash". For inputs that
+/// may exhaust the stack.
 template <class F>
 std::string in_child(F&& f) {
   const pid_t child = ::fork();
   if (child == 0) {
-    for (int signal : {SIGSEGV, SIGBUS, SIGABRT}) std::signal(signal, SIG_DFL);  // the test runner's handlers would report the child's end as their own
+    for (int signal : {SIGSEGV, SIGBUS, SIGABRT})
+      std::signal(signal,
+                  SIG_DFL);  // the test runner's handlers would report the child's end as their own
     ::alarm(20);
     int rc = 0;
     try {
@@ -120,7 +124,9 @@ TEST_CASE("an atomic write replaces the file whole, or leaves the old one") {
   // A disk that fills up while writing: a device without room stands for it.
   if (fs::exists("/dev/full")) {
     io::write_text_atomically(path, "old");
-    e = error_of([&] { io::write_atomically(path, [](const fs::path&) { io::write_text("/dev/full", "new"); }); });
+    e = error_of([&] {
+      io::write_atomically(path, [](const fs::path&) { io::write_text("/dev/full", "new"); });
+    });
     CHECK_MESSAGE(holds(e, "No space left"), e);
     CHECK(text_of(path) == "old");
   }
@@ -150,38 +156,48 @@ TEST_CASE("a failed atomic write leaves no temporary file behind") {
 // ---------------------------------------------------------------- JSON
 
 TEST_CASE("JSON: strict parsing, errors name the source") {
-  CHECK(io::parse_json("{\"b\": [1, 2.5, null, true], \"a\": {\"b\": \"\\u00e9\"}}", "x.json").at("a").at("b") == "\xC3\xA9");
+  CHECK(io::parse_json("{\"b\": [1, 2.5, null, true], \"a\": {\"b\": \"\\u00e9\"}}", "x.json")
+            .at("a")
+            .at("b") == "\xC3\xA9");
   CHECK(io::parse_json("\xEF\xBB\xBF{\"a\": 1}", "x.json").at("a") == 1);
   const auto order = io::parse_json("{\"z\": 1, \"a\": 2}", "x.json");
   CHECK(order.begin().key() == "z");  // keys keep their order
-  for (const std::string bad : {"", "{", "}", "{\"a\": }", "{\"a\": 1,}", "{'a': 1}", "[1, 2", "[1 2]", "nan", "{\"a\": 01}", "{\"a\": 1} x", "\"open", "{\"a\": \"\x01\"}",
-      "\"\xFF\"", "// no comments\n{}", "{\"a\": +1}"}) {
+  for (const std::string bad :
+       {"", "{", "}", "{\"a\": }", "{\"a\": 1,}", "{'a': 1}", "[1, 2", "[1 2]", "nan",
+        "{\"a\": 01}", "{\"a\": 1} x", "\"open", "{\"a\": \"\x01\"}", "\"\xFF\"",
+        "// no comments\n{}", "{\"a\": +1}"}) {
     const std::string e = error_of([&] { io::parse_json(bad, "folder/x.json"); });
     CHECK_MESSAGE(holds(e, "folder/x.json"), bad, " gave ", e);
   }
 }
 
 TEST_CASE("JSON: a zero byte does not end the text") {
-  for (const std::string& bad : {std::string("{\"a\": 1}\0", 9), std::string("{\"a\": 1}\0{\"b\": 2}", 17), std::string("{\"a\": 1\0}", 9)}) {
+  for (const std::string& bad :
+       {std::string("{\"a\": 1}\0", 9), std::string("{\"a\": 1}\0{\"b\": 2}", 17),
+        std::string("{\"a\": 1\0}", 9)}) {
     const std::string e = error_of([&] { io::parse_json(bad, "folder/x.json"); });
     CHECK_MESSAGE(holds(e, "folder/x.json"), e);
   }
 }
 
 TEST_CASE("JSON: a key that stands twice is an error, at any depth") {
-  for (const std::string bad : {"{\"size\": 1, \"size\": 2}", "{\"a\": {\"size\": 1, \"b\": 2, \"size\": 1}}", "[{\"size\": 1}, {\"size\": 1, \"size\": {}}]",
-      "{\"size\": {\"x\": 1}, \"y\": [], \"size\": 0}"}) {
+  for (const std::string bad :
+       {"{\"size\": 1, \"size\": 2}", "{\"a\": {\"size\": 1, \"b\": 2, \"size\": 1}}",
+        "[{\"size\": 1}, {\"size\": 1, \"size\": {}}]",
+        "{\"size\": {\"x\": 1}, \"y\": [], \"size\": 0}"}) {
     const std::string e = error_of([&] { io::parse_json(bad, "x.json"); });
     CHECK_MESSAGE((holds(e, "x.json") && holds(e, "'size'")), bad, " gave ", e);
   }
-  CHECK_NOTHROW(io::parse_json("{\"size\": {\"size\": 1}, \"b\": {\"size\": [{\"size\": 2}, {\"size\": 2}]}}", "x.json"));
+  CHECK_NOTHROW(io::parse_json(
+      "{\"size\": {\"size\": 1}, \"b\": {\"size\": [{\"size\": 2}, {\"size\": 2}]}}", "x.json"));
 }
 
 TEST_CASE("JSON: deep nesting is refused") {
   const std::size_t n = 100000;
   std::string objects;
   for (std::size_t i = 0; i < n; ++i) objects += "{\"a\":";
-  for (const std::string& deep : {std::string(n, '['), std::string(n, '[') + std::string(n, ']'), objects, objects + "1" + std::string(n, '}')}) {
+  for (const std::string& deep : {std::string(n, '['), std::string(n, '[') + std::string(n, ']'),
+                                  objects, objects + "1" + std::string(n, '}')}) {
     const std::string e = error_of([&] { io::parse_json(deep, "deep.json"); });
     CHECK_MESSAGE(holds(e, "deep.json"), e.substr(0, 200));
   }
@@ -189,11 +205,14 @@ TEST_CASE("JSON: deep nesting is refused") {
 }
 
 TEST_CASE("JSON: brackets inside texts neither hide nor feign nesting") {
-  std::string hidden;  // ["]",["]",[...: every text closes what the next bracket opens, for a counter that reads texts
+  std::string hidden;  // ["]",["]",[...: every text closes what the next bracket opens, for a
+                       // counter that reads texts
   for (int i = 0; i < 100000; ++i) hidden += "[\"]\",";
   hidden += "0" + std::string(100000, ']');
   CHECK(in_child([&] { io::parse_json(hidden, "hidden.json"); }) == "error");
-  CHECK(error_of([] { io::parse_json("{\"text\": \"" + std::string(300, '[') + "\"}", "x.json"); }) == "");
+  CHECK(error_of([] {
+          io::parse_json("{\"text\": \"" + std::string(300, '[') + "\"}", "x.json");
+        }) == "");
 }
 
 TEST_CASE("JSON: get names the source, the key and what was found") {
@@ -222,7 +241,8 @@ struct Settings {
   std::array<double, 2> betas{0.9, 0.999};
   template <class F>
   void visit(F&& f) {
-    f("batch", batch), f("width", width), f("workers", workers), f("rate", rate), f("shuffle", shuffle), f("encoder", encoder), f("depths", depths), f("betas", betas);
+    f("batch", batch), f("width", width), f("workers", workers), f("rate", rate),
+        f("shuffle", shuffle), f("encoder", encoder), f("depths", depths), f("betas", betas);
   }
 };
 std::string config_error(const std::string& text, Settings* out = nullptr) {
@@ -236,7 +256,9 @@ std::string config_error(const std::string& text, Settings* out = nullptr) {
 
 TEST_CASE("configurations: named keys are read, the others keep their defaults") {
   Settings s;
-  CHECK(config_error("{\"batch\": 8, \"rate\": 1, \"shuffle\": false, \"encoder\": \"vit\", \"depths\": [1, 2], \"betas\": [0, 0.5]}", &s) == "");
+  CHECK(config_error("{\"batch\": 8, \"rate\": 1, \"shuffle\": false, \"encoder\": \"vit\", "
+                     "\"depths\": [1, 2], \"betas\": [0, 0.5]}",
+                     &s) == "");
   CHECK((s.batch == 8 && s.rate == 1 && !s.shuffle && s.encoder == "vit" && s.width == 128));
   CHECK(s.depths == std::vector<int>{1, 2});
   CHECK(s.betas == std::array<double, 2>{0, 0.5});
@@ -267,27 +289,37 @@ TEST_CASE("configurations: a wrong type names the key and what was found") {
   struct Case {
     std::string text, key, found;
   };
-  for (const auto& [text, key, found] : {Case{"{\"batch\": \"many\"}", "'batch'", "many"}, {"{\"batch\": 8.5}", "'batch'", "8.5"}, {"{\"batch\": true}", "'batch'", "true"},
-      {"{\"batch\": null}", "'batch'", "null"},
-                                         {"{\"rate\": \"1e-4\"}", "'rate'", "1e-4"}, {"{\"shuffle\": 1}", "'shuffle'", "1"}, {"{\"encoder\": 7}", "'encoder'",
-                                             "7"}, {"{\"depths\": 3}", "'depths'", "3"},
-                                         {"{\"depths\": [\"a\"]}", "'depths'", "a"}, {"{\"betas\": [0.9]}", "'betas'", "0.9"}, {"{\"betas\": [0.9, 1, 2]}", "'betas'",
-                                             "2"}, {"{\"batch\": {\"n\": 1}}", "'batch'", "n"}}) {
+  for (const auto& [text, key, found] : {Case{"{\"batch\": \"many\"}", "'batch'", "many"},
+                                         {"{\"batch\": 8.5}", "'batch'", "8.5"},
+                                         {"{\"batch\": true}", "'batch'", "true"},
+                                         {"{\"batch\": null}", "'batch'", "null"},
+                                         {"{\"rate\": \"1e-4\"}", "'rate'", "1e-4"},
+                                         {"{\"shuffle\": 1}", "'shuffle'", "1"},
+                                         {"{\"encoder\": 7}", "'encoder'", "7"},
+                                         {"{\"depths\": 3}", "'depths'", "3"},
+                                         {"{\"depths\": [\"a\"]}", "'depths'", "a"},
+                                         {"{\"betas\": [0.9]}", "'betas'", "0.9"},
+                                         {"{\"betas\": [0.9, 1, 2]}", "'betas'", "2"},
+                                         {"{\"batch\": {\"n\": 1}}", "'batch'", "n"}}) {
     const std::string e = config_error(text);
     CHECK_MESSAGE((holds(e, "run.json") && holds(e, key) && holds(e, found)), text, " gave ", e);
   }
 }
 
 TEST_CASE("configurations: whole numbers that do not fit are errors, not other numbers") {
-  for (const std::string text : {"{\"width\": -1}", "{\"workers\": 5000000000}", "{\"workers\": -5000000000}", "{\"batch\": 18446744073709551615}"}) {
+  for (const std::string text :
+       {"{\"width\": -1}", "{\"workers\": 5000000000}", "{\"workers\": -5000000000}",
+        "{\"batch\": 18446744073709551615}"}) {
     Settings s;
     const std::string e = config_error(text, &s);
-    CHECK_MESSAGE(holds(e, "run.json"), text, " gave width ", s.width, ", workers ", s.workers, ", batch ", s.batch);
+    CHECK_MESSAGE(holds(e, "run.json"), text, " gave width ", s.width, ", workers ", s.workers,
+                  ", batch ", s.batch);
   }
 }
 
 TEST_CASE("configurations: the elements of a list are checked as single values are") {
-  for (const std::string text : {"{\"depths\": [1.5, 2]}", "{\"depths\": [true]}", "{\"depths\": [5000000000]}", "{\"betas\": [true, false]}"}) {
+  for (const std::string text : {"{\"depths\": [1.5, 2]}", "{\"depths\": [true]}",
+                                 "{\"depths\": [5000000000]}", "{\"betas\": [true, false]}"}) {
     Settings s;
     const std::string e = config_error(text, &s);
     CHECK_MESSAGE(holds(e, "run.json"), text, " was accepted as ", io::to_json(s).dump());
@@ -307,11 +339,12 @@ TEST_CASE("override_key takes JSON values and plain texts") {
   CHECK(s.encoder == "vit");
   io::override_key(s, "encoder=a=b");  // only the first sign parts key and value
   CHECK(s.encoder == "a=b");
-  io::override_key(s, "encoder=7");    // a text where the field is one
+  io::override_key(s, "encoder=7");  // a text where the field is one
   CHECK(s.encoder == "7");
   io::override_key(s, "encoder=");
   CHECK(s.encoder == "");
-  for (const char* bad : {"batch", "=3", ""}) CHECK(error_of([&] { io::override_key(s, bad); }) != "");
+  for (const char* bad : {"batch", "=3", ""})
+    CHECK(error_of([&] { io::override_key(s, bad); }) != "");
   std::string e = error_of([&] { io::override_key(s, "batsh=3"); });
   CHECK_MESSAGE((holds(e, "'batsh'") && holds(e, "'batch'")), e);
   e = error_of([&] { io::override_key(s, "batch=many"); });
@@ -338,11 +371,13 @@ TEST_CASE("a file written by Python reads exactly, every element type") {
   CHECK(shape("f64") == std::vector<Index>{1, 2});
   CHECK(all(file.at("f64")) == std::vector<double>{1.0 / 3, -2e300});
   CHECK(shape("f32") == std::vector<Index>{2, 3});
-  CHECK(all(file.at("f32")) == std::vector<double>{0.0, -1.5, 3.25, static_cast<double>(1e-30f), -65504.0, 0x1p-149});
+  CHECK(all(file.at("f32")) ==
+        std::vector<double>{0.0, -1.5, 3.25, static_cast<double>(1e-30f), -65504.0, 0x1p-149});
   CHECK(all(file.at("bf16")) == std::vector<double>{1.0, -2.5, 0.15625});
   const auto half = all(file.at("f16"));
   REQUIRE(half.size() == 8);
-  CHECK(std::vector<double>(half.begin(), half.begin() + 5) == std::vector<double>{1.0, -2.5, 0x1p-24, 65504.0, HUGE_VAL});
+  CHECK(std::vector<double>(half.begin(), half.begin() + 5) ==
+        std::vector<double>{1.0, -2.5, 0x1p-24, 65504.0, HUGE_VAL});
   CHECK(std::isnan(half[5]));
   CHECK((half[6] == 0 && std::signbit(half[6])));
   CHECK(half[7] == 0x1p-14);
@@ -370,7 +405,9 @@ TEST_CASE("written tensors read back, empty and scalar ones included") {
   w.add("scalar", tensor<float, B>({7.25}, {}));
   w.add("empty", tensor<float, B>({}, {0, 3}));
   w.add("index", indices<B>({-1, 2147483647}));
-  w.add("half", Tensor<bfloat16, B>::from_host(std::vector<bfloat16>{bfloat16(1.0f), bfloat16(-2.5f), bfloat16(0.15625f)}, {3}));
+  w.add("half",
+        Tensor<bfloat16, B>::from_host(
+            std::vector<bfloat16>{bfloat16(1.0f), bfloat16(-2.5f), bfloat16(0.15625f)}, {3}));
   w.metadata("note", "quote \" and \xC3\xA9");
   w.write(path);
 
@@ -391,7 +428,8 @@ TEST_CASE("written tensors read back, empty and scalar ones included") {
   CHECK(file.at("half").type == io::DType::bf16);
   CHECK(all(file.at("half")) == std::vector<double>{1.0, -2.5, 0.15625});
 
-  // Layout: the data begins at a multiple of 8, and every tensor at a multiple of its element's size.
+  // Layout: the data begins at a multiple of 8, and every tensor at a multiple of its element's
+  // size.
   const std::string raw = text_of(path);
   std::uint64_t header = 0;
   std::memcpy(&header, raw.data(), 8);
@@ -430,9 +468,13 @@ TEST_CASE("safetensors: every kind of damage is an Error that names the source")
   CHECK_NOTHROW(io::Safetensors(bytes(file(ok + "      ", 8)), "ok"));  // padding
   CHECK_NOTHROW(io::Safetensors(bytes(file("{}")), "ok"));
   const auto one = [](const std::string& dtype, const std::string& shape,
-      const std::string& offsets) { return "{\"a\":{\"dtype\":" + dtype + ",\"shape\":" + shape + ",\"data_offsets\":" + offsets + "}}"; };
+                      const std::string& offsets) {
+    return "{\"a\":{\"dtype\":" + dtype + ",\"shape\":" + shape + ",\"data_offsets\":" + offsets +
+           "}}";
+  };
   const auto two = [](const std::string& first, const std::string& second) {
-    return "{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":" + first + "},\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":" + second + "}}";
+    return "{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":" + first +
+           "},\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":" + second + "}}";
   };
   CHECK_NOTHROW(io::Safetensors(bytes(file(two("[4,8]", "[0,4]"), 8)), "ok"));  // any order
   struct Case {
@@ -456,9 +498,13 @@ TEST_CASE("safetensors: every kind of damage is an Error that names the source")
       {"text after the JSON", file(ok + "x", 8)},
       {"zero bytes as padding", file(ok + std::string(3, '\0'), 8)},
       {"a comma too many", file("{\"a\":1,}", 8)},
-      {"a name that is not UTF-8", file("{\"\xFF\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8)},
-      {"a tensor twice", file("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8)},
-      {"a key twice inside a tensor", file("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"shape\":[2],\"data_offsets\":[0,8]}}", 8)},
+      {"a name that is not UTF-8",
+       file("{\"\xFF\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8)},
+      {"a tensor twice", file("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},"
+                              "\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}",
+                              8)},
+      {"a key twice inside a tensor",
+       file("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"shape\":[2],\"data_offsets\":[0,8]}}", 8)},
       {"100,000 brackets", file("{\"a\":" + std::string(100000, '['), 8)},
       {"an entry that is no object", file("{\"a\":1}", 8)},
       {"no dtype", file("{\"a\":{\"shape\":[2],\"data_offsets\":[0,8]}}", 8)},
@@ -475,9 +521,12 @@ TEST_CASE("safetensors: every kind of damage is an Error that names the source")
       {"an extent that is null", file(one("\"F32\"", "[null]", "[0,8]"), 8)},
       {"an extent of 2^64 - 1", file(one("\"F32\"", "[18446744073709551615]", "[0,8]"), 8)},
       {"an extent beyond 64 bits", file(one("\"F32\"", "[18446744073709551618]", "[0,8]"), 8)},
-      {"an extent that overflows with its element size", file(one("\"F32\"", "[4611686018427387906]", "[0,8]"), 8)},  // 4 n = 8 modulo 2^64
-      {"a product that wraps to the right size", file(one("\"F32\"", "[4294967296,4294967296,2]", "[0,0]"))},
-      {"a product that overflows", file(one("\"F64\"", "[281474976710656,281474976710656,2]", "[0,8]"), 8)},
+      {"an extent that overflows with its element size",
+       file(one("\"F32\"", "[4611686018427387906]", "[0,8]"), 8)},  // 4 n = 8 modulo 2^64
+      {"a product that wraps to the right size",
+       file(one("\"F32\"", "[4294967296,4294967296,2]", "[0,0]"))},
+      {"a product that overflows",
+       file(one("\"F64\"", "[281474976710656,281474976710656,2]", "[0,8]"), 8)},
       {"a product beyond the file", file(one("\"F32\"", "[1000000,1000000]", "[0,8]"), 8)},
       {"begin after end", file(one("\"F32\"", "[2]", "[8,0]"), 8)},
       {"an end outside the data", file(one("\"F32\"", "[2]", "[0,16]"), 8)},
@@ -491,7 +540,8 @@ TEST_CASE("safetensors: every kind of damage is an Error that names the source")
       {"fewer bytes than the shape needs", file(one("\"F32\"", "[3]", "[0,8]"), 8)},
       {"bytes for an empty shape", file(one("\"F32\"", "[0]", "[0,8]"), 8)},
       {"an empty range for a scalar", file(one("\"F32\"", "[]", "[0,0]"))},
-      {"an empty range outside the data", file("{\"a\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[99,99]}}")},
+      {"an empty range outside the data",
+       file("{\"a\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[99,99]}}")},
       {"tensors that overlap", file(two("[0,4]", "[2,6]"), 6)},
       {"tensors on the same bytes", file(two("[0,4]", "[0,4]"), 4)},
       {"a hole between tensors", file(two("[0,4]", "[5,9]"), 9)},
@@ -505,12 +555,15 @@ TEST_CASE("safetensors: every kind of damage is an Error that names the source")
   for (const auto& c : cases) {
     CAPTURE(c.what);
     std::string e;
-    CHECK_NOTHROW(e = error_of([&] { io::Safetensors(bytes(c.image), "folder/weights.safetensors"); }));  // no other exception
+    CHECK_NOTHROW(e = error_of([&] {
+                    io::Safetensors(bytes(c.image), "folder/weights.safetensors");
+                  }));  // no other exception
     CHECK_MESSAGE(holds(e, "folder/weights.safetensors"), e);
   }
   // Any cut and any flipped byte: an Error or a file that reads.
   const std::string whole = text_of(fixtures / "python.safetensors");
-  for (std::size_t n = 0; n < whole.size(); n += 3) CHECK(error_of([&] { io::Safetensors(bytes(whole.substr(0, n)), "cut"); }) != "");
+  for (std::size_t n = 0; n < whole.size(); n += 3)
+    CHECK(error_of([&] { io::Safetensors(bytes(whole.substr(0, n)), "cut"); }) != "");
   for (std::size_t i = 0; i < whole.size(); ++i) {
     std::string damaged = whole;
     damaged[i] = static_cast<char>(damaged[i] ^ (1 << i % 8));
@@ -526,7 +579,8 @@ TEST_CASE("safetensors: every kind of damage is an Error that names the source")
 namespace {
 struct Tiny {
   nn::Linear<float, B> first{2, 3};
-  std::vector<nn::Linear<float, B>> more{nn::Linear<float, B>(3, 1), nn::Linear<float, B>(1, 2, false)};
+  std::vector<nn::Linear<float, B>> more{nn::Linear<float, B>(3, 1),
+                                         nn::Linear<float, B>(1, 2, false)};
   nn::BatchNorm<float, B> norm{2};
   template <class F>
   void visit(F&& f) {
@@ -537,12 +591,18 @@ Tiny tiny(std::uint64_t seed) {
   Tiny m;
   std::uint64_t k = seed;
   nn::for_each_state(
-      m, [&](const std::string&, auto& p) { p.value = tensor<float, B>(normal(p.value.size(), ++k), p.value.shape()); },
-      [&](const std::string&, auto& b) { b.value = tensor<float, B>(normal(b.value.size(), ++k), b.value.shape()); });
+      m,
+      [&](const std::string&, auto& p) {
+        p.value = tensor<float, B>(normal(p.value.size(), ++k), p.value.shape());
+      },
+      [&](const std::string&, auto& b) {
+        b.value = tensor<float, B>(normal(b.value.size(), ++k), b.value.shape());
+      });
   return m;
 }
-const std::vector<std::string> names{"first.weight", "first.bias", "more.0.weight", "more.0.bias", "more.1.weight", "norm.weight", "norm.bias", "norm.running_mean",
-    "norm.running_var"};
+const std::vector<std::string> names{"first.weight", "first.bias",        "more.0.weight",
+                                     "more.0.bias",  "more.1.weight",     "norm.weight",
+                                     "norm.bias",    "norm.running_mean", "norm.running_var"};
 }  // namespace
 
 TEST_CASE("weights and buffers go to a file and come back, under a prefix too") {
@@ -572,10 +632,11 @@ TEST_CASE("a load reports what was loaded, missing, unexpected and mismatched") 
   const Folder f;
   const fs::path path = f.path / "w.safetensors";
   io::SafetensorsWriter w;
-  w.add("first.weight", tensor<float, B>({1, 2, 3, 4, 5, 6}, {2, 3}));          // transposed
-  w.add("first.bias", tensor<double, B>({0.5, 1.5, 2.5}, {3}));                  // another float type is converted
-  w.add("more.0.weight", tensor<float, B>({7, 8, 9}, {3}));                      // a dimension short
-  w.add("more.1.weight", Tensor<bfloat16, B>::from_host(std::vector<bfloat16>{bfloat16(1.0f), bfloat16(-2.5f)}, {2, 1}));
+  w.add("first.weight", tensor<float, B>({1, 2, 3, 4, 5, 6}, {2, 3}));  // transposed
+  w.add("first.bias", tensor<double, B>({0.5, 1.5, 2.5}, {3}));  // another float type is converted
+  w.add("more.0.weight", tensor<float, B>({7, 8, 9}, {3}));      // a dimension short
+  w.add("more.1.weight", Tensor<bfloat16, B>::from_host(
+                             std::vector<bfloat16>{bfloat16(1.0f), bfloat16(-2.5f)}, {2, 1}));
   w.add("norm.weight", tensor<float, B>({1, 1}, {2}));
   w.add("norm.bias", tensor<float, B>({}, {0}));
   w.add("extra.weight", tensor<float, B>({1}, {1}));
@@ -586,26 +647,36 @@ TEST_CASE("a load reports what was loaded, missing, unexpected and mismatched") 
   const auto r = io::load_weights(m, io::Safetensors::read(path));
   CHECK(!r.complete());
   CHECK(r.loaded == std::vector<std::string>{"first.bias", "more.1.weight", "norm.weight"});
-  CHECK(r.missing == std::vector<std::string>{"more.0.bias", "norm.running_mean", "norm.running_var"});
+  CHECK(r.missing ==
+        std::vector<std::string>{"more.0.bias", "norm.running_mean", "norm.running_var"});
   CHECK(r.unexpected == std::vector<std::string>{"another", "extra.weight"});
   REQUIRE(r.mismatched.size() == 3);
-  CHECK_MESSAGE((holds(r.mismatched[0], "first.weight") && holds(r.mismatched[0], "(3, 2)") && holds(r.mismatched[0], "(2, 3)")), r.mismatched[0]);
-  CHECK_MESSAGE((holds(r.mismatched[1], "more.0.weight") && holds(r.mismatched[1], "(1, 3)") && holds(r.mismatched[1], "(3)")), r.mismatched[1]);
-  CHECK_MESSAGE((holds(r.mismatched[2], "norm.bias") && holds(r.mismatched[2], "(2)") && holds(r.mismatched[2], "(0)")), r.mismatched[2]);
+  CHECK_MESSAGE((holds(r.mismatched[0], "first.weight") && holds(r.mismatched[0], "(3, 2)") &&
+                 holds(r.mismatched[0], "(2, 3)")),
+                r.mismatched[0]);
+  CHECK_MESSAGE((holds(r.mismatched[1], "more.0.weight") && holds(r.mismatched[1], "(1, 3)") &&
+                 holds(r.mismatched[1], "(3)")),
+                r.mismatched[1]);
+  CHECK_MESSAGE((holds(r.mismatched[2], "norm.bias") && holds(r.mismatched[2], "(2)") &&
+                 holds(r.mismatched[2], "(0)")),
+                r.mismatched[2]);
   CHECK(values(m.first.weight.value) == before);  // a mismatch changes nothing
   CHECK(values(m.first.bias.value) == Values{0.5, 1.5, 2.5});
   CHECK(values(m.more[1].weight.value) == Values{1.0, -2.5});
 }
 
 TEST_CASE("a file's tensor of more dimensions than the library has is a mismatch") {
-  const std::string header = "{\"first.bias\":{\"dtype\":\"F32\",\"shape\":[1,1,1,1,1,3],\"data_offsets\":[0,12]}}";
+  const std::string header =
+      "{\"first.bias\":{\"dtype\":\"F32\",\"shape\":[1,1,1,1,1,3],\"data_offsets\":[0,12]}}";
   Tiny m = tiny(1);
   const auto r = io::load_weights(m, io::Safetensors(bytes(file(header, 12)), "six"));
   REQUIRE(r.mismatched.size() == 1);
   CHECK(holds(r.mismatched[0], "first.bias"));
 }
 
-TEST_CASE("weights are floats that are finite in the model's precision; everything else is refused by name") {
+TEST_CASE(
+    "weights are floats that are finite in the model's precision; everything else is refused by "
+    "name") {
   const Folder f;
   const fs::path path = f.path / "w.safetensors";
   const auto written = [&](auto change) {
@@ -624,10 +695,12 @@ TEST_CASE("weights are floats that are finite in the model's precision; everythi
   };
   written([](auto&, Tiny&) {});
   CHECK(load() == "");
-  for (float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()}) {
+  for (float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+                    -std::numeric_limits<float>::infinity()}) {
     written([&](auto&, Tiny& m) { m.more[1].weight.value.data()[1] = bad; });
     const std::string e = load();
-    CHECK_MESSAGE((holds(e, "'more.1.weight'") && holds(e, "element 1") && holds(e, path.string())), e);
+    CHECK_MESSAGE((holds(e, "'more.1.weight'") && holds(e, "element 1") && holds(e, path.string())),
+                  e);
     written([&](auto&, Tiny& m) { m.norm.running_var.value.data()[0] = bad; });
     CHECK(holds(load(), "'norm.running_var'"));
   }
@@ -650,23 +723,40 @@ TEST_CASE("weights are floats that are finite in the model's precision; everythi
     Tiny m = tiny(1);
     const auto r = io::load_weights(m, io::Safetensors::read(path));
     REQUIRE(r.mismatched.size() == 1);
-    CHECK_MESSAGE((holds(r.mismatched[0], "first.bias") && holds(r.mismatched[0], "expected floats")), r.mismatched[0]);
+    CHECK_MESSAGE(
+        (holds(r.mismatched[0], "first.bias") && holds(r.mismatched[0], "expected floats")),
+        r.mismatched[0]);
     CHECK(r.loaded.empty());
   };
-  codes(std::int8_t{}), codes(std::uint8_t{}), codes(std::int32_t{}), codes(std::int64_t{}), codes(bool{});
+  codes(std::int8_t{}), codes(std::uint8_t{}), codes(std::int32_t{}), codes(std::int64_t{}),
+      codes(bool{});
 }
 
 TEST_CASE("tensors of any type that nobody needs are kept and reported, not fatal") {
-  for (const auto& [type, bytes_each] : {std::pair{"U16", 2}, {"U32", 4}, {"U64", 8}, {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"C64", 8}, {"F4", 1}, {"I8", 1}}) {
+  for (const auto& [type, bytes_each] : {std::pair{"U16", 2},
+                                         {"U32", 4},
+                                         {"U64", 8},
+                                         {"F8_E4M3", 1},
+                                         {"F8_E5M2", 1},
+                                         {"C64", 8},
+                                         {"F4", 1},
+                                         {"I8", 1}}) {
     const std::string n = std::to_string(2 * bytes_each), end = std::to_string(2 * bytes_each + 12);
-    const std::string header = std::string("{\"extra\":{\"dtype\":\"") + type + "\",\"shape\":[2],\"data_offsets\":[0," + n + "]},\"first.bias\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[" + n + "," + end + "]}}";
+    const std::string header =
+        std::string("{\"extra\":{\"dtype\":\"") + type + "\",\"shape\":[2],\"data_offsets\":[0," +
+        n + "]},\"first.bias\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[" + n + "," +
+        end + "]}}";
     Tiny m = tiny(1);
-    const auto r = io::load_weights(m, io::Safetensors(bytes(file(header, static_cast<std::size_t>(2 * bytes_each + 12))), "file"));
+    const auto r = io::load_weights(
+        m, io::Safetensors(bytes(file(header, static_cast<std::size_t>(2 * bytes_each + 12))),
+                           "file"));
     CHECK_MESSAGE(r.loaded == std::vector<std::string>{"first.bias"}, type);
     CHECK_MESSAGE(r.unexpected == std::vector<std::string>{"extra"}, type);
   }
   // one byte each: 2^-9 * 1 (the smallest), 1.5, -448 (the largest)
-  const std::string e4m3 = file("{\"x\":{\"dtype\":\"F8_E4M3\",\"shape\":[4],\"data_offsets\":[0,4]}}") + std::string("\x01\x3C\xFE\x7F", 4);
+  const std::string e4m3 =
+      file("{\"x\":{\"dtype\":\"F8_E4M3\",\"shape\":[4],\"data_offsets\":[0,4]}}") +
+      std::string("\x01\x3C\xFE\x7F", 4);
   const io::Safetensors parsed(bytes(e4m3), "file");
   const auto& x = parsed.at("x");
   CHECK(x.at(0) == 0.001953125);
@@ -677,7 +767,8 @@ TEST_CASE("tensors of any type that nobody needs are kept and reported, not fata
 
 TEST_CASE("a file of torch.save gets a hint") {
   for (const std::string& magic : {std::string("PK\x03\x04"), std::string("\x80\x02}q")}) {
-    const std::string e = error_of([&] { io::Safetensors(bytes(magic + std::string(60, 'x')), "model.pt"); });
+    const std::string e =
+        error_of([&] { io::Safetensors(bytes(magic + std::string(60, 'x')), "model.pt"); });
     CHECK_MESSAGE((holds(e, "model.pt") && holds(e, "torch.save") && holds(e, "save_file")), e);
   }
 }
@@ -685,7 +776,8 @@ TEST_CASE("a file of torch.save gets a hint") {
 TEST_CASE("a checksum notices every flipped bit") {
   const Folder f;
   std::string text = "some words, 17 of them or so";
-  for (std::size_t length : {std::size_t{0}, std::size_t{1}, std::size_t{7}, std::size_t{8}, std::size_t{9}, text.size()}) {
+  for (std::size_t length : {std::size_t{0}, std::size_t{1}, std::size_t{7}, std::size_t{8},
+                             std::size_t{9}, text.size()}) {
     const auto good = bytes(text.substr(0, length));
     std::ofstream(f.path / "a", std::ios::binary) << text.substr(0, length);
     io::write_checksums(f.path);
@@ -693,12 +785,14 @@ TEST_CASE("a checksum notices every flipped bit") {
     for (std::size_t i = 0; i < 8 * length; ++i) {
       auto bad = good;
       bad[i / 8] ^= std::byte{1} << i % 8;
-      CHECK(holds(error_of([&] { io::verify_checksum(f.path / "a", bad); }), (f.path / "a").string()));
+      CHECK(holds(error_of([&] { io::verify_checksum(f.path / "a", bad); }),
+                  (f.path / "a").string()));
     }
     auto longer = good;
     longer.push_back(std::byte{0});
     CHECK(error_of([&] { io::verify_checksum(f.path / "a", longer); }) != "");
     fs::remove(f.path / io::checksum_file);
-    CHECK(error_of([&] { io::verify_checksum(f.path / "a", {}); }) == "");  // a folder without checksums
+    CHECK(error_of([&] { io::verify_checksum(f.path / "a", {}); }) ==
+          "");  // a folder without checksums
   }
 }

@@ -73,8 +73,8 @@ std::vector<ReliabilityBin> filled(const std::vector<ReliabilityBin>& bins) {
 TEST_CASE("a calibration: probability of a score, score of the threshold") {
   const Calibration c{0.5, 2, 0.75};
   CHECK(c.probability(2) == Approx(0.5).epsilon(1e-12));
-  CHECK(c.probability(3) == Approx(0.8807970779778823).epsilon(1e-12));  // sigmoid(2)
-  CHECK(c.probability(1) == Approx(0.1192029220221176).epsilon(1e-12));  // sigmoid(-2)
+  CHECK(c.probability(3) == Approx(0.8807970779778823).epsilon(1e-12));     // sigmoid(2)
+  CHECK(c.probability(1) == Approx(0.1192029220221176).epsilon(1e-12));     // sigmoid(-2)
   CHECK(c.threshold_score() == Approx(2.5493061443340548).epsilon(1e-12));  // 2 + ln(3) / 2
   CHECK(c.probability(c.threshold_score()) == Approx(0.75).epsilon(1e-12));
   CHECK(c.probability(1e6) == 1);
@@ -118,11 +118,11 @@ TEST_CASE("the gradient of the cross-entropy is 0 at the fit") {
     CHECK(gradient(other, score, label) > 1e-4);
   };
   check(mixed, mixed_label);
-  check(mapped(mixed, 0.01, 0.3), mixed_label);                         // the range of cosines
+  check(mapped(mixed, 0.01, 0.3), mixed_label);                            // the range of cosines
   check({1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, {0, 0, 0, 0, 1, 0, 0, 0, 0, 1});  // few positives
-  check({1, 2, 3, 4, 5, 6, 7}, {0, 1, 1, 0, 1, 1, 1});                  // few negatives
-  check({-2, -1, 1, 2}, {0, 0, 1, 1});                                  // separated
-  check({0, 0.1, 0.2, 0.3, 50}, {0, 1, 0, 1, 1});                       // one score far out
+  check({1, 2, 3, 4, 5, 6, 7}, {0, 1, 1, 0, 1, 1, 1});                     // few negatives
+  check({-2, -1, 1, 2}, {0, 0, 1, 1});                                     // separated
+  check({0, 0.1, 0.2, 0.3, 50}, {0, 1, 0, 1, 1});                          // one score far out
 }
 
 TEST_CASE("a large sample gives back the temperature and the offset that it was drawn with") {
@@ -196,7 +196,7 @@ TEST_CASE("perfectly separated scores give a finite fit") {
   CHECK(wide->temperature > 0);
   CHECK(wide->threshold > 0);
   CHECK(wide->threshold < 1);
-  CHECK(std::abs(52 * wide->probability(-1025) - 1) < 0.02);      // the target of 50 negatives
+  CHECK(std::abs(52 * wide->probability(-1025) - 1) < 0.02);       // the target of 50 negatives
   CHECK(std::abs(52 * (1 - wide->probability(1075)) - 1) < 0.02);  // and of 50 positives
   CHECK(gradient(*wide, score, label) < 1e-6);
 }
@@ -580,7 +580,9 @@ TEST_CASE("a label with too few studies or a score that does not rise is not cal
   CHECK(flat != "");
 }
 
-TEST_CASE("scores that are all the same number give no calibration, whatever rounding makes of their mean") {
+TEST_CASE(
+    "scores that are all the same number give no calibration, whatever rounding makes of their "
+    "mean") {
   const std::vector<double> same(100, 0.1);
   std::vector<int> label(100, 0);
   std::fill(label.begin(), label.begin() + 30, 1);

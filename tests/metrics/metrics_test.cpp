@@ -44,14 +44,17 @@ xt::xtensor<double, 2> matrix(const std::vector<std::vector<double>>& rows) {
   return m;
 }
 
-/// Recall of one query as the mean over every order of the candidates: the stable sort by falling score of each order.
-double brute_force(const std::vector<double>& score, const std::vector<bool>& relevant, std::size_t k) {
+/// Recall of one query as the mean over every order of the candidates: the stable sort by falling
+/// score of each order.
+double brute_force(const std::vector<double>& score, const std::vector<bool>& relevant,
+                   std::size_t k) {
   std::vector<std::size_t> order(score.size());
   std::iota(order.begin(), order.end(), 0);
   double hits = 0, n = 0;
   do {
     std::vector<std::size_t> ranked = order;
-    std::stable_sort(ranked.begin(), ranked.end(), [&](std::size_t a, std::size_t b) { return score[a] > score[b]; });
+    std::stable_sort(ranked.begin(), ranked.end(),
+                     [&](std::size_t a, std::size_t b) { return score[a] > score[b]; });
     bool hit = false;
     for (std::size_t i = 0; i < std::min(k, ranked.size()); ++i) hit = hit || relevant[ranked[i]];
     hits += hit, n += 1;
@@ -83,10 +86,11 @@ const double not_a_number = std::numeric_limits<double>::quiet_NaN();
 // ---------------------------------------------------------------- AUROC
 
 TEST_CASE("AUROC by hand") {
-  CHECK(auroc({0.1, 0.4, 0.35, 0.8}, {0, 0, 1, 1}).value() == Approx(0.75));  // 3 of 4 pairs in order
+  CHECK(auroc({0.1, 0.4, 0.35, 0.8}, {0, 0, 1, 1}).value() ==
+        Approx(0.75));  // 3 of 4 pairs in order
   CHECK(auroc({1, 2, 3, 4}, {0, 0, 1, 1}).value() == 1.0);
   CHECK(auroc({1, 2, 3, 4}, {1, 1, 0, 0}).value() == 0.0);
-  CHECK(auroc({5, 5, 5, 5}, {1, 0, 1, 0}).value() == 0.5);          // ties count half
+  CHECK(auroc({5, 5, 5, 5}, {1, 0, 1, 0}).value() == 0.5);            // ties count half
   CHECK(auroc({1, 2, 2, 3}, {0, 0, 1, 1}).value() == Approx(0.875));  // 3.5 of 4
   CHECK(auroc({-1e300, 1e300}, {0, 1}).value() == 1.0);
 }
@@ -105,7 +109,8 @@ TEST_CASE("AUROC equals the reference, with few and many ties") {
   for (std::string line; std::getline(in, line); ++cases) {
     std::istringstream fields(line);
     std::string scores, labels, expected;
-    std::getline(fields, scores, '\t'), std::getline(fields, labels, '\t'), std::getline(fields, expected, '\t');
+    std::getline(fields, scores, '\t'), std::getline(fields, labels, '\t'),
+        std::getline(fields, expected, '\t');
     const auto s = numbers<double>(scores);
     const auto l = numbers<int>(labels);
     REQUIRE(s.size() == l.size());
@@ -122,14 +127,17 @@ TEST_CASE("AUROC equals the reference, with few and many ties") {
 
 TEST_CASE("AUROC of scores that are not numbers comes to an end") {
   CHECK(returns([] { (void)auroc({not_a_number, 1, 2, 3}, {0, 1, 0, 1}); }));
-  CHECK(returns([] { (void)auroc(std::vector<double>(50, not_a_number), std::vector<int>(50, 1)); }));
+  CHECK(
+      returns([] { (void)auroc(std::vector<double>(50, not_a_number), std::vector<int>(50, 1)); }));
 }
 
 // ---------------------------------------------------------------- bootstrap
 
 TEST_CASE("the bootstrap's ends are numpy's percentiles of its draws") {
   double next = 0;
-  const Interval i = bootstrap(3, [&](const std::vector<std::size_t>&) -> std::optional<double> { return next++; }, Philox(1));  // the draws are 0..999
+  const Interval i = bootstrap(
+      3, [&](const std::vector<std::size_t>&) -> std::optional<double> { return next++; },
+      Philox(1));                                 // the draws are 0..999
   CHECK(i.low == Approx(24.975).epsilon(1e-12));  // numpy.percentile(arange(1000), (2.5, 97.5))
   CHECK(i.high == Approx(974.025).epsilon(1e-12));
   next = 0;
@@ -144,9 +152,13 @@ TEST_CASE("the bootstrap's ends are numpy's percentiles of its draws") {
   CHECK(calls == 2000);  // draws without a value are repeated
   CHECK(some.low == i.low);
   CHECK(some.high == i.high);
-  const Interval none = bootstrap(3, [](const std::vector<std::size_t>&) -> std::optional<double> { return std::nullopt; }, Philox(1));
+  const Interval none = bootstrap(
+      3, [](const std::vector<std::size_t>&) -> std::optional<double> { return std::nullopt; },
+      Philox(1));
   CHECK((std::isnan(none.low) && std::isnan(none.high)));
-  const Interval one = bootstrap(3, [](const std::vector<std::size_t>&) -> std::optional<double> { return 2.0; }, Philox(1), 1);
+  const Interval one = bootstrap(
+      3, [](const std::vector<std::size_t>&) -> std::optional<double> { return 2.0; }, Philox(1),
+      1);
   CHECK((one.low == 2 && one.high == 2));
 }
 
@@ -181,15 +193,18 @@ TEST_CASE("the bootstrap draws n indices with replacement, alike for equal seeds
   CHECK(draws != first);
 }
 
-TEST_CASE("the interval of an AUROC is deterministic, holds the value, and narrows with the sample") {
+TEST_CASE(
+    "the interval of an AUROC is deterministic, holds the value, and narrows with the sample") {
   const auto sample = [](std::size_t n) {
     std::vector<double> s;
     std::vector<int> l;
-    for (std::size_t i = 0; i < n; ++i) l.push_back(i % 4 == 0), s.push_back(Philox(5).normal(i) + l.back());
+    for (std::size_t i = 0; i < n; ++i)
+      l.push_back(i % 4 == 0), s.push_back(Philox(5).normal(i) + l.back());
     return std::pair(s, l);
   };
   const auto [s, l] = sample(80);
-  const Interval a = auroc_interval(s, l, Philox(1)), b = auroc_interval(s, l, Philox(1)), c = auroc_interval(s, l, Philox(2));
+  const Interval a = auroc_interval(s, l, Philox(1)), b = auroc_interval(s, l, Philox(1)),
+                 c = auroc_interval(s, l, Philox(2));
   CHECK((a.low == b.low && a.high == b.high));
   CHECK((a.low != c.low || a.high != c.high));
   CHECK(std::abs(a.low - c.low) < 0.03);
@@ -197,20 +212,27 @@ TEST_CASE("the interval of an AUROC is deterministic, holds the value, and narro
   CHECK((a.low < value && value < a.high));
   const auto [s2, l2] = sample(1280);
   const Interval wide = a, narrow = auroc_interval(s2, l2, Philox(1));
-  CHECK((wide.high - wide.low) / (narrow.high - narrow.low) == Approx(4).epsilon(0.35));  // 16 times the cases: a quarter of the width
+  CHECK((wide.high - wide.low) / (narrow.high - narrow.low) ==
+        Approx(4).epsilon(0.35));  // 16 times the cases: a quarter of the width
   const Interval single = auroc_interval({1, 2, 3}, {1, 1, 1}, Philox(1));
   CHECK((std::isnan(single.low) && std::isnan(single.high)));
 }
 
-TEST_CASE("the interval of a mean AUROC: one label gives its own interval, a copy changes nothing, independent labels narrow it") {
+TEST_CASE(
+    "the interval of a mean AUROC: one label gives its own interval, a copy changes nothing, "
+    "independent labels narrow it") {
   const auto sample = [](std::uint64_t seed) {
     std::vector<double> s;
     std::vector<int> l;
-    for (std::uint64_t i = 0; i < 200; ++i) l.push_back(Philox(seed, 1).uniform(i) < 0.4), s.push_back(l.back() + 1.5 * Philox(seed, 2).normal(i));
+    for (std::uint64_t i = 0; i < 200; ++i)
+      l.push_back(Philox(seed, 1).uniform(i) < 0.4),
+          s.push_back(l.back() + 1.5 * Philox(seed, 2).normal(i));
     return std::pair(s, l);
   };
   const auto a = sample(1), b = sample(2);
-  const Interval own = auroc_interval(a.first, a.second, Philox(5)), one = mean_auroc_interval({a}, Philox(5)), twice = mean_auroc_interval({a, a}, Philox(5)),
+  const Interval own = auroc_interval(a.first, a.second, Philox(5)),
+                 one = mean_auroc_interval({a}, Philox(5)),
+                 twice = mean_auroc_interval({a, a}, Philox(5)),
                  both = mean_auroc_interval({a, b}, Philox(5));
   CHECK((one.low == own.low && one.high == own.high));
   CHECK((twice.low == Approx(own.low) && twice.high == Approx(own.high)));
@@ -228,8 +250,10 @@ TEST_CASE("hit_chance is 1 - C(n - m, k) / C(n, k)") {
   };
   for (std::size_t n = 1; n <= 12; ++n)
     for (std::size_t m = 0; m <= n; ++m)
-      for (std::size_t k = 0; k <= n; ++k) CHECK(std::abs(hit_chance(n, m, k) - (1 - choose(static_cast<double>(n - m), static_cast<double>(k)) / choose(static_cast<double>(n),
-          static_cast<double>(k)))) < 1e-12);
+      for (std::size_t k = 0; k <= n; ++k)
+        CHECK(std::abs(hit_chance(n, m, k) -
+                       (1 - choose(static_cast<double>(n - m), static_cast<double>(k)) /
+                                choose(static_cast<double>(n), static_cast<double>(k)))) < 1e-12);
   CHECK(hit_chance(100, 1, 5) == Approx(0.05));
   CHECK(hit_chance(1000000, 1, 10) == Approx(1e-5));
   CHECK(hit_chance(5, 5, 1) == 1.0);
@@ -238,7 +262,8 @@ TEST_CASE("hit_chance is 1 - C(n - m, k) / C(n, k)") {
 TEST_CASE("recall by hand") {
   const auto sim = matrix({{0.9, 0.1, 0.2}, {0.8, 0.3, 0.5}, {0.1, 0.7, 0.6}});
   const std::vector<std::int32_t> key{0, 1, 2};
-  const Recall one = recall_at(sim, key, key, 1), two = recall_at(sim, key, key, 2), three = recall_at(sim, key, key, 3), more = recall_at(sim, key, key, 10);
+  const Recall one = recall_at(sim, key, key, 1), two = recall_at(sim, key, key, 2),
+               three = recall_at(sim, key, key, 3), more = recall_at(sim, key, key, 10);
   CHECK(one.hits == std::vector<double>{1, 0, 0});
   CHECK(one.value == Approx(1.0 / 3));
   CHECK(one.chance == Approx(1.0 / 3));
@@ -271,14 +296,16 @@ TEST_CASE("recall with ties equals the mean over every order of the tied candida
       key.push_back(static_cast<std::int32_t>(random.below(30 + i, 3)));
       relevant.push_back(key.back() == 1);
     }
-    const std::size_t m = static_cast<std::size_t>(std::count(relevant.begin(), relevant.end(), true));
+    const std::size_t m =
+        static_cast<std::size_t>(std::count(relevant.begin(), relevant.end(), true));
     for (std::size_t k = 1; k <= n + 1; ++k) {
       CAPTURE(trial);
       CAPTURE(k);
       const Recall r = recall_at(matrix({score}), {1}, key, k);
       REQUIRE(r.hits.size() == 1);
       CHECK(std::abs(r.hits[0] - brute_force(score, relevant, k)) < 1e-12);
-      CHECK(std::abs(r.chance - brute_force(std::vector<double>(n, 0.0), relevant, k)) < 1e-12);  // all tied: pure chance
+      CHECK(std::abs(r.chance - brute_force(std::vector<double>(n, 0.0), relevant, k)) <
+            1e-12);  // all tied: pure chance
       CHECK((m > 0 || r.value == 0));
     }
   }
@@ -286,7 +313,8 @@ TEST_CASE("recall with ties equals the mean over every order of the tied candida
 
 TEST_CASE("a model that scores all candidates alike recalls at chance") {
   const std::vector<std::int32_t> key{0, 0, 1, 2, 2, 2, 3, 4};
-  const Recall r = recall_at(matrix(std::vector<std::vector<double>>(8, std::vector<double>(8, 0.3))), key, key, 3);
+  const Recall r = recall_at(
+      matrix(std::vector<std::vector<double>>(8, std::vector<double>(8, 0.3))), key, key, 3);
   CHECK(r.value == Approx(r.chance));
 }
 
@@ -294,7 +322,10 @@ TEST_CASE("similarities that are not numbers are no hits") {
   // A model that diverged must not score 100 %.
   double value = 0;
   try {
-    value = recall_at(matrix(std::vector<std::vector<double>>(3, std::vector<double>(3, not_a_number))), {0, 1, 2}, {0, 1, 2}, 1).value;
+    value =
+        recall_at(matrix(std::vector<std::vector<double>>(3, std::vector<double>(3, not_a_number))),
+                  {0, 1, 2}, {0, 1, 2}, 1)
+            .value;
   } catch (const std::exception&) {  // refusing them is as good
   }
   CHECK(!(value > 0.5));
@@ -310,7 +341,8 @@ TEST_CASE("words are cut at spaces, punctuation marks apart") {
 }
 
 TEST_CASE("BLEU: the textbook's clipping example") {
-  // Papineni et al.: "the" x 7 against "the cat is on the mat": precision 2/7, the reference is shorter.
+  // Papineni et al.: "the" x 7 against "the cat is on the mat": precision 2/7, the reference is
+  // shorter.
   const auto b = bleu({words("the the the the the the the")}, {words("the cat is on the mat")});
   CHECK(b[0] == Approx(2.0 / 7));
   CHECK((b[1] == 0 && b[2] == 0 && b[3] == 0));
@@ -318,7 +350,8 @@ TEST_CASE("BLEU: the textbook's clipping example") {
 
 TEST_CASE("BLEU by hand") {
   // 6 words against 6: 1-grams 5/6 (sat, not is), 2-grams 3/5, 3-grams 1/4, 4-grams 0/3.
-  const Words reference = words("the cat is on the mat"), candidate = words("the cat sat on the mat");
+  const Words reference = words("the cat is on the mat"),
+              candidate = words("the cat sat on the mat");
   const auto b = bleu({candidate}, {reference});
   CHECK(b[0] == Approx(5.0 / 6));
   CHECK(b[1] == Approx(std::sqrt(5.0 / 6 * 3 / 5)));
@@ -333,9 +366,12 @@ TEST_CASE("BLEU: brevity penalty and corpus counts") {
   const auto brief = bleu({words("the cat is on")}, {words("the cat is on the mat")});
   for (double x : brief) CHECK(x == Approx(std::exp(1 - 6.0 / 4)));
   // No penalty for length.
-  CHECK(bleu({words("the cat is on the mat today")}, {words("the cat is on the mat")})[0] == Approx(6.0 / 7));
-  // Counts and lengths are summed over the corpus before they are divided: not the mean of single scores.
-  const auto corpus = bleu({words("a b c d e"), words("x y")}, {words("a b c d e"), words("p q r s")});
+  CHECK(bleu({words("the cat is on the mat today")}, {words("the cat is on the mat")})[0] ==
+        Approx(6.0 / 7));
+  // Counts and lengths are summed over the corpus before they are divided: not the mean of single
+  // scores.
+  const auto corpus =
+      bleu({words("a b c d e"), words("x y")}, {words("a b c d e"), words("p q r s")});
   const double penalty = std::exp(1 - 9.0 / 7);
   CHECK(corpus[0] == Approx(penalty * 5 / 7));
   CHECK(corpus[1] == Approx(penalty * std::sqrt(5.0 / 7 * 4 / 5)));  // 4 of 4 + 1
@@ -346,12 +382,15 @@ TEST_CASE("BLEU: brevity penalty and corpus counts") {
   for (double x : bleu({Words{}}, {words("a b")})) CHECK(x == 0);
   for (double x : bleu({}, {})) CHECK(x == 0);
   // An empty candidate among others counts its reference's length.
-  CHECK(bleu({words("a b"), Words{}}, {words("a b"), words("c d")})[0] == Approx(std::exp(1 - 4.0 / 2)));
+  CHECK(bleu({words("a b"), Words{}}, {words("a b"), words("c d")})[0] ==
+        Approx(std::exp(1 - 4.0 / 2)));
 }
 
 TEST_CASE("ROUGE-L by hand, beta 1.2") {
-  // LCS("police kill the gunman", "police killed the gunman") = 3: P = R = 3/4, F = 3/4 for any beta.
-  CHECK(rouge_l(words("police kill the gunman"), words("police killed the gunman")) == Approx(0.75));
+  // LCS("police kill the gunman", "police killed the gunman") = 3: P = R = 3/4, F = 3/4 for any
+  // beta.
+  CHECK(rouge_l(words("police kill the gunman"), words("police killed the gunman")) ==
+        Approx(0.75));
   // LCS 2 (police, the gunman in the wrong order): "the gunman" = 2 of 4.
   CHECK(rouge_l(words("the gunman kill police"), words("police killed the gunman")) == Approx(0.5));
   // P = 2/2, R = 2/4: F = (1 + 1.44) P R / (R + 1.44 P) = 1.22 / 1.94.
@@ -363,9 +402,11 @@ TEST_CASE("ROUGE-L by hand, beta 1.2") {
   CHECK(rouge_l(words("a"), Words{}) == 0);
   CHECK(rouge_l(words("a b"), words("a b")) == Approx(1));
   // LCS, not a common run: a x b y c against a b c z has 3.
-  CHECK(rouge_l(words("a x b y c"), words("a b c z")) == Approx(2.44 * 0.6 * 0.75 / (0.75 + 1.44 * 0.6)));
+  CHECK(rouge_l(words("a x b y c"), words("a b c z")) ==
+        Approx(2.44 * 0.6 * 0.75 / (0.75 + 1.44 * 0.6)));
   // The corpus score is the mean over texts.
-  CHECK(rouge_l(std::vector<Words>{words("a c"), words("a")}, std::vector<Words>{words("a b c d"), words("b")}) == Approx(0.5 * 1.22 / 1.94));
+  CHECK(rouge_l(std::vector<Words>{words("a c"), words("a")},
+                std::vector<Words>{words("a b c d"), words("b")}) == Approx(0.5 * 1.22 / 1.94));
   CHECK(rouge_l(std::vector<Words>{}, std::vector<Words>{}) == 0);
 }
 
@@ -373,7 +414,8 @@ TEST_CASE("sizes and labels that do not fit are errors, not figures") {
   CHECK_THROWS_AS(auroc({1, 2, 3}, {0, 1}), Error);
   CHECK_THROWS_AS(auroc({1, 2, 3}, {0, 1, -1}), Error);
   CHECK_THROWS_AS(auroc({1, 2, 3}, {0, 1, 2}), Error);
-  CHECK_THROWS_AS(mean_auroc_interval({{{1, 2}, {0, 1}}, {{1, 2, 3}, {0, 1, 1}}}, Philox(1)), Error);
+  CHECK_THROWS_AS(mean_auroc_interval({{{1, 2}, {0, 1}}, {{1, 2, 3}, {0, 1, 1}}}, Philox(1)),
+                  Error);
   const auto square = xt::xtensor<double, 2>::from_shape({3, 3});
   CHECK_THROWS_AS(recall_at(square, {0, 1}, {0, 1, 2}, 1), Error);
   CHECK_THROWS_AS(recall_at(square, {0, 1, 2}, {0, 1}, 1), Error);
@@ -384,7 +426,8 @@ TEST_CASE("sizes and labels that do not fit are errors, not figures") {
 }
 
 TEST_CASE("the interval of a share is Wilson's") {
-  const auto some = hybridmed::metrics::share_interval(8, 10);  // 0.4902, 0.9433: by the formula, with z = 1.96
+  const auto some =
+      hybridmed::metrics::share_interval(8, 10);  // 0.4902, 0.9433: by the formula, with z = 1.96
   CHECK(some.low == doctest::Approx(0.4902).epsilon(1e-3));
   CHECK(some.high == doctest::Approx(0.9433).epsilon(1e-3));
   const auto none = hybridmed::metrics::share_interval(0, 10);

@@ -1,4 +1,5 @@
-// Acceptance tests derived from the paper's claims (method, section 12, items 1-5), and generation against recomputation.
+// Acceptance tests derived from the paper's claims (method, section 12, items 1-5), and generation
+// against recomputation.
 #include <doctest/doctest.h>
 
 #include <map>
@@ -33,16 +34,22 @@ struct Sample {
 
 Ids section(Index length, std::uint64_t seed) {
   Ids ids{1};
-  for (Index t = 1; t + 1 < length; ++t) ids.push_back(static_cast<std::int32_t>(3 + Philox(seed, 5).below(static_cast<std::uint64_t>(t), 500)));
+  for (Index t = 1; t + 1 < length; ++t)
+    ids.push_back(
+        static_cast<std::int32_t>(3 + Philox(seed, 5).below(static_cast<std::uint64_t>(t), 500)));
   ids.push_back(2);
   return ids;
 }
 Values picture(std::uint64_t seed) { return normal(3 * 64 * 64, 900 + seed); }
 
-/// All patterns of sections except "none": both, no findings, no impression, both with a repeated impression, findings without words.
+/// All patterns of sections except "none": both, no findings, no impression, both with a repeated
+/// impression, findings without words.
 std::vector<Sample> studies() {
-  std::vector<Sample> s{{section(9, 1), section(6, 2), picture(1), 11}, {{}, section(8, 3), picture(2), 12}, {section(7, 4), {}, picture(3), 13},
-                        {section(12, 5), section(6, 2), picture(4), 11}, {section(2, 6), section(4, 7), picture(5), 14}};
+  std::vector<Sample> s{{section(9, 1), section(6, 2), picture(1), 11},
+                        {{}, section(8, 3), picture(2), 12},
+                        {section(7, 4), {}, picture(3), 13},
+                        {section(12, 5), section(6, 2), picture(4), 11},
+                        {section(2, 6), section(4, 7), picture(5), 14}};
   return s;
 }
 
@@ -61,15 +68,20 @@ X images(const std::vector<Sample>& samples) {
   for (const Sample& s : samples) pixels.insert(pixels.end(), s.image.begin(), s.image.end());
   return tensor<double, B>(pixels, {static_cast<Index>(samples.size()), 3, 64, 64});
 }
-model::TextPlan<B> plan(const Model& m, const std::vector<Sample>& samples, model::TextPlan<B>::Cls cls = model::TextPlan<B>::Cls::impression) {
+model::TextPlan<B> plan(const Model& m, const std::vector<Sample>& samples,
+                        model::TextPlan<B>::Cls cls = model::TextPlan<B>::Cls::impression) {
   Packed findings, impression;
   Ids keys;
-  for (const Sample& s : samples) findings.add(s.findings), impression.add(s.impression), keys.push_back(s.key);
+  for (const Sample& s : samples)
+    findings.add(s.findings), impression.add(s.impression), keys.push_back(s.key);
   return m.plan(findings.view(), impression.view(), keys, cls);
 }
-model::Batch<double, B> batch(const Model& m, const std::vector<Sample>& samples) { return {images(samples), plan(m, samples)}; }
+model::Batch<double, B> batch(const Model& m, const std::vector<Sample>& samples) {
+  return {images(samples), plan(m, samples)};
+}
 
-/// An initialised model whose gains and biases are moved off 1 and 0, so that a forgotten one would show.
+/// An initialised model whose gains and biases are moved off 1 and 0, so that a forgotten one would
+/// show.
 Model make(const model::Config& c) {
   Model m = model::make_hybridmed<double, B>(c);
   model::initialise(m, c, 3);
@@ -97,7 +109,9 @@ void for_each_preset(F&& f) {
 template <class M>
 State state(M& module) {
   State s;
-  nn::for_each_state(module, [&](const std::string& name, auto& p) { s[name] = values(p.value); }, [&](const std::string& name, auto& b) { s[name] = values(b.value); });
+  nn::for_each_state(
+      module, [&](const std::string& name, auto& p) { s[name] = values(p.value); },
+      [&](const std::string& name, auto& b) { s[name] = values(b.value); });
   return s;
 }
 template <class M>
@@ -106,7 +120,9 @@ void drop_gradients(M& module) {
 }
 /// Runs an objective backward and leaves the gradients in the model.
 template <class O>
-double differentiate(Model& m, const O& objective, const model::Batch<double, B>& b, const model::Teacher<double, B>* teacher, const nn::Mode& mode = nn::Mode::inspection()) {
+double differentiate(Model& m, const O& objective, const model::Batch<double, B>& b,
+                     const model::Teacher<double, B>* teacher,
+                     const nn::Mode& mode = nn::Mode::inspection()) {
   drop_gradients(m);
   Tape tape;
   RecordOn on(tape);
@@ -119,7 +135,8 @@ double differentiate(Model& m, const O& objective, const model::Batch<double, B>
 struct Reached {
   std::set<std::string> defined, moving;
   bool any(std::string_view part) const {
-    return std::any_of(defined.begin(), defined.end(), [&](const std::string& n) { return n.find(part) != n.npos; });
+    return std::any_of(defined.begin(), defined.end(),
+                       [&](const std::string& n) { return n.find(part) != n.npos; });
   }
 };
 Reached reached(Model& m) {
@@ -144,35 +161,44 @@ struct Logits {
   Values sum, cap;
 };
 Logits logits(const Model& m, const std::vector<Sample>& samples) {
-  const auto r = m.template represent<both_logits, X>(batch(m, samples), nullptr, nn::Mode::evaluation());
+  const auto r =
+      m.template represent<both_logits, X>(batch(m, samples), nullptr, nn::Mode::evaluation());
   return {values(r.logits_sum), values(r.logits_cap)};
 }
-/// Rows of the captioning memory of every sample. Images are dear: tests that change texts alone encode them once.
+/// Rows of the captioning memory of every sample. Images are dear: tests that change texts alone
+/// encode them once.
 X caption_memory(const Model& m, const std::vector<Sample>& samples) {
-  return m.memory(m.image.template operator()<X>(images(samples), nn::Mode::evaluation(), model::Levels::last).levels[3]);
+  return m.memory(
+      m.image.template operator()<X>(images(samples), nn::Mode::evaluation(), model::Levels::last)
+          .levels[3]);
 }
 Logits logits(const Model& m, const model::TextPlan<B>& p, const X& memory) {
   const X encoded = m.text.template operator()<X>(p);
-  const auto h = m.decoder(encoded, p, model::Branches{true, true}, slice_rows(encoded, 0, p.findings_rows), memory);
+  const auto h = m.decoder(encoded, p, model::Branches{true, true},
+                           slice_rows(encoded, 0, p.findings_rows), memory);
   return {values(m.decoder.fc_sum(h.sum)), values(m.decoder.fc_cap(h.cap))};
 }
 /// The first logit row of each sample in a branch; a sample of L impression tokens has L - 1.
 std::vector<Index> first_rows(const std::vector<Sample>& samples, bool needs_findings) {
   std::vector<Index> first{0};
   for (const Sample& s : samples)
-    first.push_back(first.back() + (s.impression.empty() || (needs_findings && s.findings.empty()) ? 0 : static_cast<Index>(s.impression.size()) - 1));
+    first.push_back(first.back() + (s.impression.empty() || (needs_findings && s.findings.empty())
+                                        ? 0
+                                        : static_cast<Index>(s.impression.size()) - 1));
   return first;
 }
 /// Where two logit matrices differ, row by row.
 std::vector<double> row_differences(const Values& a, const Values& b, Index cols) {
   REQUIRE(a.size() == b.size());
   std::vector<double> d;
-  for (Index r = 0; r < static_cast<Index>(a.size()) / cols; ++r) d.push_back(difference(rows_of(a, cols, r, r + 1), rows_of(b, cols, r, r + 1)));
+  for (Index r = 0; r < static_cast<Index>(a.size()) / cols; ++r)
+    d.push_back(difference(rows_of(a, cols, r, r + 1), rows_of(b, cols, r, r + 1)));
   return d;
 }
 
 template <class O>
-std::vector<double> losses(const Model& m, const O& objective, const std::vector<Sample>& samples, const model::Teacher<double, B>* teacher, const nn::Mode& mode) {
+std::vector<double> losses(const Model& m, const O& objective, const std::vector<Sample>& samples,
+                           const model::Teacher<double, B>* teacher, const nn::Mode& mode) {
   const auto report = train::evaluate_step(m, objective, batch(m, samples), teacher, mode);
   std::vector<double> out{report.total};
   for (const auto& l : report.losses) out.push_back(l.value.item());
@@ -186,19 +212,25 @@ model::Teacher<double, B> other_teacher(const model::Config& c) {
   return other.snapshot();
 }
 
-Index argmax(const Values& z) { return static_cast<Index>(std::max_element(z.begin(), z.end()) - z.begin()); }
+Index argmax(const Values& z) {
+  return static_cast<Index>(std::max_element(z.begin(), z.end()) - z.begin());
+}
 
-/// The next token after `prefix` by the whole decoder without key/value cache; `picture`: the captioning memory of the sample.
-Index next_token(const Model& m, bool summarize, const Sample& sample, const X& picture, const Ids& prefix) {
+/// The next token after `prefix` by the whole decoder without key/value cache; `picture`: the
+/// captioning memory of the sample.
+Index next_token(const Model& m, bool summarize, const Sample& sample, const X& picture,
+                 const Ids& prefix) {
   Ids impression = prefix;
   impression.push_back(2);  // queries end one before the last token, so this one is never read
-  // A sample without findings has no summarization rows in training: give it a placeholder and then hide it.
+  // A sample without findings has no summarization rows in training: give it a placeholder and then
+  // hide it.
   const Ids findings = sample.findings.empty() ? Ids{1, 2} : sample.findings;
   const Sample probe{findings, impression, sample.image, 0};
   model::TextPlan<B> p = plan(m, {probe});
   if (sample.findings.empty()) p.sum.memory = Segments<B>(Ids{0, 0}, p.findings_rows);
   const X encoded = m.text.template operator()<X>(p);
-  const auto h = m.decoder(encoded, p, model::Branches{summarize, !summarize}, slice_rows(encoded, 0, p.findings_rows), picture);
+  const auto h = m.decoder(encoded, p, model::Branches{summarize, !summarize},
+                           slice_rows(encoded, 0, p.findings_rows), picture);
   const Values z = values(summarize ? m.decoder.fc_sum(h.sum) : m.decoder.fc_cap(h.cap));
   REQUIRE(static_cast<Index>(z.size()) == m.config.vocab * static_cast<Index>(prefix.size()));
   return argmax(Values(z.end() - m.config.vocab, z.end()));
@@ -227,8 +259,10 @@ TEST_CASE("1. causality: a token changes no logit before it") {
           const auto d = row_differences(x, y, c.vocab);
           for (Index r = 0; r < static_cast<Index>(d.size()); ++r) {
             const bool may_change = r >= first + t && r < end;
-            if (may_change) CHECK(d[static_cast<std::size_t>(r)] > 1e-6);
-            else CHECK(d[static_cast<std::size_t>(r)] == 0);
+            if (may_change)
+              CHECK(d[static_cast<std::size_t>(r)] > 1e-6);
+            else
+              CHECK(d[static_cast<std::size_t>(r)] == 0);
           }
         };
         check(before.sum, after.sum, sum[b], sum[b + 1]);
@@ -240,15 +274,20 @@ TEST_CASE("1. causality: a token changes no logit before it") {
 TEST_CASE("1. causality of the text encoder, whose CLS sees everything and is seen by nobody") {
   for_each_preset([](Model& m, const model::Config& c) {
     using Cls = model::TextPlan<B>::Cls;
-    const std::vector<Sample> samples{{section(7, 1), section(5, 2), {}, 0}, {{}, section(4, 3), {}, 0}};
-    const auto encode = [&](const std::vector<Sample>& s, Cls cls) { return values(m.text.template operator()<X>(plan(m, s, cls))); };
+    const std::vector<Sample> samples{{section(7, 1), section(5, 2), {}, 0},
+                                      {{}, section(4, 3), {}, 0}};
+    const auto encode = [&](const std::vector<Sample>& s, Cls cls) {
+      return values(m.text.template operator()<X>(plan(m, s, cls)));
+    };
     const Values before = encode(samples, Cls::both);  // rows: 7 + CLS, CLS, 5 + CLS, 4 + CLS
     REQUIRE(static_cast<Index>(before.size()) == (8 + 1 + 6 + 5) * c.d);
     const auto check = [&](const std::vector<Sample>& changed, Index first, Index end) {
       const auto d = row_differences(before, encode(changed, Cls::both), c.d);
       for (Index r = 0; r < static_cast<Index>(d.size()); ++r)
-        if (r >= first && r < end) CHECK(d[static_cast<std::size_t>(r)] > 1e-6);
-        else CHECK(d[static_cast<std::size_t>(r)] == 0);
+        if (r >= first && r < end)
+          CHECK(d[static_cast<std::size_t>(r)] > 1e-6);
+        else
+          CHECK(d[static_cast<std::size_t>(r)] == 0);
     };
     for (Index t = 0; t < 7; ++t) {
       std::vector<Sample> changed = samples;
@@ -264,9 +303,11 @@ TEST_CASE("1. causality of the text encoder, whose CLS sees everything and is se
     const Values without = encode(samples, Cls::none);
     CHECK(difference(rows_of(without, c.d, 0, 7), rows_of(before, c.d, 0, 7)) <= 1e-12);
     CHECK(difference(rows_of(without, c.d, 7, 12), rows_of(before, c.d, 9, 14)) <= 1e-12);
-    // CLS has no position of its own: moving the position row after the last token does not move it.
+    // CLS has no position of its own: moving the position row after the last token does not move
+    // it.
     Values pos = values(m.text.pos.value);
-    for (Index k = 7 * c.d; k < static_cast<Index>(pos.size()); ++k) pos[static_cast<std::size_t>(k)] += 1;
+    for (Index k = 7 * c.d; k < static_cast<Index>(pos.size()); ++k)
+      pos[static_cast<std::size_t>(k)] += 1;
     m.text.pos.value = tensor<double, B>(pos, m.text.pos.value.shape());
     CHECK(difference(encode(samples, Cls::both), before) == 0);
   });
@@ -283,8 +324,12 @@ TEST_CASE("1. each branch reads its own memory only") {
       const auto h = m.decoder(encoded, b.text, model::Branches{true, true}, f, i);
       return Logits{values(m.decoder.fc_sum(h.sum)), values(m.decoder.fc_cap(h.cap))};
     };
-    const auto all = [](const std::vector<double>& d) { return *std::min_element(d.begin(), d.end()); };
-    const Logits before = run(findings, memory), no_findings = run(X::zeros(findings.shape()), memory), no_image = run(findings, X::zeros(memory.shape()));
+    const auto all = [](const std::vector<double>& d) {
+      return *std::min_element(d.begin(), d.end());
+    };
+    const Logits before = run(findings, memory),
+                 no_findings = run(X::zeros(findings.shape()), memory),
+                 no_image = run(findings, X::zeros(memory.shape()));
     CHECK(difference(no_findings.cap, before.cap) == 0);
     CHECK(all(row_differences(no_findings.sum, before.sum, c.vocab)) > 1e-6);
     CHECK(difference(no_image.sum, before.sum) == 0);
@@ -299,50 +344,69 @@ TEST_CASE("1. each branch reads its own memory only") {
     CHECK(difference(after.sum, whole.sum) == 0);
     auto d = row_differences(after.cap, whole.cap, c.vocab);
     for (Index r = 0; r < static_cast<Index>(d.size()); ++r)
-      if (r < cap[1]) CHECK(d[static_cast<std::size_t>(r)] > 1e-8);
-      else CHECK(d[static_cast<std::size_t>(r)] <= 1e-12);
+      if (r < cap[1])
+        CHECK(d[static_cast<std::size_t>(r)] > 1e-8);
+      else
+        CHECK(d[static_cast<std::size_t>(r)] <= 1e-12);
     changed = samples;
     changed[3].findings = section(12, 55);
     after = logits(m, changed);
     CHECK(difference(after.cap, whole.cap) == 0);
     d = row_differences(after.sum, whole.sum, c.vocab);
     for (Index r = 0; r < static_cast<Index>(d.size()); ++r)
-      if (r >= sum[3] && r < sum[4]) CHECK(d[static_cast<std::size_t>(r)] > 1e-6);
-      else CHECK(d[static_cast<std::size_t>(r)] <= 1e-12);
+      if (r >= sum[3] && r < sum[4])
+        CHECK(d[static_cast<std::size_t>(r)] > 1e-6);
+      else
+        CHECK(d[static_cast<std::size_t>(r)] <= 1e-12);
   });
 }
 
-TEST_CASE("2. both branches train one self-attention and feed-forward part, and nothing of each other") {
+TEST_CASE(
+    "2. both branches train one self-attention and feed-forward part, and nothing of each other") {
   for_each_preset([](Model& m, const model::Config& c) {
     const auto b = batch(m, studies());
     const auto teacher = other_teacher(c);
-    const auto shared = names_with(m, {".decoder.blocks.0.sa.", ".decoder.blocks.1.sa.", ".ffn.", ".decoder.blocks.0.ln1.", ".decoder.blocks.1.ln3.", ".decoder.norm."});
+    const auto shared =
+        names_with(m, {".decoder.blocks.0.sa.", ".decoder.blocks.1.sa.", ".ffn.",
+                       ".decoder.blocks.0.ln1.", ".decoder.blocks.1.ln3.", ".decoder.norm."});
     CHECK(shared.size() == 2u * (4 + 4) + 2 + 2 + 2);
-    const auto contains = [](const std::set<std::string>& all, const std::set<std::string>& part) { return std::includes(all.begin(), all.end(), part.begin(), part.end()); };
+    const auto contains = [](const std::set<std::string>& all, const std::set<std::string>& part) {
+      return std::includes(all.begin(), all.end(), part.begin(), part.end());
+    };
 
     differentiate(m, 1.0 * Captioning{}, b, nullptr);
     const Reached cap = reached(m);
-    const Values cap_qkv = gradient(m.decoder.blocks[1].sa.qkv.weight), cap_fc1 = gradient(m.decoder.blocks[0].ffn.fc1.weight);
+    const Values cap_qkv = gradient(m.decoder.blocks[1].sa.qkv.weight),
+                 cap_fc1 = gradient(m.decoder.blocks[0].ffn.fc1.weight);
     CHECK(contains(cap.moving, shared));
-    CHECK(contains(cap.moving, names_with(m, {".cap.q.weight", ".cap.kv.weight", ".cap.proj.", ".cap.ln2.", ".cap.lnkv.", ".fc_cap.", ".memory."})));
-    CHECK(contains(cap.moving, names_with(m, {".image.level_norm.3.", ".image.patch.weight", ".image.stem.weight"})));
+    CHECK(contains(cap.moving, names_with(m, {".cap.q.weight", ".cap.kv.weight", ".cap.proj.",
+                                              ".cap.ln2.", ".cap.lnkv.", ".fc_cap.", ".memory."})));
+    CHECK(contains(cap.moving, names_with(m, {".image.level_norm.3.", ".image.patch.weight",
+                                              ".image.stem.weight"})));
     CHECK_FALSE(cap.any(".sum."));
     CHECK_FALSE(cap.any("fc_sum"));
-    for (const std::string part : {"aggregator.", "proj.image", "proj.text", "log_scale"}) CHECK_FALSE(cap.any(part));
+    for (const std::string part : {"aggregator.", "proj.image", "proj.text", "log_scale"})
+      CHECK_FALSE(cap.any(part));
 
     differentiate(m, 1.0 * Summarization{}, b, nullptr);
     const Reached sum = reached(m);
-    const Values sum_qkv = gradient(m.decoder.blocks[1].sa.qkv.weight), sum_fc1 = gradient(m.decoder.blocks[0].ffn.fc1.weight);
+    const Values sum_qkv = gradient(m.decoder.blocks[1].sa.qkv.weight),
+                 sum_fc1 = gradient(m.decoder.blocks[0].ffn.fc1.weight);
     CHECK(contains(sum.moving, shared));
-    CHECK(contains(sum.moving, names_with(m, {".sum.q.weight", ".sum.kv.weight", ".sum.proj.", ".sum.ln2.", ".sum.lnkv.", ".fc_sum."})));
-    for (const std::string part : {".cap.", "fc_cap", "image", "memory.", "aggregator.", "proj.text", "log_scale"}) CHECK_FALSE(sum.any(part));
+    CHECK(contains(sum.moving, names_with(m, {".sum.q.weight", ".sum.kv.weight", ".sum.proj.",
+                                              ".sum.ln2.", ".sum.lnkv.", ".fc_sum."})));
+    for (const std::string part :
+         {".cap.", "fc_cap", "image", "memory.", "aggregator.", "proj.text", "log_scale"})
+      CHECK_FALSE(sum.any(part));
 
     // One storage: the gradients of the two losses meet in it.
     differentiate(m, Captioning{} + Summarization{}, b, nullptr);
     CHECK(difference(gradient(m.decoder.blocks[1].sa.qkv.weight),
-                     test::values(add(tensor<double, B>(cap_qkv, {3 * c.d, c.d}), tensor<double, B>(sum_qkv, {3 * c.d, c.d})))) <= 1e-12);
+                     test::values(add(tensor<double, B>(cap_qkv, {3 * c.d, c.d}),
+                                      tensor<double, B>(sum_qkv, {3 * c.d, c.d})))) <= 1e-12);
     CHECK(difference(gradient(m.decoder.blocks[0].ffn.fc1.weight),
-                     test::values(add(tensor<double, B>(cap_fc1, {4 * c.d, c.d}), tensor<double, B>(sum_fc1, {4 * c.d, c.d})))) <= 1e-12);
+                     test::values(add(tensor<double, B>(cap_fc1, {4 * c.d, c.d}),
+                                      tensor<double, B>(sum_fc1, {4 * c.d, c.d})))) <= 1e-12);
 
     // Distillation teaches the captioning branch alone.
     CHECK(differentiate(m, 1.0 * LogitDistillation{}, b, &teacher) > 0);
@@ -352,7 +416,8 @@ TEST_CASE("2. both branches train one self-attention and feed-forward part, and 
     CHECK_FALSE(dis.any(".sum."));
     CHECK_FALSE(dis.any("fc_sum"));
     auto copy = teacher;
-    nn::for_each_parameter(copy, [](const std::string&, auto& p) { CHECK_FALSE(p.slot.grad.defined()); });
+    nn::for_each_parameter(copy,
+                           [](const std::string&, auto& p) { CHECK_FALSE(p.slot.grad.defined()); });
   });
 }
 
@@ -363,23 +428,31 @@ TEST_CASE("2. global alignment alone computes and trains nothing local or genera
     CHECK(r.image.rows() == 4);  // the samples with an impression
     CHECK(r.text.rows() == 4);
     CHECK(test::values(r.keys) == Values{11, 12, 11, 14});
-    for (const X* t : {&r.regions, &r.words, &r.logits_sum, &r.logits_cap, &r.teacher}) CHECK_FALSE(t->defined());
+    for (const X* t : {&r.regions, &r.words, &r.logits_sum, &r.logits_cap, &r.teacher})
+      CHECK_FALSE(t->defined());
 
     differentiate(m, 1.0 * InfoNce{}, b, nullptr);
     const Reached cg = reached(m);
-    for (const std::string part : {"decoder.", "aggregator.", "proj.text_local", "memory."}) CHECK_FALSE(cg.any(part));
-    for (const std::string name : {"proj.image_global.weight", "proj.text_global.weight", "log_scale", "text.cls", "text.norm.weight", "text.token_embed",
-                                   "image.level_norm.3.weight"}) {
+    for (const std::string part : {"decoder.", "aggregator.", "proj.text_local", "memory."})
+      CHECK_FALSE(cg.any(part));
+    for (const std::string name :
+         {"proj.image_global.weight", "proj.text_global.weight", "log_scale", "text.cls",
+          "text.norm.weight", "text.token_embed", "image.level_norm.3.weight"}) {
       CAPTURE(name);
       CHECK(cg.moving.count(name) == 1);
     }
-    for (const std::string name : {"image.level_norm.0", "image.level_norm.1", "image.level_norm.2"}) CHECK_FALSE(cg.any(name));
+    for (const std::string name :
+         {"image.level_norm.0", "image.level_norm.1", "image.level_norm.2"})
+      CHECK_FALSE(cg.any(name));
 
     differentiate(m, 1.0 * LocalAlignment{}, b, nullptr);
     const Reached cl = reached(m);
-    for (const std::string part : {"decoder.", "proj.text_global", "proj.image_global", "memory.", "log_scale", "text.norm"}) CHECK_FALSE(cl.any(part));
+    for (const std::string part :
+         {"decoder.", "proj.text_global", "proj.image_global", "memory.", "log_scale", "text.norm"})
+      CHECK_FALSE(cl.any(part));
     CHECK(cl.moving.count("text.cls") == 0);  // it sends nothing to the words
-    for (const std::string name : {"proj.text_local.weight", "aggregator.level_embed", "aggregator.lateral.0.weight", "image.level_norm.0.weight"}) {
+    for (const std::string name : {"proj.text_local.weight", "aggregator.level_embed",
+                                   "aggregator.lateral.0.weight", "image.level_norm.0.weight"}) {
       CAPTURE(name);
       CHECK(cl.moving.count(name) == 1);
     }
@@ -388,8 +461,10 @@ TEST_CASE("2. global alignment alone computes and trains nothing local or genera
 
 TEST_CASE("3. stage 1 leaves everything but the summarization side bit-identical") {
   for_each_preset([](Model& m, const model::Config& c) {
-    const auto trained = [](const std::string& n) {  // method, section 5: E_T, SA, FFN, CA^sum, FC^sum and the norms between them
-      return n.starts_with("text.") || n.starts_with("decoder.norm.") || n.starts_with("decoder.fc_sum.") ||
+    const auto trained = [](const std::string& n) {  // method, section 5: E_T, SA, FFN, CA^sum,
+                                                     // FC^sum and the norms between them
+      return n.starts_with("text.") || n.starts_with("decoder.norm.") ||
+             n.starts_with("decoder.fc_sum.") ||
              (n.starts_with("decoder.blocks.") && n.find(".cap.") == n.npos);
     };
     nn::for_each_parameter(m, [&](const std::string& n, auto& p) {
@@ -403,15 +478,23 @@ TEST_CASE("3. stage 1 leaves everything but the summarization side bit-identical
     Tape tape;
     double first = 0, last = 0;
     for (int step = 0; step < 3; ++step) {
-      last = train::train_step(m, model::stage1_objective(c), text_only, static_cast<const model::Teacher<double, B>*>(nullptr), optimizer, 1e-3, tape, nn::Mode::training()).total;
+      last = train::train_step(m, model::stage1_objective(c), text_only,
+                               static_cast<const model::Teacher<double, B>*>(nullptr), optimizer,
+                               1e-3, tape, nn::Mode::training())
+                 .total;
       if (step == 0) first = last;
     }
     CHECK(last < first);
     for (const auto& [name, now] : state(m)) {
       CAPTURE(name);
-      const bool unused = name == "text.cls" || name.starts_with("text.norm.");  // CLS alone reads them: no gradient, and vectors do not decay
-      if (trained(name) && !unused) CHECK(difference(now, before.at(name)) > 0);
-      else CHECK(now == before.at(name));
+      const bool unused =
+          name == "text.cls" ||
+          name.starts_with(
+              "text.norm.");  // CLS alone reads them: no gradient, and vectors do not decay
+      if (trained(name) && !unused)
+        CHECK(difference(now, before.at(name)) > 0);
+      else
+        CHECK(now == before.at(name));
     }
   });
 }
@@ -426,7 +509,8 @@ TEST_CASE("3. stage 2 leaves the teacher bit-identical and trains the rest") {
     Tape tape;
     double first = 0, last = 0;
     for (int step = 0; step < 3; ++step) {
-      const auto report = train::train_step(m, model::stage2_objective(c), b, &teacher, optimizer, 1e-3, tape, nn::Mode::training());
+      const auto report = train::train_step(m, model::stage2_objective(c), b, &teacher, optimizer,
+                                            1e-3, tape, nn::Mode::training());
       CHECK(report.finite);
       CHECK(report.gradient_norm > 0);
       last = report.total;
@@ -455,12 +539,16 @@ TEST_CASE("3. the snapshot says what the summarization branch says") {
   for_each_preset([](Model& m, const model::Config& c) {
     auto teacher = m.snapshot();
     const auto b = batch(m, studies());
-    const auto r = m.template represent<both_logits | teacher_logits, X>(b, &teacher, nn::Mode::evaluation());
+    const auto r =
+        m.template represent<both_logits | teacher_logits, X>(b, &teacher, nn::Mode::evaluation());
     CHECK(r.teacher.shape() == r.logits_sum.shape());
     CHECK(difference(values(r.teacher), values(r.logits_sum)) <= 1e-12);
-    const auto alone = m.template represent<summarization_logits, X>(b, nullptr, nn::Mode::evaluation());
-    CHECK(difference(values(alone.logits_sum), values(r.logits_sum)) <= 1e-12);  // with or without the other branch
-    const auto other = m.template represent<captioning_logits, X>(b, nullptr, nn::Mode::evaluation());
+    const auto alone =
+        m.template represent<summarization_logits, X>(b, nullptr, nn::Mode::evaluation());
+    CHECK(difference(values(alone.logits_sum), values(r.logits_sum)) <=
+          1e-12);  // with or without the other branch
+    const auto other =
+        m.template represent<captioning_logits, X>(b, nullptr, nn::Mode::evaluation());
     CHECK(difference(values(other.logits_cap), values(r.logits_cap)) <= 1e-12);
     // The teacher holds no captioning weights, and every weight of it has its name in the model.
     const State mine = state(m);
@@ -470,7 +558,8 @@ TEST_CASE("3. the snapshot says what the summarization branch says") {
       REQUIRE(mine.count(name) == 1);
       CHECK(value == mine.at(name));
     }
-    CHECK(nn::count_parameters(teacher.decoder) == c.dec_blocks * (16 * c.d * c.d + (4 + 4 + 5) * c.d + 8 * c.d) + 2 * c.d + c.d * c.vocab);
+    CHECK(nn::count_parameters(teacher.decoder) ==
+          c.dec_blocks * (16 * c.d * c.d + (4 + 4 + 5) * c.d + 8 * c.d) + 2 * c.d + c.d * c.vocab);
   });
 }
 
@@ -478,21 +567,26 @@ TEST_CASE("4. a sample without sections changes no loss") {
   for_each_preset([](Model& m, const model::Config& c) {
     const auto teacher = other_teacher(c);
     model::Config dedup = c;
-    dedup.dedup_targets = true, dedup.label_smoothing_cg = .1, dedup.label_smoothing_gen = .1, dedup.tau_d = 2, dedup.local_agg = "sum";
+    dedup.dedup_targets = true, dedup.label_smoothing_cg = .1, dedup.label_smoothing_gen = .1,
+    dedup.tau_d = 2, dedup.local_agg = "sum";
     for (const model::Config& k : {c, dedup}) {
       const auto objective = model::stage2_objective(k);
       const std::vector<Sample> samples = studies();
       const auto want = losses(m, objective, samples, &teacher, nn::Mode::evaluation());
       for (double x : want) CHECK(x > 0);
-      const auto places = k.dedup_targets ? std::vector<std::size_t>{2} : std::vector<std::size_t>{0, samples.size()};
+      const auto places = k.dedup_targets ? std::vector<std::size_t>{2}
+                                          : std::vector<std::size_t>{0, samples.size()};
       for (std::size_t at : places) {
         std::vector<Sample> more = samples;
-        more.insert(more.begin() + static_cast<std::ptrdiff_t>(at), Sample{{}, {}, picture(60), 21});
-        CHECK(difference(losses(m, objective, more, &teacher, nn::Mode::evaluation()), want) < 1e-9);
+        more.insert(more.begin() + static_cast<std::ptrdiff_t>(at),
+                    Sample{{}, {}, picture(60), 21});
+        CHECK(difference(losses(m, objective, more, &teacher, nn::Mode::evaluation()), want) <
+              1e-9);
       }
       // Nobody has anything: every loss is exactly 0.
       const std::vector<Sample> nothing{{{}, {}, picture(60), 1}, {{}, {}, picture(61), 2}};
-      CHECK(losses(m, objective, nothing, &teacher, nn::Mode::evaluation()) == std::vector<double>(6, 0.0));
+      CHECK(losses(m, objective, nothing, &teacher, nn::Mode::evaluation()) ==
+            std::vector<double>(6, 0.0));
       CHECK(differentiate(m, objective, batch(m, nothing), &teacher) == 0);
       nn::for_each_parameter(m, [](const std::string& name, auto& p) {
         CAPTURE(name);
@@ -526,7 +620,8 @@ TEST_CASE("4. a sample's text states do not depend on the rest of the batch") {
     const auto embed = [&](const std::vector<Sample>& s) {
       const auto p = plan(m, s, model::TextPlan<B>::Cls::both);
       const X encoded = m.text.template operator()<X>(p);
-      return std::pair{values(m.text.norm(gather_rows(encoded, p.impression_cls))), values(m.text.norm(gather_rows(encoded, p.findings_cls)))};
+      return std::pair{values(m.text.norm(gather_rows(encoded, p.impression_cls))),
+                       values(m.text.norm(gather_rows(encoded, p.findings_cls)))};
     };
     const auto [impressions, findings] = embed(samples);
     const Index d = m.config.d;
@@ -536,19 +631,26 @@ TEST_CASE("4. a sample's text states do not depend on the rest of the batch") {
       CHECK(difference(one, rows_of(impressions, d, b, b + 1)) <= 1e-12);
       CHECK(difference(two, rows_of(findings, d, b, b + 1)) <= 1e-12);
     }
-    const auto whole = m.template represent<InfoNce::needs, X>(batch(m, samples), nullptr, nn::Mode::evaluation());
-    const auto alone = m.template represent<InfoNce::needs, X>(batch(m, {samples[3]}), nullptr, nn::Mode::evaluation());
+    const auto whole =
+        m.template represent<InfoNce::needs, X>(batch(m, samples), nullptr, nn::Mode::evaluation());
+    const auto alone = m.template represent<InfoNce::needs, X>(batch(m, {samples[3]}), nullptr,
+                                                               nn::Mode::evaluation());
     CHECK(difference(values(alone.text), rows_of(values(whole.text), m.config.d_e, 2, 3)) <= 1e-12);
-    CHECK(difference(values(alone.image), rows_of(values(whole.image), m.config.d_e, 2, 3)) <= 1e-12);
+    CHECK(difference(values(alone.image), rows_of(values(whole.image), m.config.d_e, 2, 3)) <=
+          1e-12);
   });
 }
 
 TEST_CASE("5. the decoder has 20 d^2 L parameters, biases, norms and two output layers") {
   for_each_preset([](Model& m, const model::Config& c) {
-    const Index d = c.d, biases = (3 + 1) * d + 2 * (1 + 2 + 1) * d + (4 + 1) * d, norms = 2 * 2 * d + 2 * 2 * 2 * d;
-    CHECK(nn::count_parameters(m.decoder) == c.dec_blocks * (20 * d * d + biases + norms) + 2 * d + 2 * d * c.vocab);
+    const Index d = c.d, biases = (3 + 1) * d + 2 * (1 + 2 + 1) * d + (4 + 1) * d,
+                norms = 2 * 2 * d + 2 * 2 * 2 * d;
+    CHECK(nn::count_parameters(m.decoder) ==
+          c.dec_blocks * (20 * d * d + biases + norms) + 2 * d + 2 * d * c.vocab);
     Index matrices = 0;
-    nn::for_each_parameter(m.decoder.blocks[0], [&](const std::string&, auto& p) { matrices += p.value.shape().rank() == 2 ? p.value.size() : 0; });
+    nn::for_each_parameter(m.decoder.blocks[0], [&](const std::string&, auto& p) {
+      matrices += p.value.shape().rank() == 2 ? p.value.size() : 0;
+    });
     CHECK(matrices == 20 * d * d);
   });
 }
@@ -560,7 +662,9 @@ TEST_CASE("the temperature is clamped to [0, ln 100] after every step") {
     Tape tape;
     const auto after = [&](double start) {
       m.log_scale.value = tensor<double, B>({start}, {});
-      train::train_step(m, 1.0 * InfoNce{}, b, static_cast<const model::Teacher<double, B>*>(nullptr), optimizer, 1e-4, tape, nn::Mode::training());
+      train::train_step(m, 1.0 * InfoNce{}, b,
+                        static_cast<const model::Teacher<double, B>*>(nullptr), optimizer, 1e-4,
+                        tape, nn::Mode::training());
       return m.log_scale.value.item();
     };
     CHECK(m.log_scale.value.item() == doctest::Approx(std::log(1 / .07)).epsilon(1e-14));
@@ -585,7 +689,8 @@ TEST_CASE("greedy generation with a cache equals recomputing the decoder at each
     const Index places = memory.rows() / static_cast<Index>(samples.size());
     for (const bool summarize : {false, true})
       for (std::size_t b = 0; b < samples.size(); ++b) {
-        const X picture = memory.row_slice(static_cast<Index>(b) * places, static_cast<Index>(b + 1) * places);
+        const X picture =
+            memory.row_slice(static_cast<Index>(b) * places, static_cast<Index>(b + 1) * places);
         const task::Generated& g = summarize ? summaries : captions;
         CAPTURE(summarize);
         CAPTURE(b);
@@ -600,7 +705,9 @@ TEST_CASE("greedy generation with a cache equals recomputing the decoder at each
           prefix.push_back(g.ids[b][t]);
         }
       }
-    CHECK(std::set<Ids>(captions.ids.begin(), captions.ids.end()).size() + std::set<Ids>(summaries.ids.begin(), summaries.ids.end()).size() > 2);  // the memories matter
+    CHECK(std::set<Ids>(captions.ids.begin(), captions.ids.end()).size() +
+              std::set<Ids>(summaries.ids.begin(), summaries.ids.end()).size() >
+          2);  // the memories matter
 
     // A sample alone writes what it writes in a batch.
     for (std::size_t b : {std::size_t{1}, std::size_t{3}}) {
@@ -616,13 +723,15 @@ TEST_CASE("greedy generation with a cache equals recomputing the decoder at each
       const task::Generated g = task::summarize<double, B>(m, findings.view(), {7, stop});
       for (std::size_t b = 0; b < samples.size(); ++b) {
         Ids want = summaries.ids[b];
-        const auto end = std::find(want.begin(), want.end(), static_cast<std::int32_t>(m.config.eos));
+        const auto end =
+            std::find(want.begin(), want.end(), static_cast<std::int32_t>(m.config.eos));
         if (stop && end != want.end()) want.erase(end + 1, want.end());
         CHECK(g.ids[b] == want);
         CHECK(g.margin[b].size() == want.size());
       }
     }
     CHECK(task::caption(m, images({samples[4]}), {1, false}).ids[0] == Ids{captions.ids[4][0]});
-    CHECK(task::caption(m, images({samples[0]}), {1000, false}).ids[0].size() == static_cast<std::size_t>(m.config.positions()));
+    CHECK(task::caption(m, images({samples[0]}), {1000, false}).ids[0].size() ==
+          static_cast<std::size_t>(m.config.positions()));
   });
 }

@@ -1,4 +1,5 @@
-// expects: hybridmed: each encoder of AnyImageEncoder must be an image encoder; see docs/policies/image_encoder.md
+// expects: hybridmed: each encoder of AnyImageEncoder must be an image encoder; see
+// docs/policies/image_encoder.md
 #include <hybridmed/backend/reference/backend.hpp>
 #include <hybridmed/model/vit.hpp>
 
@@ -10,7 +11,11 @@ struct Encoder {
   void visit(F&&) {}
 #ifdef HYBRIDMED_CONTROL
   template <Value V>
-  model::ImageFeatures<V> operator()(const tensor_of<V>&, const nn::Mode&, model::Levels) const { return {}; }
+  model::ImageFeatures<V> operator()(const tensor_of<V>&, const nn::Mode&, model::Levels) const {
+    return {};
+  }
 #endif
 };
-void f(const model::AnyImageEncoder<model::Vit<float, Reference>, Encoder>& e, const X& image) { e.operator()<X>(image, {}, model::Levels::all); }
+void f(const model::AnyImageEncoder<model::Vit<float, Reference>, Encoder>& e, const X& image) {
+  e.operator()<X>(image, {}, model::Levels::all);
+}

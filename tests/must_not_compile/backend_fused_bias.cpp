@@ -1,5 +1,6 @@
-// expects: hybridmed: linear of a backend must return bool, false where it does not serve a shape; see BackendFusedBias in hybridmed/backend/concept.hpp
-// An optional kernel of another form would never be called.
+// expects: hybridmed: linear of a backend must return bool, false where it does not serve a shape;
+// see BackendFusedBias in hybridmed/backend/concept.hpp An optional kernel of another form would
+// never be called.
 #include <hybridmed/backend/concept.hpp>
 #include <hybridmed/backend/reference/backend.hpp>
 
@@ -12,6 +13,8 @@ using Result = void;
 #endif
 struct Fused : Reference {
   template <class T>
-  static Result linear(Index, Index, Index, const T*, const T*, const T*, T*) { return Result(); }
+  static Result linear(Index, Index, Index, const T*, const T*, const T*, T*) {
+    return Result();
+  }
 };
 template struct hybridmed::RequireBackend<Fused, float>;

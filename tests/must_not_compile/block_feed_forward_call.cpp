@@ -1,4 +1,5 @@
-// expects: hybridmed: the feed-forward policy of TransformerBlock must be callable as mlp(x) and return x's type; see docs/policies/transformer_block.md
+// expects: hybridmed: the feed-forward policy of TransformerBlock must be callable as mlp(x) and
+// return x's type; see docs/policies/transformer_block.md
 #include <hybridmed/backend/reference/backend.hpp>
 #include <hybridmed/nn/transformer.hpp>
 
@@ -19,4 +20,6 @@ struct Attention {
   void visit(F&&) {}
   X operator()(const X& x) const { return x; }
 };
-X f(const nn::TransformerBlock<float, Reference, Attention, Ffn>& block, const X& x) { return block.train(x, nn::Mode::training(), 0); }
+X f(const nn::TransformerBlock<float, Reference, Attention, Ffn>& block, const X& x) {
+  return block.train(x, nn::Mode::training(), 0);
+}

@@ -1,4 +1,5 @@
-// expects: hybridmed: the feed-forward policy of TransformerBlock lacks visit(f); see docs/policies/transformer_block.md
+// expects: hybridmed: the feed-forward policy of TransformerBlock lacks visit(f); see
+// docs/policies/transformer_block.md
 #include <hybridmed/backend/reference/backend.hpp>
 #include <hybridmed/nn/transformer.hpp>
 
@@ -10,4 +11,5 @@ struct Ffn {
   void visit(F&&) {}
 #endif
 };
-constexpr auto bytes = sizeof(nn::TransformerBlock<float, Reference, nn::SelfAttention<float, Reference>, Ffn>);
+constexpr auto bytes =
+    sizeof(nn::TransformerBlock<float, Reference, nn::SelfAttention<float, Reference>, Ffn>);

@@ -1,4 +1,5 @@
-// expects: hybridmed: the norm policy of TransformerBlock must be callable as norm(x) and return x's type; see docs/policies/transformer_block.md
+// expects: hybridmed: the norm policy of TransformerBlock must be callable as norm(x) and return
+// x's type; see docs/policies/transformer_block.md
 #include <hybridmed/backend/reference/backend.hpp>
 #include <hybridmed/nn/transformer.hpp>
 
@@ -19,4 +20,8 @@ struct Attention {
   void visit(F&&) {}
   X operator()(const X& x) const { return x; }
 };
-X f(const nn::TransformerBlock<float, Reference, Attention, nn::FeedForward<float, Reference>, Norm>& block, const X& x) { return block(x); }
+X f(const nn::TransformerBlock<float, Reference, Attention, nn::FeedForward<float, Reference>,
+                               Norm>& block,
+    const X& x) {
+  return block(x);
+}

@@ -1,4 +1,5 @@
-// expects: hybridmed: the order policy of TransformerBlock must be callable as Order::residual(x, norm, part) and return x's type; see docs/policies/transformer_block.md
+// expects: hybridmed: the order policy of TransformerBlock must be callable as Order::residual(x,
+// norm, part) and return x's type; see docs/policies/transformer_block.md
 #include <hybridmed/backend/reference/backend.hpp>
 #include <hybridmed/nn/transformer.hpp>
 
@@ -13,10 +14,18 @@ struct Attention {
 struct Order {
 #ifdef HYBRIDMED_CONTROL
   template <class V, class Norm, class F>
-  static V residual(const V& x, const Norm&, F&& f) { return f(x); }
+  static V residual(const V& x, const Norm&, F&& f) {
+    return f(x);
+  }
 #else
   template <class V, class F>
-  static V residual(const V& x, F&& f) { return f(x); }  // takes no norm
+  static V residual(const V& x, F&& f) {
+    return f(x);
+  }  // takes no norm
 #endif
 };
-X f(const nn::TransformerBlock<float, Reference, Attention, nn::FeedForward<float, Reference>, nn::LayerNorm<float, Reference>, Order>& block, const X& x) { return block(x); }
+X f(const nn::TransformerBlock<float, Reference, Attention, nn::FeedForward<float, Reference>,
+                               nn::LayerNorm<float, Reference>, Order>& block,
+    const X& x) {
+  return block(x);
+}

@@ -1,4 +1,5 @@
-// expects: hybridmed: the executor policy of Cpu<> lacks threads, set_threads or for_each; see docs/policies/executor.md
+// expects: hybridmed: the executor policy of Cpu<> lacks threads, set_threads or for_each; see
+// docs/policies/executor.md
 #include <hybridmed/backend/cpu/backend.hpp>
 
 using namespace hybridmed;

@@ -1,4 +1,5 @@
-// expects: hybridmed: the image encoder of HybridMed must be a module with template <Value V> ImageFeatures<V> operator()(image, mode, levels) const; see docs/policies/image_encoder.md
+// expects: hybridmed: the image encoder of HybridMed must be a module with template <Value V>
+// ImageFeatures<V> operator()(image, mode, levels) const; see docs/policies/image_encoder.md
 #include <hybridmed/backend/reference/backend.hpp>
 #include <hybridmed/model/hybridmed.hpp>
 
@@ -10,10 +11,14 @@ struct Encoder {
   void visit(F&&) {}
 #ifdef HYBRIDMED_CONTROL
   template <Value V>
-  model::ImageFeatures<V> operator()(const tensor_of<V>&, const nn::Mode&, model::Levels) const { return {}; }
+  model::ImageFeatures<V> operator()(const tensor_of<V>&, const nn::Mode&, model::Levels) const {
+    return {};
+  }
 #else
   template <Value V>
-  V operator()(const tensor_of<V>&, const nn::Mode&, model::Levels) const { return {}; }
+  V operator()(const tensor_of<V>&, const nn::Mode&, model::Levels) const {
+    return {};
+  }
 #endif
 };
 constexpr auto bytes = sizeof(model::HybridMed<float, Reference, Encoder>);

@@ -10,4 +10,6 @@ using B = hybridmed::Reference;
 using B = hybridmed::Cuda;
 #endif
 using X = hybridmed::Tensor<float, B>;
-X call(const X& q, const X& kv, const hybridmed::Segments<B>& s) { return hybridmed::cross_attention(q, kv, s, s, 1); }
+X call(const X& q, const X& kv, const hybridmed::Segments<B>& s) {
+  return hybridmed::cross_attention(q, kv, s, s, 1);
+}

@@ -1,4 +1,5 @@
-// expects: hybridmed: an objective needs static constexpr members name (a string view) and needs (bits of objective::Needs); see docs/policies/objective.md
+// expects: hybridmed: an objective needs static constexpr members name (a string view) and needs
+// (bits of objective::Needs); see docs/policies/objective.md
 #include <hybridmed/backend/reference/backend.hpp>
 #include <hybridmed/objective/composition.hpp>
 
@@ -10,7 +11,9 @@ struct Agreement {
   static constexpr unsigned needs = objective::image_global;
 #endif
   template <Value V>
-  V operator()(const objective::Representations<V>& r) const { return r.image; }
+  V operator()(const objective::Representations<V>& r) const {
+    return r.image;
+  }
 };
 
 void f() { static_cast<void>(0.5 * Agreement{}); }

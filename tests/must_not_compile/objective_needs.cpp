@@ -1,4 +1,5 @@
-// expects: hybridmed: an objective needs what HybridMed does not compute: its needs are bits of objective::Needs; see docs/policies/objective.md
+// expects: hybridmed: an objective needs what HybridMed does not compute: its needs are bits of
+// objective::Needs; see docs/policies/objective.md
 #include <hybridmed/backend/reference/backend.hpp>
 #include <hybridmed/model/hybridmed.hpp>
 
@@ -11,4 +12,6 @@ constexpr unsigned needs = objective::image_global;
 #else
 constexpr unsigned needs = 1024;
 #endif
-void f(const Model& m, const model::Batch<float, Reference>& batch) { m.represent<needs, X>(batch, nullptr, {}); }
+void f(const Model& m, const model::Batch<float, Reference>& batch) {
+  m.represent<needs, X>(batch, nullptr, {});
+}

@@ -7,7 +7,8 @@ using T = float;
 using B = Reference;
 using Model = model::HybridMed<T, B, model::Vit<T, B>>;
 
-void f(Model& m, const model::Batch<T, B>& batch, const model::Teacher<T, B>* teacher, optim::AdamW<T, B>& optimizer, Tape& tape) {
+void f(Model& m, const model::Batch<T, B>& batch, const model::Teacher<T, B>* teacher,
+       optim::AdamW<T, B>& optimizer, Tape& tape) {
 #ifdef HYBRIDMED_CONTROL
   const auto objective = 1.0 * objective::InfoNce{};
 #else

@@ -1,4 +1,5 @@
-// A pre-norm feed-forward block with a softmax and cross-entropy head, trained by the same code on both backends.
+// A pre-norm feed-forward block with a softmax and cross-entropy head, trained by the same code on
+// both backends.
 #include <doctest/doctest.h>
 
 #include "hybridmed/autograd/losses.hpp"
@@ -18,7 +19,8 @@ struct Classifier {
   nn::FeedForward<T, B, act> mlp;
   nn::Linear<T, B> head;
 
-  Classifier(Index width, Index hidden, Index classes) : ln(width), mlp(width, hidden), head(width, classes) {}
+  Classifier(Index width, Index hidden, Index classes)
+      : ln(width), mlp(width, hidden), head(width, classes) {}
   template <class F>
   void visit(F&& f) {
     f("ln", ln), f("mlp", mlp), f("head", head);
@@ -49,9 +51,11 @@ Run train(Index rows, Index width, Index hidden, Index classes, int steps) {
   Run run;
   for (int step = 0; step < steps; ++step) {
     RecordOn recording(tape);
-    const Variable<T, B> x(tensor<T, B>(normal(rows * width, 100 + static_cast<std::uint64_t>(step)), {rows, width}));
+    const Variable<T, B> x(
+        tensor<T, B>(normal(rows * width, 100 + static_cast<std::uint64_t>(step)), {rows, width}));
     std::vector<std::int32_t> target;
-    for (Index r = 0; r < rows; ++r) target.push_back(static_cast<std::int32_t>((r + step) % classes));
+    for (Index r = 0; r < rows; ++r)
+      target.push_back(static_cast<std::int32_t>((r + step) % classes));
     const auto loss = cross_entropy(model(x), indices<B>(target), 0.1);
     run.losses.push_back(static_cast<double>(value(loss).item()));
     backward(loss);
@@ -67,7 +71,8 @@ template <class T, Activation act>
 void same(Index rows, Index width, Index hidden, Index classes, double bound) {
   CAPTURE(rows);
   CAPTURE(static_cast<int>(act));
-  const Run want = train<T, Reference, act>(rows, width, hidden, classes, 5), got = train<T, Cuda, act>(rows, width, hidden, classes, 5);
+  const Run want = train<T, Reference, act>(rows, width, hidden, classes, 5),
+            got = train<T, Cuda, act>(rows, width, hidden, classes, 5);
   CHECK(difference(got.losses, want.losses) <= bound);
   CHECK(difference(got.norms, want.norms) <= bound);
   CHECK(difference(got.weights, want.weights) <= bound * std::max(1.0, largest(want.weights)));

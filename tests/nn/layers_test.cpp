@@ -19,7 +19,8 @@ Matrix dense(const Matrix& x, Index in, const Matrix& w, const Matrix& b) {
   for (Index r = 0; r < rows; ++r)
     for (Index o = 0; o < out; ++o) {
       double s = b.empty() ? 0 : b[static_cast<std::size_t>(o)];
-      for (Index i = 0; i < in; ++i) s += x[static_cast<std::size_t>(r * in + i)] * w[static_cast<std::size_t>(o * in + i)];
+      for (Index i = 0; i < in; ++i)
+        s += x[static_cast<std::size_t>(r * in + i)] * w[static_cast<std::size_t>(o * in + i)];
       y[static_cast<std::size_t>(r * out + o)] = s;
     }
   return y;
@@ -30,8 +31,10 @@ Matrix normed(const Matrix& x, Index cols, const Matrix& gain, const Matrix& bia
     double mean = 0, var = 0;
     const std::size_t n = static_cast<std::size_t>(cols);
     for (std::size_t c = 0; c < n; ++c) mean += x[r * n + c] / static_cast<double>(n);
-    for (std::size_t c = 0; c < n; ++c) var += (x[r * n + c] - mean) * (x[r * n + c] - mean) / static_cast<double>(n);
-    for (std::size_t c = 0; c < n; ++c) y[r * n + c] = gain[c] * (x[r * n + c] - mean) / std::sqrt(var + eps) + bias[c];
+    for (std::size_t c = 0; c < n; ++c)
+      var += (x[r * n + c] - mean) * (x[r * n + c] - mean) / static_cast<double>(n);
+    for (std::size_t c = 0; c < n; ++c)
+      y[r * n + c] = gain[c] * (x[r * n + c] - mean) / std::sqrt(var + eps) + bias[c];
   }
   return y;
 }
@@ -39,11 +42,14 @@ Matrix plus(Matrix a, const Matrix& b) {
   for (std::size_t i = 0; i < a.size(); ++i) a[i] += b[i];
   return a;
 }
-/// Multi-head attention over all rows, score(i, j, head) added before the softmax. qkv (rows, 3 width).
+/// Multi-head attention over all rows, score(i, j, head) added before the softmax. qkv (rows, 3
+/// width).
 template <class F>
 Matrix attention(const Matrix& qkv, Index width, Index heads, F&& score) {
   const Index rows = static_cast<Index>(qkv.size()) / (3 * width), d = width / heads;
-  const auto at = [&](Index r, Index part, Index c) { return qkv[static_cast<std::size_t>(r * 3 * width + part * width + c)]; };
+  const auto at = [&](Index r, Index part, Index c) {
+    return qkv[static_cast<std::size_t>(r * 3 * width + part * width + c)];
+  };
   Matrix y(static_cast<std::size_t>(rows * width));
   for (Index h = 0; h < heads; ++h)
     for (Index i = 0; i < rows; ++i) {
@@ -56,7 +62,9 @@ Matrix attention(const Matrix& qkv, Index width, Index heads, F&& score) {
         sum += p.back();
       }
       for (Index j = 0; j < rows; ++j)
-        for (Index c = 0; c < d; ++c) y[static_cast<std::size_t>(i * width + h * d + c)] += p[static_cast<std::size_t>(j)] / sum * at(j, 2, h * d + c);
+        for (Index c = 0; c < d; ++c)
+          y[static_cast<std::size_t>(i * width + h * d + c)] +=
+              p[static_cast<std::size_t>(j)] / sum * at(j, 2, h * d + c);
     }
   return y;
 }
@@ -78,13 +86,16 @@ Moments moments(const Matrix& x, std::size_t cols) {
   for (std::size_t r = 0; r < rows; ++r)
     for (std::size_t c = 0; c < cols; ++c) m.mean[c] += x[r * cols + c] / static_cast<double>(rows);
   for (std::size_t r = 0; r < rows; ++r)
-    for (std::size_t c = 0; c < cols; ++c) m.var[c] += (x[r * cols + c] - m.mean[c]) * (x[r * cols + c] - m.mean[c]) / static_cast<double>(rows);
+    for (std::size_t c = 0; c < cols; ++c)
+      m.var[c] +=
+          (x[r * cols + c] - m.mean[c]) * (x[r * cols + c] - m.mean[c]) / static_cast<double>(rows);
   return m;
 }
 Matrix batch_normed(const Matrix& x, const Moments& m, const Values& gain, const Values& bias) {
   Matrix y(x.size());
   const std::size_t n = gain.size();
-  for (std::size_t i = 0; i < x.size(); ++i) y[i] = gain[i % n] * (x[i] - m.mean[i % n]) / std::sqrt(m.var[i % n] + 1e-5) + bias[i % n];
+  for (std::size_t i = 0; i < x.size(); ++i)
+    y[i] = gain[i % n] * (x[i] - m.mean[i % n]) / std::sqrt(m.var[i % n] + 1e-5) + bias[i % n];
   return y;
 }
 
@@ -100,7 +111,8 @@ TEST_CASE_TEMPLATE("BatchNorm: statistics and modes", X, BACKENDS) {
   CHECK(values(bn.running_mean.value) == Values(5, 0.0));
   CHECK(values(bn.running_var.value) == Values(5, 1.0));
   const Values gain = normal(cols, 1), bias = normal(cols, 2);
-  bn.weight.value = tensor<double, B>(gain, {cols}), bn.bias.value = tensor<double, B>(bias, {cols});
+  bn.weight.value = tensor<double, B>(gain, {cols}),
+  bn.bias.value = tensor<double, B>(bias, {cols});
 
   Moments running{Values(5, 0.0), Values(5, 1.0)};
   for (std::uint64_t step = 0; step < 3; ++step) {
@@ -108,10 +120,12 @@ TEST_CASE_TEMPLATE("BatchNorm: statistics and modes", X, BACKENDS) {
     for (double& e : x) e += 3;
     const Moments now = moments(x, cols);
     const V y = bn(tensor<double, B>(x, {rows, cols}), nn::Mode::training());
-    CHECK(difference(values(y), batch_normed(x, now, gain, bias)) <= 1e-12);  // the biased variance normalises
+    CHECK(difference(values(y), batch_normed(x, now, gain, bias)) <=
+          1e-12);  // the biased variance normalises
     for (std::size_t c = 0; c < cols; ++c) {
       running.mean[c] = .9 * running.mean[c] + .1 * now.mean[c];
-      running.var[c] = .9 * running.var[c] + .1 * now.var[c] * rows / (rows - 1);  // the unbiased one is remembered
+      running.var[c] = .9 * running.var[c] +
+                       .1 * now.var[c] * rows / (rows - 1);  // the unbiased one is remembered
     }
     CHECK(difference(values(bn.running_mean.value), running.mean) <= 1e-13);
     CHECK(difference(values(bn.running_var.value), running.var) <= 1e-13);
@@ -119,9 +133,12 @@ TEST_CASE_TEMPLATE("BatchNorm: statistics and modes", X, BACKENDS) {
 
   const Values x = normal(rows * cols, 20, 4);
   const V in = tensor<double, B>(x, {rows, cols});
-  CHECK(difference(values(bn(in, nn::Mode::evaluation())), batch_normed(x, running, gain, bias)) <= 1e-12);
-  CHECK(difference(values(bn(in, nn::Mode::inspection())), batch_normed(x, moments(x, cols), gain, bias)) <= 1e-12);
-  CHECK(difference(values(bn.running_mean.value), running.mean) <= 1e-13);  // neither of them moves anything
+  CHECK(difference(values(bn(in, nn::Mode::evaluation())), batch_normed(x, running, gain, bias)) <=
+        1e-12);
+  CHECK(difference(values(bn(in, nn::Mode::inspection())),
+                   batch_normed(x, moments(x, cols), gain, bias)) <= 1e-12);
+  CHECK(difference(values(bn.running_mean.value), running.mean) <=
+        1e-13);  // neither of them moves anything
   CHECK(difference(values(bn.running_var.value), running.var) <= 1e-13);
   CHECK_THROWS_AS(bn(tensor<double, B>(normal(cols, 3), {1, cols}), nn::Mode::training()), Error);
 }
@@ -136,7 +153,8 @@ TEST_CASE_TEMPLATE("Dropout", X, BACKENDS) {
   const Values y = values(dropout(ones, mode, 4));
   double mean = 0;
   bool two_values = true;
-  for (double e : y) mean += e / n, two_values = two_values && (e == 0 || std::abs(e - 1 / .7) < 1e-15);
+  for (double e : y)
+    mean += e / n, two_values = two_values && (e == 0 || std::abs(e - 1 / .7) < 1e-15);
   CHECK(two_values);
   CHECK(std::abs(mean - 1) < 5 * std::sqrt(.3 / .7 / n));  // five standard errors
   CHECK(values(dropout(ones, mode, 4)) == y);
@@ -151,25 +169,30 @@ TEST_CASE_TEMPLATE("Dropout", X, BACKENDS) {
   Tape tape;
   RecordOn on(tape);
   const Variable<double, B> out = dropout(use<Variable<double, B>>(x), mode, 4);
-  const Variable<double, B> total = reshape(linear(reshape(out, {1, n}), Variable<double, B>(V::full({1, n}, 1))), Shape{});
+  const Variable<double, B> total =
+      reshape(linear(reshape(out, {1, n}), Variable<double, B>(V::full({1, n}, 1))), Shape{});
   backward(total);
   CHECK(gradient(x) == y);  // the mask of the forward pass
 }
 
-TEST_CASE_TEMPLATE("windows: a pixel reaches its own window and region, and nothing else", X, BACKENDS) {
+TEST_CASE_TEMPLATE("windows: a pixel reaches its own window and region, and nothing else", X,
+                   BACKENDS) {
   using B = typename X::B;
   constexpr Index side = 8, window = 4, width = 4, batch = 2;
   for (const Index shift : {Index{0}, Index{2}, Index{1}}) {
     CAPTURE(shift);
     nn::WindowAttention<double, B> attn(width, 2, window, shift, side);
     randomise(attn, 40);
-    // Along one axis the shifted map is cut at the windows and, in the last window, where the map's end met its beginning.
+    // Along one axis the shifted map is cut at the windows and, in the last window, where the map's
+    // end met its beginning.
     const auto group = [&](Index y) {
       const Index moved = (y - shift + side) % side;
       return moved / window + (shift > 0 && moved >= side - shift ? 1 : 0);
     };
     const Values x = normal(batch * side * side * width, 41);
-    const auto run = [&](const Values& in) { return values(attn(tensor<double, B>(in, {batch * side * side, width}), batch)); };
+    const auto run = [&](const Values& in) {
+      return values(attn(tensor<double, B>(in, {batch * side * side, width}), batch));
+    };
     const Values before = run(x);
     bool only = true, all = true;
     for (Index pixel = 0; pixel < side * side; ++pixel) {
@@ -177,11 +200,15 @@ TEST_CASE_TEMPLATE("windows: a pixel reaches its own window and region, and noth
       changed[static_cast<std::size_t>((side * side + pixel) * width)] += 1;  // in the second image
       const Values after = run(changed);
       for (Index r = 0; r < batch * side * side; ++r) {
-        const double moved = difference(rows_of(after, width, r, r + 1), rows_of(before, width, r, r + 1));
+        const double moved =
+            difference(rows_of(after, width, r, r + 1), rows_of(before, width, r, r + 1));
         const Index y = r % (side * side) / side, c = r % side;
-        const bool near = r >= side * side && group(y) == group(pixel / side) && group(c) == group(pixel % side);
-        if (near) all = all && moved > 1e-6;
-        else only = only && moved == 0;
+        const bool near =
+            r >= side * side && group(y) == group(pixel / side) && group(c) == group(pixel % side);
+        if (near)
+          all = all && moved > 1e-6;
+        else
+          only = only && moved == 0;
       }
     }
     CHECK(only);
@@ -203,19 +230,23 @@ TEST_CASE_TEMPLATE("one window over the whole map is plain attention", X, BACKEN
   nn::SelfAttention<double, B> plain(width, heads);
   plain.qkv = attn.qkv, plain.proj = attn.proj;
   const std::vector<std::int32_t> ranges{0, area, area, 2 * area};
-  CHECK(difference(values(attn(in, batch)), values(plain(in, Segments<B>(ranges, batch * area), false))) <= 1e-13);
+  CHECK(difference(values(attn(in, batch)),
+                   values(plain(in, Segments<B>(ranges, batch * area), false))) <= 1e-13);
 
   // And by hand, with the bias table at row (dy + w - 1)(2 w - 1) + dx + w - 1, d = query - key.
   const Values table = normal(49 * heads, 52);
   attn.rel_bias.value = tensor<double, B>(table, {49, heads});
   Values want;
   for (Index b = 0; b < batch; ++b) {
-    const Values qkv = dense(rows_of(x, width, b * area, (b + 1) * area), width, values(attn.qkv.weight.value), values(attn.qkv.bias.value));
+    const Values qkv = dense(rows_of(x, width, b * area, (b + 1) * area), width,
+                             values(attn.qkv.weight.value), values(attn.qkv.bias.value));
     const Values y = attention(qkv, width, heads, [&](Index i, Index j, Index h) {
-      const Index row = (i / side - j / side + side - 1) * (2 * side - 1) + i % side - j % side + side - 1;
+      const Index row =
+          (i / side - j / side + side - 1) * (2 * side - 1) + i % side - j % side + side - 1;
       return table[static_cast<std::size_t>(row * heads + h)];
     });
-    const Values out = dense(y, width, values(attn.proj.weight.value), values(attn.proj.bias.value));
+    const Values out =
+        dense(y, width, values(attn.proj.weight.value), values(attn.proj.bias.value));
     want.insert(want.end(), out.begin(), out.end());
   }
   CHECK(difference(values(attn(in, batch)), want) <= 1e-12);
@@ -230,7 +261,9 @@ TEST_CASE_TEMPLATE("the position bias learns through shifted windows", X, BACKEN
   const Values x = normal(rows * width, 61), weight = normal(rows * width, 62);
   const auto loss = [&] {
     const V y = attn(V(tensor<double, B>(x, {rows, width})), 1);
-    return reshape(linear(reshape(y, {1, rows * width}), V(tensor<double, B>(weight, {1, rows * width}))), Shape{});
+    return reshape(
+        linear(reshape(y, {1, rows * width}), V(tensor<double, B>(weight, {1, rows * width}))),
+        Shape{});
   };
   {
     Tape tape;
@@ -268,13 +301,16 @@ TEST_CASE_TEMPLATE("patch merging concatenates (0,0), (1,0), (0,1), (1,1)", X, B
           const Values part = rows_of(x, width, row, row + 1);
           joined.insert(joined.end(), part.begin(), part.end());
         }
-  const Values want = dense(normed(joined, 4 * width, values(merge.norm.weight.value), values(merge.norm.bias.value), 1e-5), 4 * width, values(merge.reduction.weight.value), {});
+  const Values want = dense(normed(joined, 4 * width, values(merge.norm.weight.value),
+                                   values(merge.norm.bias.value), 1e-5),
+                            4 * width, values(merge.reduction.weight.value), {});
   const Tensor<double, B> y = merge(tensor<double, B>(x, {batch * side * side, width}), batch);
   CHECK(y.shape() == Shape{batch * 4, 2 * width});
   CHECK(difference(values(y), want) <= 1e-12);
 }
 
-TEST_CASE_TEMPLATE("Transformer blocks: place of the norm and activation are policies", X, BACKENDS) {
+TEST_CASE_TEMPLATE("Transformer blocks: place of the norm and activation are policies", X,
+                   BACKENDS) {
   using B = typename X::B;
   using Attention = nn::SelfAttention<double, B>;
   using Norm = nn::LayerNorm<double, B>;
@@ -286,44 +322,64 @@ TEST_CASE_TEMPLATE("Transformer blocks: place of the norm and activation are pol
 
   const auto check = [&](auto block, auto&& act, bool before) {
     randomise(block, 81);
-    const auto norm = [&](const Values& v, const Norm& n) { return normed(v, width, values(n.weight.value), values(n.bias.value), 1e-5); };
+    const auto norm = [&](const Values& v, const Norm& n) {
+      return normed(v, width, values(n.weight.value), values(n.bias.value), 1e-5);
+    };
     const auto attend = [&](const Values& v) {
-      const Values y = attention(dense(v, width, values(block.attn.qkv.weight.value), values(block.attn.qkv.bias.value)), width, heads, [](Index, Index, Index) { return 0.0; });
-      return dense(y, width, values(block.attn.proj.weight.value), values(block.attn.proj.bias.value));
+      const Values y = attention(
+          dense(v, width, values(block.attn.qkv.weight.value), values(block.attn.qkv.bias.value)),
+          width, heads, [](Index, Index, Index) { return 0.0; });
+      return dense(y, width, values(block.attn.proj.weight.value),
+                   values(block.attn.proj.bias.value));
     };
     const auto feed = [&](const Values& v) {
-      Values h = dense(v, width, values(block.mlp.fc1.weight.value), values(block.mlp.fc1.bias.value));
+      Values h =
+          dense(v, width, values(block.mlp.fc1.weight.value), values(block.mlp.fc1.bias.value));
       for (double& e : h) e = act(e);
       return dense(h, hidden, values(block.mlp.fc2.weight.value), values(block.mlp.fc2.bias.value));
     };
-    const Values a = before ? plus(x, attend(norm(x, block.ln1))) : norm(plus(x, attend(x)), block.ln1);
+    const Values a =
+        before ? plus(x, attend(norm(x, block.ln1))) : norm(plus(x, attend(x)), block.ln1);
     const Values b = before ? plus(a, feed(norm(a, block.ln2))) : norm(plus(a, feed(a)), block.ln2);
     const Values y = values(block(in, segments, false));
     CHECK(difference(y, b) <= 1e-11);
-    CHECK(values(block.train(in, nn::Mode::training(Philox(1)), 3, segments, false)) == y);  // dropout is off by default
+    CHECK(values(block.train(in, nn::Mode::training(Philox(1)), 3, segments, false)) ==
+          y);  // dropout is off by default
     block.dropout.probability = .5;
     CHECK(values(block.train(in, nn::Mode::training(Philox(1)), 3, segments, false)) != y);
     CHECK(values(block.train(in, nn::Mode::evaluation(), 3, segments, false)) == y);
   };
   const auto gelu = [](double v) { return .5 * v * (1 + std::erf(v / std::sqrt(2.0))); };
-  const auto gelu_tanh = [](double v) { return .5 * v * (1 + std::tanh(std::sqrt(2 / 3.14159265358979323846) * (v + .044715 * v * v * v))); };
+  const auto gelu_tanh = [](double v) {
+    return .5 * v *
+           (1 + std::tanh(std::sqrt(2 / 3.14159265358979323846) * (v + .044715 * v * v * v)));
+  };
   const auto relu = [](double v) { return v > 0 ? v : 0; };
   using Gelu = nn::FeedForward<double, B>;
   using Relu = nn::FeedForward<double, B, Activation::relu>;
   using Tanh = nn::FeedForward<double, B, Activation::gelu_tanh>;
   check(nn::TransformerBlock<double, B>(width, hidden, 1e-5, Attention(width, heads)), gelu, true);
-  check(nn::TransformerBlock<double, B, Attention, Relu>(width, hidden, 1e-5, Attention(width, heads)), relu, true);
-  check(nn::TransformerBlock<double, B, Attention, Gelu, Norm, nn::PostNorm>(width, hidden, 1e-5, Attention(width, heads)), gelu, false);
-  check(nn::TransformerBlock<double, B, Attention, Tanh, Norm, nn::PostNorm>(width, hidden, 1e-5, Attention(width, heads)), gelu_tanh, false);
+  check(nn::TransformerBlock<double, B, Attention, Relu>(width, hidden, 1e-5,
+                                                         Attention(width, heads)),
+        relu, true);
+  check(nn::TransformerBlock<double, B, Attention, Gelu, Norm, nn::PostNorm>(
+            width, hidden, 1e-5, Attention(width, heads)),
+        gelu, false);
+  check(nn::TransformerBlock<double, B, Attention, Tanh, Norm, nn::PostNorm>(
+            width, hidden, 1e-5, Attention(width, heads)),
+        gelu_tanh, false);
 
   // Every parameter of an unusual block learns.
-  nn::TransformerBlock<double, B, Attention, Relu, Norm, nn::PostNorm> block(width, hidden, 1e-5, Attention(width, heads));
+  nn::TransformerBlock<double, B, Attention, Relu, Norm, nn::PostNorm> block(
+      width, hidden, 1e-5, Attention(width, heads));
   randomise(block, 82);
   using V = Variable<double, B>;
   Tape tape;
   RecordOn on(tape);
   const V y = block.train(V(in), nn::Mode::training(Philox(2)), 0, segments, true);
-  backward(reshape(linear(reshape(y, {1, rows * width}), V(tensor<double, B>(normal(rows * width, 83), {1, rows * width}))), Shape{}));
+  backward(reshape(linear(reshape(y, {1, rows * width}),
+                          V(tensor<double, B>(normal(rows * width, 83), {1, rows * width}))),
+                   Shape{}));
   nn::for_each_parameter(block, [&](const std::string& name, auto& p) {
     CAPTURE(name);
     CHECK(largest(gradient(p)) > 0);
@@ -343,13 +399,17 @@ TEST_CASE_TEMPLATE("PatchEmbed: channel, row, column order, and sizes it refuses
       for (Index j = 0; j < side; j += patch)
         for (Index c = 0; c < 3; ++c)
           for (Index y = 0; y < patch; ++y)
-            for (Index x = 0; x < patch; ++x) rows.push_back(image[static_cast<std::size_t>(((b * 3 + c) * side + i + y) * side + j + x)]);
-  const Values want = dense(rows, 3 * patch * patch, values(embed.weight.value), values(embed.bias.value));
+            for (Index x = 0; x < patch; ++x)
+              rows.push_back(
+                  image[static_cast<std::size_t>(((b * 3 + c) * side + i + y) * side + j + x)]);
+  const Values want =
+      dense(rows, 3 * patch * patch, values(embed.weight.value), values(embed.bias.value));
   const V y = embed.template embed<V>(tensor<double, B>(image, {batch, 3, side, side}));
   CHECK(y.shape() == Shape{batch * 4, width});
   CHECK(difference(values(y), want) <= 1e-12);
 
-  for (const Shape& bad : {Shape{1, 3, 10, 10}, Shape{1, 1, 8, 8}, Shape{1, 3, 8, 4}, Shape{3, 8, 8}}) {
+  for (const Shape& bad :
+       {Shape{1, 3, 10, 10}, Shape{1, 1, 8, 8}, Shape{1, 3, 8, 4}, Shape{3, 8, 8}}) {
     std::string said;
     try {
       embed.template embed<V>(V::zeros(bad));

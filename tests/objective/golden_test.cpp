@@ -27,29 +27,39 @@ double tolerance(int digits) {
 constexpr int printed = 10, printed_gradient = 7;
 
 const double clip_scale = std::log(1 / 0.07);
-const std::vector<std::int32_t> valid_targets{0, 1, 2, 3, 4, 6}, target_ids{3, 1, 2, 0, 6, 5};  // rows and classes where mu is 1
+const std::vector<std::int32_t> valid_targets{0, 1, 2, 3, 4, 6},
+    target_ids{3, 1, 2, 0, 6, 5};  // rows and classes where mu is 1
 
-/// Everything section 11 feeds to the objectives, as leaves. `samples` and `texts` select who is present.
+/// Everything section 11 feeds to the objectives, as leaves. `samples` and `texts` select who is
+/// present.
 template <class T, class B>
 struct Golden {
   using V = Variable<T, B>;
-  Parameter<T, B> u = leaf<T, B>(golden(12, .1), {3, 4}), v = leaf<T, B>(golden(12, .7), {3, 4}), s = leaf<T, B>({clip_scale}, {});
-  Parameter<T, B> p = leaf<T, B>(golden(60, 1.3), {15, 4}), w = leaf<T, B>(golden(48, 2.1), {12, 4});
+  Parameter<T, B> u = leaf<T, B>(golden(12, .1), {3, 4}), v = leaf<T, B>(golden(12, .7), {3, 4}),
+                  s = leaf<T, B>({clip_scale}, {});
+  Parameter<T, B> p = leaf<T, B>(golden(60, 1.3), {15, 4}),
+                  w = leaf<T, B>(golden(48, 2.1), {12, 4});
   Parameter<T, B> student = leaf<T, B>(golden(63, .5, 2), {9, 7});
   Tensor<T, B> teacher = tensor<T, B>(golden(63, 1.9, 2), {9, 7});
 
   void scale(double sigma) { s.value = tensor<T, B>({std::log(sigma)}, {}); }
-  /// Rows of absent samples and of masked words or targets are left out, as the model leaves them out.
-  Representations<V> operator()(const std::vector<std::int32_t>& impressions = {0, 1, 2}, const std::vector<std::int32_t>& keys = {}) const {
+  /// Rows of absent samples and of masked words or targets are left out, as the model leaves them
+  /// out.
+  Representations<V> operator()(const std::vector<std::int32_t>& impressions = {0, 1, 2},
+                                const std::vector<std::int32_t>& keys = {}) const {
     Representations<V> r;
-    r.image = gather_rows(use<V>(u), indices<B>(impressions)), r.text = gather_rows(use<V>(v), indices<B>(impressions));
+    r.image = gather_rows(use<V>(u), indices<B>(impressions)),
+    r.text = gather_rows(use<V>(v), indices<B>(impressions));
     r.log_scale = use<V>(s);
     if (!keys.empty()) r.keys = indices<B>(keys);
-    r.regions = gather_rows(use<V>(p), indices<B>({0, 1, 2, 3, 4, 5, 6, 7, 8, 9})), r.region_images = 2;
-    r.words = gather_rows(use<V>(w), indices<B>({0, 1, 2, 3, 4, 5}));  // four words of text 0, two of text 1
+    r.regions = gather_rows(use<V>(p), indices<B>({0, 1, 2, 3, 4, 5, 6, 7, 8, 9})),
+    r.region_images = 2;
+    r.words = gather_rows(use<V>(w),
+                          indices<B>({0, 1, 2, 3, 4, 5}));  // four words of text 0, two of text 1
     r.word_offsets = indices<Reference>({0, 4, 6});
     r.logits_sum = r.logits_cap = gather_rows(use<V>(student), indices<B>(valid_targets));
-    r.target_sum = r.target_cap = indices<B>(target_ids), r.sum_in_cap = indices<B>({0, 1, 2, 3, 4, 5});
+    r.target_sum = r.target_cap = indices<B>(target_ids),
+    r.sum_in_cap = indices<B>({0, 1, 2, 3, 4, 5});
     r.teacher = gather_rows(teacher, indices<B>(valid_targets));
     return r;
   }
@@ -58,7 +68,8 @@ struct Golden {
   }
   /// The value of an objective; gradients are left in the leaves.
   template <class O>
-  double run(const O& objective, const std::vector<std::int32_t>& impressions = {0, 1, 2}, const std::vector<std::int32_t>& keys = {}) {
+  double run(const O& objective, const std::vector<std::int32_t>& impressions = {0, 1, 2},
+             const std::vector<std::int32_t>& keys = {}) {
     clear();
     Tape tape;
     RecordOn on(tape);
@@ -68,18 +79,22 @@ struct Golden {
   }
 };
 
-/// Representations of a batch in which nobody has anything, over leaves that could receive a gradient.
+/// Representations of a batch in which nobody has anything, over leaves that could receive a
+/// gradient.
 template <class T, class B>
 struct Nothing {
   using V = Variable<T, B>;
-  Parameter<T, B> wide = leaf<T, B>(golden(12, .1), {3, 4}), logits = leaf<T, B>(golden(21, .2), {3, 7}), s = leaf<T, B>({clip_scale}, {});
+  Parameter<T, B> wide = leaf<T, B>(golden(12, .1), {3, 4}),
+                  logits = leaf<T, B>(golden(21, .2), {3, 7}), s = leaf<T, B>({clip_scale}, {});
 
   Representations<V> operator()() const {
     Representations<V> r;
-    const V none = gather_rows(use<V>(wide), indices<B>({})), no_logits = gather_rows(use<V>(logits), indices<B>({}));
+    const V none = gather_rows(use<V>(wide), indices<B>({})),
+            no_logits = gather_rows(use<V>(logits), indices<B>({}));
     r.image = r.text = r.regions = r.words = none;
     r.log_scale = use<V>(s), r.word_offsets = indices<Reference>({0});
-    r.logits_sum = r.logits_cap = no_logits, r.target_sum = r.target_cap = r.sum_in_cap = indices<B>({});
+    r.logits_sum = r.logits_cap = no_logits,
+    r.target_sum = r.target_cap = r.sum_in_cap = indices<B>({});
     r.teacher = gather_rows(logits.value, indices<B>({}));
     return r;
   }
@@ -94,11 +109,14 @@ struct Nothing {
   }
 };
 
-LocalAlignment local(LocalAggregation aggregation, double image, double text) { return {{4, 5, aggregation}, 10, image, text}; }
+LocalAlignment local(LocalAggregation aggregation, double image, double text) {
+  return {{4, 5, aggregation}, 10, image, text};
+}
 
 }  // namespace
 
-#define BACKENDS On<double, Reference>, On<float, Reference>, On<double, CpuBackend>, On<float, CpuBackend>
+#define BACKENDS \
+  On<double, Reference>, On<float, Reference>, On<double, CpuBackend>, On<float, CpuBackend>
 
 TEST_CASE_TEMPLATE("golden A: global alignment", X, BACKENDS) {
   using T = typename X::T;
@@ -114,7 +132,8 @@ TEST_CASE_TEMPLATE("golden A: global alignment", X, BACKENDS) {
   CHECK(std::abs(g.run(InfoNce{.1}) - 1.3273611546) <= tol);
   CHECK(std::abs(g.run(InfoNce{0, true}, {0, 1, 2}, {7, 3, 7}) - 6.9445872105) <= tol);
   CHECK(std::abs(g.run(InfoNce{0, false, .75, .25}) - 0.8012865168) <= tol);
-  CHECK(g.run(InfoNce{0, false}, {0, 1, 2}, {7, 3, 7}) == g.run(InfoNce{}));  // keys are used where asked for only
+  CHECK(g.run(InfoNce{0, false}, {0, 1, 2}, {7, 3, 7}) ==
+        g.run(InfoNce{}));  // keys are used where asked for only
 }
 
 TEST_CASE_TEMPLATE("golden C: local alignment", X, BACKENDS) {
@@ -125,18 +144,21 @@ TEST_CASE_TEMPLATE("golden C: local alignment", X, BACKENDS) {
   const struct {
     LocalAggregation aggregation;
     double image, text;
-  } wanted[] = {
-      {LocalAggregation::sum, 5.4840912893, 3.7785153543}, {LocalAggregation::mean, 3.5301881818, 3.7785153543}, {LocalAggregation::max, 0.9475285667, 0.7565053762}};
+  } wanted[] = {{LocalAggregation::sum, 5.4840912893, 3.7785153543},
+                {LocalAggregation::mean, 3.5301881818, 3.7785153543},
+                {LocalAggregation::max, 0.9475285667, 0.7565053762}};
   for (const auto& want : wanted) {
     CAPTURE(static_cast<int>(want.aggregation));
     CHECK(std::abs(g.run(local(want.aggregation, 1, 0)) - want.image) <= tol);
     CHECK(std::abs(g.run(local(want.aggregation, 0, 1)) - want.text) <= tol);
     CHECK(std::abs(g.run(local(want.aggregation, .5, .5)) - (want.image + want.text) / 2) <= tol);
   }
-  CHECK(g.run(LocalAlignment{}) == g.run(local(LocalAggregation::mean, .5, .5)));  // the defaults of the method
+  CHECK(g.run(LocalAlignment{}) ==
+        g.run(local(LocalAggregation::mean, .5, .5)));  // the defaults of the method
 
   const auto r = g();
-  const Values z = values(local_scores(r.regions.tensor, 2, r.words.tensor, r.word_offsets, {4, 5, LocalAggregation::sum})),
+  const Values z = values(local_scores(r.regions.tensor, 2, r.words.tensor, r.word_offsets,
+                                       {4, 5, LocalAggregation::sum})),
                want{56.64985845, 52.69339970, 63.36295148, 52.41373652};
   REQUIRE(z.size() == 4);
   for (std::size_t i = 0; i < 4; ++i) CHECK(std::abs(10 * z[i] - want[i]) <= tolerance<T>(8));
@@ -179,7 +201,8 @@ TEST_CASE_TEMPLATE("golden F: distillation", X, BACKENDS) {
   CHECK(std::abs(g.run(LogitDistillation{2}) - 0.7153375086) <= tol);
   CHECK(std::abs(gradient(g.student)[at] - 0.0523683) <= slope);
 
-  // The student may have rows that the teacher lacks (samples without findings): they neither count nor learn.
+  // The student may have rows that the teacher lacks (samples without findings): they neither count
+  // nor learn.
   const auto wider = [&](double temperature) {
     g.clear();
     Tape tape;
@@ -243,7 +266,10 @@ TEST_CASE_TEMPLATE("a sum weighs values and gradients", X, BACKENDS) {
   CHECK(difference(gradient(g.u), want) <= tol);
 }
 
-TEST_CASE_TEMPLATE("a term of weight 0 is left out, one that is observed is reported, and neither sends a gradient", X, BACKENDS) {
+TEST_CASE_TEMPLATE(
+    "a term of weight 0 is left out, one that is observed is reported, and neither sends a "
+    "gradient",
+    X, BACKENDS) {
   using T = typename X::T;
   using B = typename X::B;
   using V = Variable<T, B>;
@@ -285,10 +311,13 @@ TEST_CASE_TEMPLATE("a term of weight 0 is left out, one that is observed is repo
 TEST_CASE("the needs of a sum are those of its terms together") {
   const auto sum = 0.5 * InfoNce{} + Summarization{};
   static_assert(decltype(sum)::needs == (image_global | text_global | summarization_logits));
-  static_assert(InfoNce::needs == (image_global | text_global) && LocalAlignment::needs == (image_tokens | findings_tokens));
-  static_assert(Summarization::needs == summarization_logits && Captioning::needs == captioning_logits);
+  static_assert(InfoNce::needs == (image_global | text_global) &&
+                LocalAlignment::needs == (image_tokens | findings_tokens));
+  static_assert(Summarization::needs == summarization_logits &&
+                Captioning::needs == captioning_logits);
   static_assert(LogitDistillation::needs == (captioning_logits | teacher_logits));
-  const auto all = InfoNce{} + 1.0 * LocalAlignment{} + Summarization{} + Captioning{} + LogitDistillation{};
+  const auto all =
+      InfoNce{} + 1.0 * LocalAlignment{} + Summarization{} + Captioning{} + LogitDistillation{};
   static_assert(decltype(all)::needs == 127 && decltype(all)::size == 5);
   CHECK(sum.needs == (InfoNce::needs | Summarization::needs));
   CHECK(std::get<0>(all.terms).weight == 1);
@@ -298,12 +327,14 @@ TEST_CASE_TEMPLATE("an empty set gives exactly 0 and no gradient", X, BACKENDS) 
   Nothing<typename X::T, typename X::B> nothing;
   nothing.check(InfoNce{});
   nothing.check(InfoNce{.1, true});
-  for (LocalAggregation a : {LocalAggregation::mean, LocalAggregation::sum, LocalAggregation::max}) nothing.check(local(a, .5, .5));
+  for (LocalAggregation a : {LocalAggregation::mean, LocalAggregation::sum, LocalAggregation::max})
+    nothing.check(local(a, .5, .5));
   nothing.check(Summarization{});
   nothing.check(Summarization{.1});
   nothing.check(Captioning{.1});
   nothing.check(LogitDistillation{2});
-  nothing.check(0.5 * InfoNce{} + LocalAlignment{} + Summarization{} + Captioning{} + LogitDistillation{});
+  nothing.check(0.5 * InfoNce{} + LocalAlignment{} + Summarization{} + Captioning{} +
+                LogitDistillation{});
 }
 
 TEST_CASE_TEMPLATE("one pair has nothing to contrast", X, BACKENDS) {

@@ -1,4 +1,5 @@
-// AdamW against a recurrence written out by hand, and the learning-rate schedule against its formula.
+// AdamW against a recurrence written out by hand, and the learning-rate schedule against its
+// formula.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -16,35 +17,56 @@ namespace {
 
 template <class T, class B>
 struct Inner {
-  Parameter<T, B> pos = leaf<T, B>(normal(6, 1), {3, 2}), level_embed = leaf<T, B>(normal(6, 2), {3, 2}), rel_bias = leaf<T, B>(normal(6, 3), {3, 2});
-  Parameter<T, B> position = leaf<T, B>(normal(6, 4), {3, 2});  // a name that only looks like an undecayed one
+  Parameter<T, B> pos = leaf<T, B>(normal(6, 1), {3, 2}),
+                  level_embed = leaf<T, B>(normal(6, 2), {3, 2}),
+                  rel_bias = leaf<T, B>(normal(6, 3), {3, 2});
+  Parameter<T, B> position =
+      leaf<T, B>(normal(6, 4), {3, 2});  // a name that only looks like an undecayed one
   template <class F>
   void visit(F&& f) {
     f("pos", pos), f("level_embed", level_embed), f("rel_bias", rel_bias), f("position", position);
   }
 };
 
-/// One parameter of every decay group; `large` does not fit a kernel's tile; `idle` has no gradient, `frozen` is not trained.
+/// One parameter of every decay group; `large` does not fit a kernel's tile; `idle` has no
+/// gradient, `frozen` is not trained.
 template <class T, class B>
 struct Toy {
-  Parameter<T, B> log_scale = leaf<T, B>({2.5}, {}), weight = leaf<T, B>(normal(12, 5), {3, 4}), bias = leaf<T, B>(normal(4, 6), {4});
-  Parameter<T, B> kernel = leaf<T, B>(normal(24, 7), {2, 3, 2, 2}), large = leaf<T, B>(normal(101 * 99, 8), {101, 99});
-  Parameter<T, B> idle = leaf<T, B>(normal(6, 9), {2, 3}), frozen = leaf<T, B>(normal(6, 10), {2, 3});
+  Parameter<T, B> log_scale = leaf<T, B>({2.5}, {}), weight = leaf<T, B>(normal(12, 5), {3, 4}),
+                  bias = leaf<T, B>(normal(4, 6), {4});
+  Parameter<T, B> kernel = leaf<T, B>(normal(24, 7), {2, 3, 2, 2}),
+                  large = leaf<T, B>(normal(101 * 99, 8), {101, 99});
+  Parameter<T, B> idle = leaf<T, B>(normal(6, 9), {2, 3}),
+                  frozen = leaf<T, B>(normal(6, 10), {2, 3});
   std::vector<Inner<T, B>> blocks{1};
 
   Toy() { frozen.trainable = false; }
   template <class F>
   void visit(F&& f) {
-    f("log_scale", log_scale), f("weight", weight), f("bias", bias), f("kernel", kernel), f("large", large), f("idle", idle), f("frozen", frozen), f("blocks", blocks);
+    f("log_scale", log_scale), f("weight", weight), f("bias", bias), f("kernel", kernel),
+        f("large", large), f("idle", idle), f("frozen", frozen), f("blocks", blocks);
   }
 };
 
-const std::map<std::string, bool> decayed{{"log_scale", false}, {"weight", true}, {"bias", false}, {"kernel", true}, {"large", true}, {"idle", true}, {"blocks.0.pos", false},
-                                          {"blocks.0.level_embed", false}, {"blocks.0.rel_bias", false}, {"blocks.0.position", true}};
+const std::map<std::string, bool> decayed{{"log_scale", false},
+                                          {"weight", true},
+                                          {"bias", false},
+                                          {"kernel", true},
+                                          {"large", true},
+                                          {"idle", true},
+                                          {"blocks.0.pos", false},
+                                          {"blocks.0.level_embed", false},
+                                          {"blocks.0.rel_bias", false},
+                                          {"blocks.0.position", true}};
 
 /// Gradient of one parameter at one step. `idle` has none at all, `kernel` has none at step 2.
-bool has_gradient(const std::string& name, int step) { return name != "idle" && !(name == "kernel" && step == 2); }
-Values gradient_of(const std::string& name, Index n, int step) { return normal(n, 100 + static_cast<std::uint64_t>(step) * 31 + name.size(), step == 3 ? 1e-4 : 0.3); }
+bool has_gradient(const std::string& name, int step) {
+  return name != "idle" && !(name == "kernel" && step == 2);
+}
+Values gradient_of(const std::string& name, Index n, int step) {
+  return normal(n, 100 + static_cast<std::uint64_t>(step) * 31 + name.size(),
+                step == 3 ? 1e-4 : 0.3);
+}
 
 /// One scalar: Loshchilov & Hutter's algorithm 2 with decoupled decay times the rate.
 struct Scalar {
@@ -76,7 +98,9 @@ void follow(const optim::AdamWOptions& o) {
       if (p.trainable)
         for (double g : values(p.slot.grad)) square += g * g;
     });
-    const double norm = std::sqrt(square), factor = o.clip > 0 ? std::min(1.0, o.clip / (norm + 1e-6)) : 1.0, rate = 1e-2 / (step + 1);
+    const double norm = std::sqrt(square),
+                 factor = o.clip > 0 ? std::min(1.0, o.clip / (norm + 1e-6)) : 1.0,
+                 rate = 1e-2 / (step + 1);
     if (o.clip == 1) CHECK((factor < 1) == (step != 3));  // both sides of the clip are walked
     const double got = optimizer.step(rate);
     CHECK(std::abs(got - norm) <= (exact ? 1e-12 : 1e-5) * norm);
@@ -84,7 +108,8 @@ void follow(const optim::AdamWOptions& o) {
       if (!p.trainable) return;
       CHECK_FALSE(p.slot.grad.defined());
       Values g(static_cast<std::size_t>(p.value.size()), 0.0), expected;
-      if (has_gradient(name, step)) g = values(tensor<T, B>(gradient_of(name, p.value.size(), step), p.value.shape()));
+      if (has_gradient(name, step))
+        g = values(tensor<T, B>(gradient_of(name, p.value.size(), step), p.value.shape()));
       for (std::size_t i = 0; i < g.size(); ++i) {
         want[name][i].step(factor * g[i], rate, decayed.at(name) ? o.weight_decay : 0, step + 1, o);
         expected.push_back(want[name][i].p);
@@ -107,12 +132,14 @@ void follow(const optim::AdamWOptions& o) {
 
 }  // namespace
 
-#define BACKENDS On<double, Reference>, On<double, CpuBackend>, On<float, Reference>, On<float, CpuBackend>
+#define BACKENDS \
+  On<double, Reference>, On<double, CpuBackend>, On<float, Reference>, On<float, CpuBackend>
 
 TEST_CASE_TEMPLATE("AdamW follows the scalar recurrence", X, BACKENDS) {
   follow<typename X::T, typename X::B>({});
-  follow<typename X::T, typename X::B>({.9, .98, 1e-6, .2, 0});     // no clipping
-  follow<typename X::T, typename X::B>({.8, .99, 1e-8, 0, 1e6});    // a clip that never binds, no decay
+  follow<typename X::T, typename X::B>({.9, .98, 1e-6, .2, 0});  // no clipping
+  follow<typename X::T, typename X::B>(
+      {.8, .99, 1e-8, 0, 1e6});  // a clip that never binds, no decay
 }
 
 TEST_CASE_TEMPLATE("what decays and what does not", X, BACKENDS) {
@@ -131,7 +158,8 @@ TEST_CASE_TEMPLATE("what decays and what does not", X, BACKENDS) {
   CHECK(optim::decays("image.patch.weight", {64, 3, 8, 8}));
 }
 
-TEST_CASE_TEMPLATE("without a gradient a parameter still decays and its moments shrink", X, BACKENDS) {
+TEST_CASE_TEMPLATE("without a gradient a parameter still decays and its moments shrink", X,
+                   BACKENDS) {
   using T = typename X::T;
   using B = typename X::B;
   Toy<T, B> toy;
@@ -143,7 +171,10 @@ TEST_CASE_TEMPLATE("without a gradient a parameter still decays and its moments 
   CHECK(difference(values(toy.idle.value), want) <= 1e-6);  // decay alone: its moments are zero
   CHECK(largest(want) < largest(start));
 
-  const auto entry = [&]() -> auto& { return *std::find_if(optimizer.entries().begin(), optimizer.entries().end(), [](const auto& e) { return e.name == "idle"; }); };
+  const auto entry = [&]() -> auto& {
+    return *std::find_if(optimizer.entries().begin(), optimizer.entries().end(),
+                         [](const auto& e) { return e.name == "idle"; });
+  };
   toy.idle.slot.grad = tensor<T, B>({.1, .2, .3, -.1, -.2, -.3}, {2, 3});
   optimizer.step(.1);
   const Values m = values(entry().m), v = values(entry().v);
@@ -181,13 +212,17 @@ TEST_CASE("a discarded gradient changes nothing and a resumed step counter is us
 
 TEST_CASE("WarmupCosine is a pure function of the step") {
   const auto formula = [](double peak, double warmup, double floor, double steps, double t) {
-    return std::max(floor, peak * std::min(1.0, (t + 1) / (warmup * steps)) * (0.5 + 0.5 * std::cos(std::numbers::pi * t / steps)));
+    return std::max(floor, peak * std::min(1.0, (t + 1) / (warmup * steps)) *
+                               (0.5 + 0.5 * std::cos(std::numbers::pi * t / steps)));
   };
   for (const double warmup : {.05, .1, .4})
     for (const std::int64_t steps : {std::int64_t{20}, std::int64_t{200}, std::int64_t{1000}}) {
       const optim::WarmupCosine rate{3e-4, warmup, 1e-8, steps};
       double worst = 0;
-      for (std::int64_t t = 0; t < steps; ++t) worst = std::max(worst, std::abs(rate(t) - formula(3e-4, warmup, 1e-8, static_cast<double>(steps), static_cast<double>(t))));
+      for (std::int64_t t = 0; t < steps; ++t)
+        worst = std::max(worst,
+                         std::abs(rate(t) - formula(3e-4, warmup, 1e-8, static_cast<double>(steps),
+                                                    static_cast<double>(t))));
       CHECK(worst <= 1e-18);
     }
   const optim::WarmupCosine rate{1, .1, 0, 100};  // warm-up over ten steps
@@ -202,7 +237,8 @@ TEST_CASE("WarmupCosine is a pure function of the step") {
 
 namespace {
 struct TwoWeights {
-  Parameter<double, CpuBackend> a = Parameter<double, CpuBackend>({2, 2}), b = Parameter<double, CpuBackend>({2, 2});
+  Parameter<double, CpuBackend> a = Parameter<double, CpuBackend>({2, 2}),
+                                b = Parameter<double, CpuBackend>({2, 2});
   template <class F>
   void visit(F&& f) {
     f("a", a), f("b", b);
@@ -210,7 +246,9 @@ struct TwoWeights {
 };
 }  // namespace
 
-TEST_CASE("a parameter that is frozen after the optimizer was made stays as it is, and one that is released meets an error") {
+TEST_CASE(
+    "a parameter that is frozen after the optimizer was made stays as it is, and one that is "
+    "released meets an error") {
   using T = double;
   using B = CpuBackend;
   TwoWeights m;
@@ -237,13 +275,22 @@ TEST_CASE("a parameter that is frozen after the optimizer was made stays as it i
   }
 }
 
-TEST_CASE("AdamW refuses options, rates and gradients that make no sense, and changes nothing then") {
+TEST_CASE(
+    "AdamW refuses options, rates and gradients that make no sense, and changes nothing then") {
   using T = double;
   using B = CpuBackend;
   TwoWeights m;
   const double nan = std::nan(""), inf = HUGE_VAL;
-  for (const optim::AdamWOptions& o : {optim::AdamWOptions{1, 0.999, 1e-8, 0, 1}, {-0.1, 0.999, 1e-8, 0, 1}, {0.9, 1, 1e-8, 0, 1}, {0.9, nan, 1e-8, 0, 1}, {0.9, 0.999, 0, 0, 1}, {0.9, 0.999, inf, 0, 1},
-                                       {0.9, 0.999, 1e-8, -1, 1}, {0.9, 0.999, 1e-8, nan, 1}, {0.9, 0.999, 1e-8, 0, -1}, {0.9, 0.999, 1e-8, 0, inf}})
+  for (const optim::AdamWOptions& o : {optim::AdamWOptions{1, 0.999, 1e-8, 0, 1},
+                                       {-0.1, 0.999, 1e-8, 0, 1},
+                                       {0.9, 1, 1e-8, 0, 1},
+                                       {0.9, nan, 1e-8, 0, 1},
+                                       {0.9, 0.999, 0, 0, 1},
+                                       {0.9, 0.999, inf, 0, 1},
+                                       {0.9, 0.999, 1e-8, -1, 1},
+                                       {0.9, 0.999, 1e-8, nan, 1},
+                                       {0.9, 0.999, 1e-8, 0, -1},
+                                       {0.9, 0.999, 1e-8, 0, inf}})
     CHECK_THROWS_AS((optim::AdamW<T, B>(m, o)), Error);
   optim::AdamW<T, B> o(m, {});
   const auto before = m.a.value.to_host();

@@ -1,7 +1,8 @@
-// Compares the library with a folder written by tests/reference/export_golden.py, by the comparison rule of the reference's
-// README. usage: parity DIR [--backend cpu|reference]
-// One addition to that rule (docs/decisions/0003): in float, a weight whose first gradient is nearly 0 moves by its rounding noise, as
-// the README says of key biases. Such entries are held to what the steps can move them, counted, and shown beside PyTorch's own.
+// Compares the library with a folder written by tests/reference/export_golden.py, by the comparison
+// rule of the reference's README. usage: parity DIR [--backend cpu|reference] One addition to that
+// rule (docs/decisions/0003): in float, a weight whose first gradient is nearly 0 moves by its
+// rounding noise, as the README says of key biases. Such entries are held to what the steps can
+// move them, counted, and shown beside PyTorch's own.
 #include <cstdio>
 #include <cstring>
 #include <functional>
@@ -22,42 +23,51 @@ namespace {
 
 using Gradients = std::map<std::string, std::vector<double>>;
 
-/// A first gradient below this share of its tensor's largest is rounding noise in float: such gradients are exact to about 1e-6 of the
-/// largest, and AdamW divides them by themselves.
+/// A first gradient below this share of its tensor's largest is rounding noise in float: such
+/// gradients are exact to about 1e-6 of the largest, and AdamW divides them by themselves.
 constexpr double noise_floor = 1e-4;
 constexpr double most_excused = 0.1;  // share of a group
 
 /// One printed line: a group of tensors with its worst error against its bound.
 struct Group {
   std::string name;
-  double worst = 0;      // largest error / bound
-  double error = 0;      // that error
+  double worst = 0;  // largest error / bound
+  double error = 0;  // that error
   std::string where = "-";
   int compared = 0, expected = 0;
   std::vector<std::string> problems = {};
   // Weights after steps, in float:
-  Gradients first{};                      // of the double run; entries below noise_floor of their tensor's largest, but not 0, are excused
+  Gradients first{};  // of the double run; entries below noise_floor of their tensor's largest, but
+                      // not 0, are excused
   double step_limit = 0;                  // an excused entry may be off by this much
   const io::Safetensors* peer = nullptr;  // PyTorch's own float run
   Index excused = 0, key_biases = 0, entries = 0;
-  double largest = 0, largest_peer = 0;   // error of any entry but key biases, excused or not, over its tensor's largest; PyTorch's own
+  double largest = 0, largest_peer = 0;  // error of any entry but key biases, excused or not, over
+                                         // its tensor's largest; PyTorch's own
   std::string largest_at = "-";
 
   void note(const std::string& tensor, double e, double bound) {
     ++compared;
-    if (!(e <= bound)) problems.push_back(tensor + ": error " + std::to_string(e) + " over " + std::to_string(bound));
+    if (!(e <= bound))
+      problems.push_back(tensor + ": error " + std::to_string(e) + " over " +
+                         std::to_string(bound));
     if (!(e / bound <= worst)) worst = e / bound, error = e, where = tensor;
   }
   bool print() const {
     const bool ok = problems.empty() && compared == expected;
-    std::printf("%-28s largest error %.2e (%s)  compared %d of %d expected  %s\n", name.c_str(), error, where.c_str(), compared, expected, ok ? "ok" : "FAILED");
+    std::printf("%-28s largest error %.2e (%s)  compared %d of %d expected  %s\n", name.c_str(),
+                error, where.c_str(), compared, expected, ok ? "ok" : "FAILED");
     if (!first.empty()) {
-      std::printf("    held to the steps' length: %lld key biases, and %lld of %lld entries with a first gradient of rounding noise; with those the largest error is %.2e (%s)",
-                  static_cast<long long>(key_biases), static_cast<long long>(excused), static_cast<long long>(entries), largest, largest_at.c_str());
+      std::printf(
+          "    held to the steps' length: %lld key biases, and %lld of %lld entries with a first "
+          "gradient of rounding noise; with those the largest error is %.2e (%s)",
+          static_cast<long long>(key_biases), static_cast<long long>(excused),
+          static_cast<long long>(entries), largest, largest_at.c_str());
       if (peer) std::printf(", in PyTorch's own float run %.2e", largest_peer);
       std::printf("\n");
     }
-    for (std::size_t i = 0; i < problems.size() && i < 8; ++i) std::printf("    %s\n", problems[i].c_str());
+    for (std::size_t i = 0; i < problems.size() && i < 8; ++i)
+      std::printf("    %s\n", problems[i].c_str());
     return ok;
   }
 };
@@ -84,7 +94,8 @@ double error_of(const io::StoredTensor& want, const Mine& mine, bool is_double) 
   for (std::size_t i = 0; i < mine.data.size(); ++i) {
     if (!mine.valid.empty() && !mine.valid[i]) continue;
     const double b = want.at(static_cast<Index>(i)), a = mine.data[i], e = std::abs(a - b);
-    diff = std::isnan(e) ? INFINITY : std::max(diff, e), top = std::max(top, std::abs(b)), own = std::max(own, std::abs(a));
+    diff = std::isnan(e) ? INFINITY : std::max(diff, e), top = std::max(top, std::abs(b)),
+    own = std::max(own, std::abs(a));
   }
   if (top < 1e-12) return own <= (is_double ? 1e-9 : 1e-5) ? 0 : INFINITY;
   return diff / top;
@@ -96,7 +107,8 @@ class Run {
   static constexpr bool is_double = std::is_same_v<T, double>;
 
  public:
-  explicit Run(const std::filesystem::path& dir) : dir_(dir), own_(dir / "f64"), batch_(io::Safetensors::read(dir / "batch.safetensors")) {
+  explicit Run(const std::filesystem::path& dir)
+      : dir_(dir), own_(dir / "f64"), batch_(io::Safetensors::read(dir / "batch.safetensors")) {
     json_ = io::read_json(dir / "config.json");
     io::from_json(json_, config_, (dir / "config.json").string(), true);
     config_.validate();
@@ -127,23 +139,32 @@ class Run {
     {
       RecordOn on(tape);
       const auto of = [&](const auto& objective, bool with_image) {
-        backward(objective(m.template represent<std::decay_t<decltype(objective)>::needs, Variable<T, B>>(batch(m, with_image), &teacher, nn::Mode::inspection())));
+        backward(objective(
+            m.template represent<std::decay_t<decltype(objective)>::needs, Variable<T, B>>(
+                batch(m, with_image), &teacher, nn::Mode::inspection())));
       };
-      if (stage == 1) of(model::stage1_objective(config_), false);
-      else of(model::stage2_objective(config_), true);
+      if (stage == 1)
+        of(model::stage1_objective(config_), false);
+      else
+        of(model::stage2_objective(config_), true);
     }
     Gradients out;
-    nn::for_each_parameter(m, [&](const std::string& name, auto& p) { out[name] = gradient(p).data; });
+    nn::for_each_parameter(m,
+                           [&](const std::string& name, auto& p) { out[name] = gradient(p).data; });
     return out;
   }
 
  private:
-  void section(const char* name, const char* flag, std::vector<std::int32_t>& ids, std::vector<std::int32_t>& offsets) {
+  void section(const char* name, const char* flag, std::vector<std::int32_t>& ids,
+               std::vector<std::int32_t>& offsets) {
     const auto &t = batch_.at(name), &has = batch_.at(flag);
     const Index rows = t.shape.at(0), length = t.shape.at(1);
     offsets = {0};
     for (Index b = 0; b < rows; ++b) {
-      for (Index i = 0; i < length && has.at(b) != 0 && static_cast<Index>(t.at(b * length + i)) != config_.pad; ++i) ids.push_back(static_cast<std::int32_t>(t.at(b * length + i)));
+      for (Index i = 0;
+           i < length && has.at(b) != 0 && static_cast<Index>(t.at(b * length + i)) != config_.pad;
+           ++i)
+        ids.push_back(static_cast<std::int32_t>(t.at(b * length + i)));
       offsets.push_back(static_cast<std::int32_t>(ids.size()));
     }
   }
@@ -154,61 +175,83 @@ class Run {
     const auto report = io::load_weights(m, io::Safetensors::read(dir_ / "weights.safetensors"));
     if (!report.complete())
       fail("parity", "weights",
-           std::to_string(report.missing.size()) + " missing, " + std::to_string(report.unexpected.size()) + " unexpected, " + std::to_string(report.mismatched.size()) + " mismatched");
+           std::to_string(report.missing.size()) + " missing, " +
+               std::to_string(report.unexpected.size()) + " unexpected, " +
+               std::to_string(report.mismatched.size()) + " mismatched");
     return m;
   }
-  std::string title(const char* what) const { return std::string(is_double ? "double " : "float ") + what; }
+  std::string title(const char* what) const {
+    return std::string(is_double ? "double " : "float ") + what;
+  }
 
-  void compare(Group& g, const io::Safetensors& want, const std::string& name, const Mine& mine, double bound) {
+  void compare(Group& g, const io::Safetensors& want, const std::string& name, const Mine& mine,
+               double bound) {
     const auto* t = want.find(name);
     if (!t) return g.problems.push_back(name + ": extra, the reference has no such tensor");
-    const auto meta = [&](const std::string& key) { return want.metadata().count(key) ? want.metadata().at(key) : std::string(); };
+    const auto meta = [&](const std::string& key) {
+      return want.metadata().count(key) ? want.metadata().at(key) : std::string();
+    };
     const Index stride = meta("stride:" + name).empty() ? 1 : std::stoll(meta("stride:" + name));
     Mine entries = every(mine, stride);
-    if (t->size() != static_cast<Index>(entries.data.size())) return g.problems.push_back(name + ": expected " + std::to_string(t->size()) + " entries, got " + std::to_string(entries.data.size()));
+    if (t->size() != static_cast<Index>(entries.data.size()))
+      return g.problems.push_back(name + ": expected " + std::to_string(t->size()) +
+                                  " entries, got " + std::to_string(entries.data.size()));
     const auto gradient = g.first.find(name);
     if (gradient != g.first.end()) excuse(g, name, *t, stride, gradient->second, entries);
     double e = error_of(*t, entries, is_double);
-    // The whole tensor's sum and norm; the sum of key biases that moved by their noise says nothing.
-    if (mine.valid.empty() && !(gradient != g.first.end() && has_key_bias(name)) && !meta("sum:" + name).empty()) {
+    // The whole tensor's sum and norm; the sum of key biases that moved by their noise says
+    // nothing.
+    if (mine.valid.empty() && !(gradient != g.first.end() && has_key_bias(name)) &&
+        !meta("sum:" + name).empty()) {
       double sum = 0, square = 0;
       for (double x : mine.data) sum += x, square += x * x;
       const double l2 = std::stod(meta("l2:" + name)), n = static_cast<double>(mine.data.size());
-      if (l2 > 1e-12) e = std::max({e, std::abs(sum - std::stod(meta("sum:" + name))) / (l2 * std::sqrt(n)), std::abs(std::sqrt(square) - l2) / l2});
+      if (l2 > 1e-12)
+        e = std::max({e, std::abs(sum - std::stod(meta("sum:" + name))) / (l2 * std::sqrt(n)),
+                      std::abs(std::sqrt(square) - l2) / l2});
     }
     g.note(name, e, bound);
   }
 
-  /// A third of a qkv bias and half of a kv bias belong to the keys. Their true gradient is 0: a softmax does not see what is added to
-  /// all its scores.
-  static bool has_key_bias(const std::string& name) { return name.ends_with(".qkv.bias") || name.ends_with(".kv.bias"); }
+  /// A third of a qkv bias and half of a kv bias belong to the keys. Their true gradient is 0: a
+  /// softmax does not see what is added to all its scores.
+  static bool has_key_bias(const std::string& name) {
+    return name.ends_with(".qkv.bias") || name.ends_with(".kv.bias");
+  }
   static bool is_key_bias(const std::string& name, std::size_t i, std::size_t size) {
     return name.ends_with(".qkv.bias") ? i / (size / 3) == 1 : has_key_bias(name) && i < size / 2;
   }
 
-  /// Takes key biases, and the stored entries whose first gradient is rounding noise, out of the comparison; they may have moved as far
-  /// as the steps go.
-  void excuse(Group& g, const std::string& name, const io::StoredTensor& want, Index stride, const std::vector<double>& gradient, Mine& entries) const {
+  /// Takes key biases, and the stored entries whose first gradient is rounding noise, out of the
+  /// comparison; they may have moved as far as the steps go.
+  void excuse(Group& g, const std::string& name, const io::StoredTensor& want, Index stride,
+              const std::vector<double>& gradient, Mine& entries) const {
     const auto* peer = g.peer ? g.peer->find(name) : nullptr;
     double top = 0, size = 0;
     for (double x : gradient) {
-      if (!std::isfinite(x)) return g.problems.push_back(name + ": the first gradient is not finite");
+      if (!std::isfinite(x))
+        return g.problems.push_back(name + ": the first gradient is not finite");
       top = std::max(top, std::abs(x));
     }
-    for (std::size_t i = 0; i < entries.data.size(); ++i) size = std::max(size, std::abs(want.at(static_cast<Index>(i))));
+    for (std::size_t i = 0; i < entries.data.size(); ++i)
+      size = std::max(size, std::abs(want.at(static_cast<Index>(i))));
     for (std::size_t i = 0; i < entries.data.size(); ++i) {
       const auto at = i * static_cast<std::size_t>(stride);
-      const double x = std::abs(gradient.at(at)), true_value = want.at(static_cast<Index>(i)), error = std::abs(entries.data[i] - true_value);
+      const double x = std::abs(gradient.at(at)), true_value = want.at(static_cast<Index>(i)),
+                   error = std::abs(entries.data[i] - true_value);
       const bool key = is_key_bias(name, at, gradient.size());
       if (!key) {
         ++g.entries;
         if (!(error / size <= g.largest)) g.largest = error / size, g.largest_at = name;
-        if (peer && peer->size() == want.size()) g.largest_peer = std::max(g.largest_peer, std::abs(peer->at(static_cast<Index>(i)) - true_value) / size);
+        if (peer && peer->size() == want.size())
+          g.largest_peer = std::max(g.largest_peer,
+                                    std::abs(peer->at(static_cast<Index>(i)) - true_value) / size);
         if (x == 0 || x >= noise_floor * top) continue;
       }
       if (entries.valid.empty()) entries.valid.assign(entries.data.size(), 1);
       entries.valid[i] = 0, ++(key ? g.key_biases : g.excused);
-      if (!(error <= g.step_limit)) g.problems.push_back(name + ": an entry has moved farther than the steps go");
+      if (!(error <= g.step_limit))
+        g.problems.push_back(name + ": an entry has moved farther than the steps go");
     }
   }
 
@@ -218,7 +261,9 @@ class Run {
     return m;
   }
   /// A parameter that no loss reached has gradient 0.
-  static Mine gradient(const Parameter<T, B>& p) { return whole(p.slot.grad.defined() ? p.slot.grad : X::zeros(p.value.shape())); }
+  static Mine gradient(const Parameter<T, B>& p) {
+    return whole(p.slot.grad.defined() ? p.slot.grad : X::zeros(p.value.shape()));
+  }
   /// channels-last rows (B * n, C) -> (B, C, n)
   static Mine channels_first(const X& t, Index batch) {
     const auto v = t.to_host();
@@ -227,10 +272,13 @@ class Run {
     m.data.resize(v.size());
     for (Index b = 0; b < batch; ++b)
       for (Index i = 0; i < n; ++i)
-        for (Index k = 0; k < c; ++k) m.data[static_cast<std::size_t>((b * c + k) * n + i)] = static_cast<double>(v[static_cast<std::size_t>((b * n + i) * c + k)]);
+        for (Index k = 0; k < c; ++k)
+          m.data[static_cast<std::size_t>((b * c + k) * n + i)] =
+              static_cast<double>(v[static_cast<std::size_t>((b * n + i) * c + k)]);
     return m;
   }
-  /// Packed rows spread over (B, length, cols): row r goes to sample / place given by `at(b, t)`, -1 where there is none.
+  /// Packed rows spread over (B, length, cols): row r goes to sample / place given by `at(b, t)`,
+  /// -1 where there is none.
   Mine spread(const X& t, Index length, const std::function<Index(Index, Index)>& at) const {
     const auto v = t.to_host();
     const Index batch = image_.shape()[0], c = t.cols();
@@ -241,7 +289,8 @@ class Run {
       for (Index i = 0; i < length; ++i)
         if (const Index r = at(b, i); r >= 0)
           for (Index k = 0; k < c; ++k) {
-            m.data[static_cast<std::size_t>((b * length + i) * c + k)] = static_cast<double>(v[static_cast<std::size_t>(r * c + k)]);
+            m.data[static_cast<std::size_t>((b * length + i) * c + k)] =
+                static_cast<double>(v[static_cast<std::size_t>(r * c + k)]);
             m.valid[static_cast<std::size_t>((b * length + i) * c + k)] = 1;
           }
     return m;
@@ -256,11 +305,13 @@ class Run {
     using Plan = model::TextPlan<B>;
     const Plan p = m.plan(findings(), impression(), keys_, Plan::Cls::both);
     const Index batch = p.batch, t_f = config_.t_findings, t_i = config_.t_impression;
-    const auto im = m.image.template operator()<X>(image_, nn::Mode::inspection(), model::Levels::all);
+    const auto im =
+        m.image.template operator()<X>(image_, nn::Mode::inspection(), model::Levels::all);
     const X encoded = m.text.template operator()<X>(p);
     const X memory = m.memory(im.levels[3]);
     const auto h = m.decoder(encoded, p, {}, slice_rows(encoded, 0, p.findings_rows), memory);
-    const X f_cls = m.text.norm(gather_rows(encoded, p.findings_cls)), i_cls = m.text.norm(gather_rows(encoded, p.impression_cls));
+    const X f_cls = m.text.norm(gather_rows(encoded, p.findings_cls)),
+            i_cls = m.text.norm(gather_rows(encoded, p.impression_cls));
     std::vector<Index> f_row, i_row, s_row, c_row;  // first packed row of each sample
     Index row = 0, s = 0, c = 0;
     for (Index b = 0; b < batch; ++b) f_row.push_back(row), row += findings().length(b) + 1;
@@ -270,11 +321,22 @@ class Run {
       s_row.push_back(s), c_row.push_back(c);
       s += findings().length(b) ? targets : 0, c += targets;
     }
-    const auto f_at = [&](Index b, Index t) { return t < findings().length(b) ? f_row[static_cast<std::size_t>(b)] + t : -1; };
-    const auto i_at = [&](Index b, Index t) { return t < impression().length(b) ? i_row[static_cast<std::size_t>(b)] + t : -1; };
-    const auto s_at = [&](Index b, Index t) { return findings().length(b) && t + 1 < impression().length(b) ? s_row[static_cast<std::size_t>(b)] + t : -1; };
-    const auto c_at = [&](Index b, Index t) { return t + 1 < impression().length(b) ? c_row[static_cast<std::size_t>(b)] + t : -1; };
-    for (std::size_t l = 0; l < 4; ++l) compare(g, want, "level" + std::to_string(l), channels_first(im.levels[l], batch), bound_);
+    const auto f_at = [&](Index b, Index t) {
+      return t < findings().length(b) ? f_row[static_cast<std::size_t>(b)] + t : -1;
+    };
+    const auto i_at = [&](Index b, Index t) {
+      return t < impression().length(b) ? i_row[static_cast<std::size_t>(b)] + t : -1;
+    };
+    const auto s_at = [&](Index b, Index t) {
+      return findings().length(b) && t + 1 < impression().length(b)
+                 ? s_row[static_cast<std::size_t>(b)] + t
+                 : -1;
+    };
+    const auto c_at = [&](Index b, Index t) {
+      return t + 1 < impression().length(b) ? c_row[static_cast<std::size_t>(b)] + t : -1;
+    };
+    for (std::size_t l = 0; l < 4; ++l)
+      compare(g, want, "level" + std::to_string(l), channels_first(im.levels[l], batch), bound_);
     compare(g, want, "global", whole(im.global), bound_);
     compare(g, want, "aggregated", whole(m.aggregator(im.levels)), bound_);
     compare(g, want, "caption_memory", whole(memory), bound_);
@@ -284,15 +346,22 @@ class Run {
     compare(g, want, "impression_cls", whole(i_cls), bound_);
     compare(g, want, "image_embed", whole(m.proj.image_global(im.global)), bound_);
     compare(g, want, "text_embed", whole(m.proj.text_global(i_cls)), bound_);
-    // words are compared where the reference's local_mask is set: tokens that are neither BOS nor EOS
-    compare(g, want, "findings_local", spread(m.proj.text_local(encoded), t_f, [&](Index b, Index t) { return t < findings().length(b) ? f_at(b, t) : -1; }), bound_);
+    // words are compared where the reference's local_mask is set: tokens that are neither BOS nor
+    // EOS
+    compare(g, want, "findings_local",
+            spread(m.proj.text_local(encoded), t_f,
+                   [&](Index b, Index t) { return t < findings().length(b) ? f_at(b, t) : -1; }),
+            bound_);
     compare(g, want, "logits_sum", spread(m.decoder.fc_sum(h.sum), t_i - 1, s_at), bound_);
     compare(g, want, "logits_cap", spread(m.decoder.fc_cap(h.cap), t_i - 1, c_at), bound_);
-    if (want.find("logits_teacher")) compare(g, want, "logits_teacher", spread(teacher(p), t_i - 1, s_at), bound_);
+    if (want.find("logits_teacher"))
+      compare(g, want, "logits_teacher", spread(teacher(p), t_i - 1, s_at), bound_);
     return g.print();
   }
 
-  model::Batch<T, B> batch(const auto& m, bool with_image = true) const { return {with_image ? image_ : X(), m.plan(findings(), impression(), keys_)}; }
+  model::Batch<T, B> batch(const auto& m, bool with_image = true) const {
+    return {with_image ? image_ : X(), m.plan(findings(), impression(), keys_)};
+  }
 
   bool gradients() {
     auto m = make_model();
@@ -304,14 +373,17 @@ class Run {
     const auto b = batch(m);
     {
       RecordOn on(tape);
-      const auto total = objective(m.template represent<decltype(objective)::needs, Variable<T, B>>(b, &teacher, nn::Mode::inspection()), named);
+      const auto total = objective(m.template represent<decltype(objective)::needs, Variable<T, B>>(
+                                       b, &teacher, nn::Mode::inspection()),
+                                   named);
       note_losses(losses, named, static_cast<double>(value(total).item()), expected_["stage2"][0]);
       backward(total);
     }
     const auto want = io::Safetensors::read(own_ / "grads.safetensors");
     g.expected = static_cast<int>(want.tensors().size());
     nn::for_each_parameter(m, [&](const std::string& name, auto& p) {
-      if (p.slot.grad.defined() && !(p.slot.grad.size() == p.value.size())) g.problems.push_back(name + ": gradient of another shape");
+      if (p.slot.grad.defined() && !(p.slot.grad.size() == p.value.size()))
+        g.problems.push_back(name + ": gradient of another shape");
       compare(g, want, name, gradient(p), !is_double && has_key_bias(name) ? 1e-3 : bound_);
     });
     const bool ok = losses.print();
@@ -319,15 +391,18 @@ class Run {
   }
 
   template <std::size_t n>
-  void note_losses(Group& g, const std::array<objective::NamedLoss<T, B>, n>& named, double total, const io::Json& want, double norm = -1) const {
+  void note_losses(Group& g, const std::array<objective::NamedLoss<T, B>, n>& named, double total,
+                   const io::Json& want, double norm = -1) const {
     std::set<std::string> unseen;
     for (const auto& [key, value] : want.items())
       if (key != "log_scale_after" && (key != "grad_norm" || norm >= 0)) unseen.insert(key);
     const auto one = [&](const std::string& key, double mine) {
       unseen.erase(key);
-      if (!want.contains(key)) return g.problems.push_back(key + ": the reference has no such loss");
+      if (!want.contains(key))
+        return g.problems.push_back(key + ": the reference has no such loss");
       const double b = want.at(key).template get<double>();
-      g.note(key, std::abs(b) < 1e-12 ? std::abs(mine) : std::abs(mine - b) / std::abs(b), std::abs(b) < 1e-12 ? (is_double ? 1e-9 : 1e-5) : bound_);
+      g.note(key, std::abs(b) < 1e-12 ? std::abs(mine) : std::abs(mine - b) / std::abs(b),
+             std::abs(b) < 1e-12 ? (is_double ? 1e-9 : 1e-5) : bound_);
     };
     g.expected += static_cast<int>(n) + 1 + (norm >= 0);
     for (const auto& l : named) one(std::string(l.name), static_cast<double>(l.value.item()));
@@ -337,32 +412,38 @@ class Run {
   }
 
   template <class M>
-  bool after(M& m, const std::string& file, const char* what, const std::function<bool(const std::string&)>& wanted, int stage, double drift) {
+  bool after(M& m, const std::string& file, const char* what,
+             const std::function<bool(const std::string&)>& wanted, int stage, double drift) {
     const auto want = io::Safetensors::read(own_ / file);
     Group g{title(what)};
     g.expected = static_cast<int>(want.tensors().size());
     std::optional<io::Safetensors> peer;
     if constexpr (!is_double) {
       g.step_limit = drift, g.first = Run<double, B>(dir_).first_gradients(stage);
-      if (std::filesystem::exists(dir_ / "f32" / file)) g.peer = &peer.emplace(io::Safetensors::read(dir_ / "f32" / file));
+      if (std::filesystem::exists(dir_ / "f32" / file))
+        g.peer = &peer.emplace(io::Safetensors::read(dir_ / "f32" / file));
     }
     const auto one = [&](const std::string& name, auto& p) {
       if (wanted(name)) compare(g, want, name, whole(p.value), bound_);
     };
     nn::for_each_state(m, one, one);
-    if (g.excused > most_excused * static_cast<double>(g.entries)) g.problems.push_back("too many entries have a first gradient of rounding noise");
+    if (g.excused > most_excused * static_cast<double>(g.entries))
+      g.problems.push_back("too many entries have a first gradient of rounding noise");
     return g.print();
   }
 
   auto optimizer(auto& m) const {
     const auto& a = json_.at("adamw");
-    return optim::AdamW<T, B>(m, {a.at("beta1").template get<double>(), a.at("beta2").template get<double>(), a.at("eps").template get<double>(), a.at("weight_decay").template get<double>(),
-                                  a.at("clip").template get<double>()});
+    return optim::AdamW<T, B>(
+        m, {a.at("beta1").template get<double>(), a.at("beta2").template get<double>(),
+            a.at("eps").template get<double>(), a.at("weight_decay").template get<double>(),
+            a.at("clip").template get<double>()});
   }
 
   bool stage1() {
     auto m = make_model();
-    nn::for_each_parameter(m, [&](const std::string& name, auto& p) { p.trainable = m.in_stage1(name); });
+    nn::for_each_parameter(
+        m, [&](const std::string& name, auto& p) { p.trainable = m.in_stage1(name); });
     auto opt = optimizer(m);
     const double lr = json_["adamw"]["lr"].template get<double>();
     Tape tape;
@@ -370,11 +451,17 @@ class Run {
     const auto objective = model::stage1_objective(config_);
     int i = 0;
     for (const auto& want : expected_.at("stage1")) {
-      const auto r = train::train_step(m, objective, batch(m, false), static_cast<const model::Teacher<T, B>*>(nullptr), opt, lr, tape, nn::Mode::training());
+      const auto r = train::train_step(m, objective, batch(m, false),
+                                       static_cast<const model::Teacher<T, B>*>(nullptr), opt, lr,
+                                       tape, nn::Mode::training());
       note_losses(g, r.losses, r.total, want, r.gradient_norm), ++i;
     }
     const bool ok = g.print();
-    return after(m, "after_" + std::to_string(i) + "_steps_stage1.safetensors", "weights after stage 1", [&](const std::string& n) { return m.in_stage1(n); }, 1, 2 * lr * i) && ok;
+    return after(
+               m, "after_" + std::to_string(i) + "_steps_stage1.safetensors",
+               "weights after stage 1", [&](const std::string& n) { return m.in_stage1(n); }, 1,
+               2 * lr * i) &&
+           ok;
   }
 
   bool stage2() {
@@ -387,23 +474,31 @@ class Run {
     const auto objective = model::stage2_objective(config_);
     int i = 0;
     for (const auto& want : expected_.at("stage2")) {
-      const auto r = train::train_step(m, objective, batch(m), &teacher, opt, lr, tape, nn::Mode::training());
+      const auto r =
+          train::train_step(m, objective, batch(m), &teacher, opt, lr, tape, nn::Mode::training());
       note_losses(g, r.losses, r.total, want, r.gradient_norm), ++i;
       ++g.expected;
       const double s = want.at("log_scale_after").template get<double>();
-      g.note("log_scale_after", std::abs(static_cast<double>(m.log_scale.value.item()) - s) / std::abs(s), bound_);
+      g.note("log_scale_after",
+             std::abs(static_cast<double>(m.log_scale.value.item()) - s) / std::abs(s), bound_);
     }
     const auto r = train::evaluate_step(m, objective, batch(m), &teacher, nn::Mode::evaluation());
     note_losses(g, r.losses, r.total, expected_.at("stage2_final"));
     bool ok = g.print();
-    ok = after(m, "after_" + std::to_string(i) + "_steps.safetensors", "weights after stage 2", [](const std::string&) { return true; }, 2, 2 * lr * i) && ok;
+    ok = after(
+             m, "after_" + std::to_string(i) + "_steps.safetensors", "weights after stage 2",
+             [](const std::string&) { return true; }, 2, 2 * lr * i) &&
+         ok;
     Group greedy{title("greedy tokens")};
-    check_ids(greedy, "caption", task::caption(m, image_, {8, false}), expected_.at("greedy_caption_after"));
-    check_ids(greedy, "summary", task::summarize<T, B>(m, findings(), {8, false}), expected_.at("greedy_summary_after"));
+    check_ids(greedy, "caption", task::caption(m, image_, {8, false}),
+              expected_.at("greedy_caption_after"));
+    check_ids(greedy, "summary", task::summarize<T, B>(m, findings(), {8, false}),
+              expected_.at("greedy_summary_after"));
     return greedy.print() && ok;
   }
 
-  void check_ids(Group& g, const char* what, const task::Generated& mine, const io::Json& want) const {
+  void check_ids(Group& g, const char* what, const task::Generated& mine,
+                 const io::Json& want) const {
     g.expected += static_cast<int>(mine.ids.size());
     for (std::size_t b = 0; b < std::min(want.size(), mine.ids.size()); ++b) {
       bool same = true;
@@ -420,7 +515,8 @@ class Run {
   io::Json json_, expected_;
   model::Config config_;
   double bound_ = 0;
-  std::vector<std::int32_t> findings_ids_, findings_offsets_, impression_ids_, impression_offsets_, keys_;
+  std::vector<std::int32_t> findings_ids_, findings_offsets_, impression_ids_, impression_offsets_,
+      keys_;
   X image_;
 };
 
@@ -436,7 +532,8 @@ bool both(const std::filesystem::path& dir) {
 int main(int argc, char** argv) {
   try {
     if (argc < 2) return std::fprintf(stderr, "usage: parity DIR [--backend cpu|reference]\n"), 2;
-    const bool reference = argc > 3 && !std::strcmp(argv[2], "--backend") && !std::strcmp(argv[3], "reference");
+    const bool reference =
+        argc > 3 && !std::strcmp(argv[2], "--backend") && !std::strcmp(argv[3], "reference");
     bool ok = true;
 #ifdef HYBRIDMED_PARITY_CPU
     ok = reference ? both<Reference>(argv[1]) : both<CpuBackend>(argv[1]);

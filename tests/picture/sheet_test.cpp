@@ -402,8 +402,8 @@ TEST_CASE("wrapped text: words longer than a line are broken, letters are not, n
   const std::string latin = "Donaudampfschifffahrtselektrizit\xC3\xA4tenhauptbetriebswerk";
   std::string letters;  // of two, three and four bytes
   for (int i = 0; i < 30; ++i) letters += "\xC3\xA4\xE2\x82\xAC\xF0\x9D\x84\x9E";
-  for (const std::string& text : {latin, letters, "a " + latin + " b", letters + " x " + latin,
-                                  std::string(200, 'W')}) {
+  for (const std::string& text :
+       {latin, letters, "a " + latin + " b", letters + " x " + latin, std::string(200, 'W')}) {
     for (const double factor : {3., 4.5, 8.}) {
       CAPTURE(text);
       CAPTURE(factor);
@@ -605,7 +605,9 @@ TEST_CASE("no rate above 0 reads as 0") {
   }
 }
 
-TEST_CASE("what is no text or no number does not spoil a picture: bad bytes are drawn as question marks, maps are refused") {
+TEST_CASE(
+    "what is no text or no number does not spoil a picture: bad bytes are drawn as question marks, "
+    "maps are refused") {
   const hybridmed::test::ScratchFolder f;
   const auto draw = [&](const std::string& caption, const char* name) {
     hybridmed::picture::Tile tile;
@@ -623,7 +625,8 @@ TEST_CASE("what is no text or no number does not spoil a picture: bad bytes are 
   tile.width = tile.height = 8;
   tile.grid = 1;
   tile.map = {std::nan("")};
-  CHECK(hybridmed::test::holds(hybridmed::test::error_of([&] { hybridmed::picture::scale_of({tile}); }), "not a number"));
+  CHECK(hybridmed::test::holds(
+      hybridmed::test::error_of([&] { hybridmed::picture::scale_of({tile}); }), "not a number"));
 }
 
 TEST_CASE("ticks end, however large the numbers; curves of unequal length are refused") {
@@ -631,7 +634,10 @@ TEST_CASE("ticks end, however large the numbers; curves of unequal length are re
   CHECK(hybridmed::picture::ticks(-1e17, -1e17 + 1, 5).size() < 12);
   CHECK(hybridmed::picture::ticks(0, 10, 5) == std::vector<double>{0, 2, 4, 6, 8, 10});
   const hybridmed::test::ScratchFolder f;
-  const auto draw = [&] { hybridmed::picture::draw_curves((f.path / "a.png").string(), {{"t", {{"c", {1, 2}, {1}}}}}, "step"); };
+  const auto draw = [&] {
+    hybridmed::picture::draw_curves((f.path / "a.png").string(), {{"t", {{"c", {1, 2}, {1}}}}},
+                                    "step");
+  };
   CHECK(hybridmed::test::holds(hybridmed::test::error_of(draw), "as many y as x"));
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-// One archetype per policy slot: the members that its page under docs/policies/ requires, and nothing else. What compiles with these
-// asks for no more than the pages say.
+// One archetype per policy slot: the members that its page under docs/policies/ requires, and
+// nothing else. What compiles with these asks for no more than the pages say.
 #include "hybridmed/autograd/rows.hpp"
 #include "hybridmed/model/image_encoder.hpp"
 #include "hybridmed/objective/composition.hpp"
@@ -9,11 +9,13 @@ namespace hybridmed::archetype {
 
 struct Gemm {
   template <class T>
-  static void serial(bool ta, bool tb, Index m, Index n, Index k, T alpha, const T* a, Index lda, const T* b, Index ldb, T beta, T* c, Index ldc) {
+  static void serial(bool ta, bool tb, Index m, Index n, Index k, T alpha, const T* a, Index lda,
+                     const T* b, Index ldb, T beta, T* c, Index ldc) {
     Reference::gemm(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
   }
   template <class Executor, class T>
-  static void parallel(bool ta, bool tb, Index m, Index n, Index k, T alpha, const T* a, Index lda, const T* b, Index ldb, T beta, T* c, Index ldc) {
+  static void parallel(bool ta, bool tb, Index m, Index n, Index k, T alpha, const T* a, Index lda,
+                       const T* b, Index ldb, T beta, T* c, Index ldc) {
     serial(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
   }
 };
@@ -69,17 +71,26 @@ struct Encoder {
   Parameter<T, B> only;
   const model::Config* config;
 
-  explicit Encoder(const model::Config& c) : only({1, c.level_width(3)}), config(&c) { B::fill(only.value.size(), T(0.5), only.value.data()); }
+  explicit Encoder(const model::Config& c) : only({1, c.level_width(3)}), config(&c) {
+    B::fill(only.value.size(), T(0.5), only.value.data());
+  }
   template <class F>
   void visit(F&& f) {
     f("only", only);
   }
   template <Value V>
-  model::ImageFeatures<V> operator()(const tensor_of<V>& image, const nn::Mode&, model::Levels) const {
+  model::ImageFeatures<V> operator()(const tensor_of<V>& image, const nn::Mode&,
+                                     model::Levels) const {
     const Index batch = image.shape()[0];
-    const auto repeat = [&](Index rows) { return gather_rows(use<V>(only), IndexTensor<B>::from_host(std::vector<std::int32_t>(static_cast<std::size_t>(rows), 0), {rows})); };
+    const auto repeat = [&](Index rows) {
+      return gather_rows(use<V>(only),
+                         IndexTensor<B>::from_host(
+                             std::vector<std::int32_t>(static_cast<std::size_t>(rows), 0), {rows}));
+    };
     model::ImageFeatures<V> out;
-    for (int l = 0; l < 4; ++l) out.levels[static_cast<std::size_t>(l)] = repeat(batch * config->level_side(l) * config->level_side(l));
+    for (int l = 0; l < 4; ++l)
+      out.levels[static_cast<std::size_t>(l)] =
+          repeat(batch * config->level_side(l) * config->level_side(l));
     out.global = repeat(batch);
     return out;
   }

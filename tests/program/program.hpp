@@ -25,10 +25,14 @@ struct Said {
   int code = 0;
   std::string out, err;
 };
-/// Runs the program with these arguments (as a shell reads them); `environment` stands before it, `pipe` behind it.
-inline Said run(const std::string& arguments, const std::string& environment = "", const std::string& pipe = "") {
+/// Runs the program with these arguments (as a shell reads them); `environment` stands before it,
+/// `pipe` behind it.
+inline Said run(const std::string& arguments, const std::string& environment = "",
+                const std::string& pipe = "") {
   const ScratchFolder f;
-  const std::string command = environment + " '" + program + "' " + arguments + " 2>'" + (f.path / "err").string() + "' " + (pipe.empty() ? ">'" + (f.path / "out").string() + "'" : pipe);
+  const std::string command = environment + " '" + program + "' " + arguments + " 2>'" +
+                              (f.path / "err").string() + "' " +
+                              (pipe.empty() ? ">'" + (f.path / "out").string() + "'" : pipe);
   Said s;
   const int status = std::system(command.c_str());
   s.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
@@ -37,16 +41,22 @@ inline Said run(const std::string& arguments, const std::string& environment = "
   return s;
 }
 
-inline constexpr const char* small = R"("preset":"tiny-resnet","image_size":32,"image_width":4,"d":16,"heads":2,)" R"("uni_blocks":1,"dec_blocks":1,"d_a":12,"d_e":12,"grid":4,"t_findings":32,)" R"("t_impression":16,"vocab_size":120,"batch":8,"workers":0,"patience":0)";
+inline constexpr const char* small =
+    R"("preset":"tiny-resnet","image_size":32,"image_width":4,"d":16,"heads":2,)"
+    R"("uni_blocks":1,"dec_blocks":1,"d_a":12,"d_e":12,"grid":4,"t_findings":32,)"
+    R"("t_impression":16,"vocab_size":120,"batch":8,"workers":0,"patience":0)";
 
 /// Phantoms and a run of a few steps on them.
 struct Trained {
   ScratchFolder scratch;
-  fs::path data = scratch.path / "data", folder = scratch.path / "run", config = scratch.path / "config.json";
+  fs::path data = scratch.path / "data", folder = scratch.path / "run",
+           config = scratch.path / "config.json";
   Trained() {
     REQUIRE(run("--seed 3 phantom --out '" + data.string() + "' --count 60 --side 40").code == 0);
-    write(config, std::string("{") + small + R"(,"epochs_stage1":1,"epochs_stage2":1,"data":")" + data.string() + "\"}");
-    const Said s = run("--threads 1 pretrain --config '" + config.string() + "' --run '" + folder.string() + "'");
+    write(config, std::string("{") + small + R"(,"epochs_stage1":1,"epochs_stage2":1,"data":")" +
+                      data.string() + "\"}");
+    const Said s = run("--threads 1 pretrain --config '" + config.string() + "' --run '" +
+                       folder.string() + "'");
     REQUIRE_MESSAGE(s.code == 0, s.err);
   }
   std::string of_run() const { return " --run '" + folder.string() + "' "; }
@@ -64,7 +74,9 @@ struct Data : ScratchFolder {
 
 inline std::string prompts_file(const fs::path& folder, const std::string& more = "") {
   const fs::path file = folder / "prompts.json";
-  write(file, "{" + more + R"("nodule":{"positive":["nodule."],"negative":["normal chest."]},)" R"("effusion":{"positive":["effusion."],"negative":["normal chest."]}})");
+  write(file, "{" + more +
+                  R"("nodule":{"positive":["nodule."],"negative":["normal chest."]},)"
+                  R"("effusion":{"positive":["effusion."],"negative":["normal chest."]}})");
   return " --prompts '" + file.string() + "' ";
 }
 

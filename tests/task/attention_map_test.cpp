@@ -13,7 +13,9 @@
 using namespace hybridmed;
 using X = Tensor<double, CpuBackend>;
 
-static X x(const std::vector<double>& values, const Shape& shape) { return X::from_host(values, shape); }
+static X x(const std::vector<double>& values, const Shape& shape) {
+  return X::from_host(values, shape);
+}
 
 TEST_CASE("attention maps: two regions, two words") {
   const auto maps = task::attention_maps(x({1, 2}, {2, 1}), x({1, 0}, {2, 1}), 4);
@@ -35,9 +37,11 @@ TEST_CASE("attention maps: the golden a2 of the method, section 11") {
   for (std::size_t r = 0; r < 5; ++r) CHECK(std::abs(maps.word(0, r) - expected[r]) < 0.5e-8);
 }
 
-TEST_CASE("attention maps: a region that suits one word beats regions that suit all words a little") {
+TEST_CASE(
+    "attention maps: a region that suits one word beats regions that suit all words a little") {
   // The second word is that of the third region; the first word suits every region alike.
-  const auto maps = task::attention_maps(x({1, 0, 1, 0, 1, 3, 1, 0}, {4, 2}), x({1, 0, 0, 1}, {2, 2}), 4);
+  const auto maps =
+      task::attention_maps(x({1, 0, 1, 0, 1, 3, 1, 0}, {4, 2}), x({1, 0, 0, 1}, {2, 2}), 4);
   CHECK(maps.text == std::vector<double>{1, 1, 3, 1});
   CHECK(maps.maximum() == 2);
   for (std::size_t t = 0; t < 2; ++t) {
@@ -203,7 +207,8 @@ TEST_CASE("stop words are punctuation and function words, and no word that carri
 }
 
 TEST_CASE("attention maps stay finite at the largest gamma that a configuration takes") {
-  const auto maps = task::attention_maps(x({1, 2, 3, 0, 1, 1}, {3, 2}), x({1, 0, 0, 1}, {2, 2}), 1e4);
+  const auto maps =
+      task::attention_maps(x({1, 2, 3, 0, 1, 1}, {3, 2}), x({1, 0, 0, 1}, {2, 2}), 1e4);
   for (std::size_t t = 0; t < 2; ++t) {
     double sum = 0;
     for (std::size_t r = 0; r < 3; ++r) sum += maps.word(t, r);

@@ -24,7 +24,8 @@ std::vector<LabelPrompts> read(const std::string& text) {
 
 /// Scores of three images by a small model with random weights.
 struct Scorer {
-  data::WordPiece vocabulary = data::train_wordpiece({"pleural effusion. large heart. the lungs are clear. no effusion."}, 60);
+  data::WordPiece vocabulary = data::train_wordpiece(
+      {"pleural effusion. large heart. the lungs are clear. no effusion."}, 60);
   model::Config config = model::Config::preset("tiny");
   std::optional<model::HybridMed<T, B, model::AnyEncoder<T, B>>> model;
   std::optional<task::Embeddings<T, B>> embedded;
@@ -38,13 +39,16 @@ struct Scorer {
     B::fill_normal(images.size(), Philox(8), 1.0, images.data());
     embedded.emplace(task::embed_images<T, B>(*model, images));
   }
-  task::ZeroShotScores operator()(const std::vector<LabelPrompts>& prompts) const { return task::zero_shot<T, B>(*model, vocabulary, data::Cleaning::standard, prompts, *embedded); }
+  task::ZeroShotScores operator()(const std::vector<LabelPrompts>& prompts) const {
+    return task::zero_shot<T, B>(*model, vocabulary, data::Cleaning::standard, prompts, *embedded);
+  }
 };
 
 }  // namespace
 
 TEST_CASE("prompt files: lists, and the ensemble where it is named") {
-  const auto p = read(R"({"a": {"positive": ["x", "y"], "negative": ["z"], "ensemble": "mean"}, )" R"("b": {"positive": ["u"], "negative": ["v"]}})");
+  const auto p = read(R"({"a": {"positive": ["x", "y"], "negative": ["z"], "ensemble": "mean"}, )"
+                      R"("b": {"positive": ["u"], "negative": ["v"]}})");
   REQUIRE(p.size() == 2);
   CHECK(p[0].label == "a");
   CHECK(p[0].positive == std::vector<std::string>{"x", "y"});
@@ -65,20 +69,27 @@ TEST_CASE("prompt files: what is wrong is named with its label") {
   names(R"({"a": 3})", "'a'");
   names(R"({"a": {"positive": ["x"]}})", "negative");
   names(R"({"a": {"positive": [], "negative": ["x"]}})", "at least one positive");
-  names(R"({"a": {"positive": ["x"], "negative": ["y"], "ensemble": "median"}})", "expected ensemble max or mean, got 'median'");
+  names(R"({"a": {"positive": ["x"], "negative": ["y"], "ensemble": "median"}})",
+        "expected ensemble max or mean, got 'median'");
   names(R"({"a": {"positive": ["x"], "negative": ["y"], "ensemble": 1}})", "ensemble");
-  names(R"({"a": {"positive": ["x"], "negative": ["y"], "ensembles": "mean"}})", "unknown key 'ensembles'");
+  names(R"({"a": {"positive": ["x"], "negative": ["y"], "ensembles": "mean"}})",
+        "unknown key 'ensembles'");
 }
 
 TEST_CASE("several prompts: the best, or the mean, of what each scores alone") {
   const Scorer score;
-  const std::string p = "pleural effusion.", q = "large heart.", r = "effusion. large.", n = "the lungs are clear.", m = "no effusion.";
-  const auto alone_p = score({{"l", {p}, {n}}}), alone_q = score({{"l", {q}, {n}}}), alone_r = score({{"l", {r}, {n}}}), against_m = score({{"l", {p}, {m}}});
-  const auto best = score({{"l", {p, q, r}, {n}}}), mean = score({{"l", {p, q, r}, {n}, PromptEnsemble::mean}}), best_negative = score({{"l", {p}, {n, m}}}),
+  const std::string p = "pleural effusion.", q = "large heart.", r = "effusion. large.",
+                    n = "the lungs are clear.", m = "no effusion.";
+  const auto alone_p = score({{"l", {p}, {n}}}), alone_q = score({{"l", {q}, {n}}}),
+             alone_r = score({{"l", {r}, {n}}}), against_m = score({{"l", {p}, {m}}});
+  const auto best = score({{"l", {p, q, r}, {n}}}),
+             mean = score({{"l", {p, q, r}, {n}, PromptEnsemble::mean}}),
+             best_negative = score({{"l", {p}, {n, m}}}),
              mean_negative = score({{"l", {p}, {n, m}, PromptEnsemble::mean}});
   for (const auto kind : {&task::ZeroShotScores::global, &task::ZeroShotScores::local})
     for (std::size_t i = 0; i < 3; ++i) {
-      const double a = (alone_p.*kind)(i, 0), b = (alone_q.*kind)(i, 0), c = (alone_r.*kind)(i, 0), d = (against_m.*kind)(i, 0);
+      const double a = (alone_p.*kind)(i, 0), b = (alone_q.*kind)(i, 0), c = (alone_r.*kind)(i, 0),
+                   d = (against_m.*kind)(i, 0);
       REQUIRE(std::abs(a - b) > 1e-6);  // else best and mean would be the same
       REQUIRE(std::abs(a - c) > 1e-6);
       REQUIRE(std::abs(a - d) > 1e-6);
@@ -91,13 +102,16 @@ TEST_CASE("several prompts: the best, or the mean, of what each scores alone") {
 
 TEST_CASE("several labels: each reads its own prompts, and both is the mean of global and local") {
   const Scorer score;
-  const LabelPrompts a{"a", {"pleural effusion.", "large heart."}, {"the lungs are clear."}}, b{"b", {"no effusion."}, {"large heart.", "pleural effusion."}, PromptEnsemble::mean};
+  const LabelPrompts a{"a", {"pleural effusion.", "large heart."}, {"the lungs are clear."}},
+      b{"b", {"no effusion."}, {"large heart.", "pleural effusion."}, PromptEnsemble::mean};
   const auto alone_a = score({a}), alone_b = score({b}), together = score({a, b});
   for (std::size_t i = 0; i < 3; ++i) {
     for (const auto kind : {&task::ZeroShotScores::global, &task::ZeroShotScores::local}) {
       CHECK((together.*kind)(i, 0) == doctest::Approx((alone_a.*kind)(i, 0)).epsilon(1e-9));
       CHECK((together.*kind)(i, 1) == doctest::Approx((alone_b.*kind)(i, 0)).epsilon(1e-9));
     }
-    for (std::size_t k = 0; k < 2; ++k) CHECK(together.both(i, k) == doctest::Approx((together.global(i, k) + together.local(i, k)) / 2).epsilon(1e-9));
+    for (std::size_t k = 0; k < 2; ++k)
+      CHECK(together.both(i, k) ==
+            doctest::Approx((together.global(i, k) + together.local(i, k)) / 2).epsilon(1e-9));
   }
 }

@@ -1,13 +1,13 @@
-// One model, many threads: forward is const and truly so, the rule for threads holds, nothing hangs. Run under -fsanitize=thread by
-// scripts/check-all.
+// One model, many threads: forward is const and truly so, the rule for threads holds, nothing
+// hangs. Run under -fsanitize=thread by scripts/check-all.
 #include <doctest/doctest.h>
 
 #include <thread>
 
 #include "errors.hpp"
 #include "hybridmed/backend/cpu/backend.hpp"
-#include "hybridmed/model/initialise.hpp"
 #include "hybridmed/model/hybridmed.hpp"
+#include "hybridmed/model/initialise.hpp"
 
 using namespace hybridmed;
 using namespace hybridmed::test;
@@ -40,7 +40,9 @@ void at_once(int count, F&& f) {
 
 }  // namespace
 
-TEST_CASE("threads that share a const model get the bits of a thread alone, whatever their batch sizes and the team's") {
+TEST_CASE(
+    "threads that share a const model get the bits of a thread alone, whatever their batch sizes "
+    "and the team's") {
   for (const char* preset : {"tiny", "tiny-swin", "tiny-resnet"}) {
     auto made = model::make_hybridmed<T, B>(model::Config::preset(preset));
     model::initialise(made, made.config, 1);
@@ -55,7 +57,9 @@ TEST_CASE("threads that share a const model get the bits of a thread alone, what
       at_once(4, [&](int k) {
         for (int i = 0; i < 5; ++i) {
           const int request = (k + i) % 4;
-          if (embed(m, 1 + request, static_cast<std::uint64_t>(request)) != want[static_cast<std::size_t>(request)]) ++wrong;
+          if (embed(m, 1 + request, static_cast<std::uint64_t>(request)) !=
+              want[static_cast<std::size_t>(request)])
+            ++wrong;
         }
       });
       CHECK_MESSAGE(wrong == 0, preset, " with a team of ", team);
@@ -64,7 +68,9 @@ TEST_CASE("threads that share a const model get the bits of a thread alone, what
   B::set_threads(executor::Team::processors());
 }
 
-TEST_CASE("set_threads counts for every thread, may be called from several at once while others compute, and refuses nonsense") {
+TEST_CASE(
+    "set_threads counts for every thread, may be called from several at once while others compute, "
+    "and refuses nonsense") {
   B::set_threads(3);
   int seen = 0;
   std::thread([&] { seen = B::threads(); }).join();
@@ -77,12 +83,14 @@ TEST_CASE("set_threads counts for every thread, may be called from several at on
     }
   });
   CHECK(done == 4 * 50 * 8);
-  for (int n : {0, -1, executor::Team::most() + 1, 1 << 30}) CHECK(holds(error_of([&] { B::set_threads(n); }), "set_threads"));
+  for (int n : {0, -1, executor::Team::most() + 1, 1 << 30})
+    CHECK(holds(error_of([&] { B::set_threads(n); }), "set_threads"));
   CHECK(B::threads() >= 1);
   B::set_threads(executor::Team::processors());
 }
 
-TEST_CASE_TEMPLATE("a tile that calls an operation runs it alone; exceptions reach each caller", E, executor::StdThread, executor::Default) {
+TEST_CASE_TEMPLATE("a tile that calls an operation runs it alone; exceptions reach each caller", E,
+                   executor::StdThread, executor::Default) {
   E::set_threads(3);
   std::atomic<int> inner{0};
   E::for_each(4, [&](Index) { E::for_each(5, [&](Index) { ++inner; }); });

@@ -1,5 +1,6 @@
-// A training step allocates no heap memory from the second step on, whatever its section lengths: malloc and operator new
-// are interposed. Built twice: with plain Eigen, and with oneDNN, whose own allocations are counted apart and reported.
+// A training step allocates no heap memory from the second step on, whatever its section lengths:
+// malloc and operator new are interposed. Built twice: with plain Eigen, and with oneDNN, whose own
+// allocations are counted apart and reported.
 #include <dlfcn.h>
 #include <doctest/doctest.h>
 #include <execinfo.h>
@@ -76,8 +77,11 @@ struct Section {
   std::vector<std::int32_t> ids, offsets{0};
   Section(Index batch, Index longest, const model::Config& c, Philox random) {
     for (Index b = 0; b < batch; ++b) {
-      const auto n = static_cast<Index>(random.below(static_cast<std::uint64_t>(b), static_cast<std::uint64_t>(longest - 2))) + 2;
-      for (Index t = 0; t < (n == 2 ? 0 : n); ++t) ids.push_back(static_cast<std::int32_t>(t == 0 ? c.bos : t + 1 == n ? c.eos : 3 + t % 50));
+      const auto n = static_cast<Index>(random.below(static_cast<std::uint64_t>(b),
+                                                     static_cast<std::uint64_t>(longest - 2))) +
+                     2;
+      for (Index t = 0; t < (n == 2 ? 0 : n); ++t)
+        ids.push_back(static_cast<std::int32_t>(t == 0 ? c.bos : t + 1 == n ? c.eos : 3 + t % 50));
       offsets.push_back(static_cast<std::int32_t>(ids.size()));
     }
   }
@@ -95,7 +99,10 @@ long allocations_of_later_steps(const char* preset) {
   const auto objective = model::stage2_objective(c);
   Tape tape;
   std::vector<std::pair<Section, Section>> texts;
-  for (std::uint64_t s = 0; s < 6; ++s) texts.emplace_back(Section(batch, s ? c.t_findings : 12, c, Philox(s, 1)), Section(batch, s ? c.t_impression : 8, c, Philox(s, 2)));  // later ones are longer
+  for (std::uint64_t s = 0; s < 6; ++s)
+    texts.emplace_back(
+        Section(batch, s ? c.t_findings : 12, c, Philox(s, 1)),
+        Section(batch, s ? c.t_impression : 8, c, Philox(s, 2)));  // later ones are longer
   long counted = 0;
   for (std::size_t s = 0; s < texts.size(); ++s) {
     allocations = 0;
@@ -129,5 +136,7 @@ TEST_CASE("no heap allocation in a training step from the second step on") {
     CHECK(allocations_of_later_steps<float>(preset) == 0);
     CHECK(allocations_of_later_steps<double>(preset) == 0);
   }
-  if (by_onednn > 0) MESSAGE("counted apart: ", by_onednn.load(), " allocations by oneDNN itself in the same 30 steps");
+  if (by_onednn > 0)
+    MESSAGE("counted apart: ", by_onednn.load(),
+            " allocations by oneDNN itself in the same 30 steps");
 }

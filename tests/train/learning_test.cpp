@@ -1,4 +1,5 @@
-// Acceptance tests 6 and 7 of the method (section 12): what learning on phantoms shows, and what an untrained model does not know.
+// Acceptance tests 6 and 7 of the method (section 12): what learning on phantoms shows, and what an
+// untrained model does not know.
 #include <doctest/doctest.h>
 
 #include "errors.hpp"
@@ -27,13 +28,17 @@ train::RunConfig config() {
   }
   train::RunConfig c;
   c.model = model::Config::preset("tiny-resnet");
-  c.model.image_size = 32, c.model.d = 32, c.model.heads = 2, c.model.uni_blocks = 1, c.model.dec_blocks = 1, c.model.d_a = 16, c.model.d_e = 16, c.model.grid = 4, c.model.image_width = 4;
+  c.model.image_size = 32, c.model.d = 32, c.model.heads = 2, c.model.uni_blocks = 1,
+  c.model.dec_blocks = 1, c.model.d_a = 16, c.model.d_e = 16, c.model.grid = 4,
+  c.model.image_width = 4;
   c.model.t_findings = 40, c.model.t_impression = 20;
   c.data = data.string();
-  c.vocab_size = 150, c.batch = 16, c.epochs_stage1 = 0, c.epochs_stage2 = 8, c.lr_stage2 = 3e-3, c.patience = 0, c.checkpoint_every = 1000000;
+  c.vocab_size = 150, c.batch = 16, c.epochs_stage1 = 0, c.epochs_stage2 = 8, c.lr_stage2 = 3e-3,
+  c.patience = 0, c.checkpoint_every = 1000000;
   return c;
 }
-std::vector<io::Json> log_of(const train::RunConfig& c, const std::string& name, std::int64_t stop_after = -1) {
+std::vector<io::Json> log_of(const train::RunConfig& c, const std::string& name,
+                             std::int64_t stop_after = -1) {
   train::Trainer<T, B>(c, {scratch().path / name, false, {}, stop_after}).run();
   std::vector<io::Json> rows;
   std::ifstream in(scratch().path / name / "log.jsonl");
@@ -43,21 +48,29 @@ std::vector<io::Json> log_of(const train::RunConfig& c, const std::string& name,
 
 }  // namespace
 
-TEST_CASE("6. summarization converges faster than captioning: no stage 1, no distillation, the same held-out studies and steps") {
+TEST_CASE(
+    "6. summarization converges faster than captioning: no stage 1, no distillation, the same "
+    "held-out studies and steps") {
   auto c = config();
   c.model.lambda_dis = 0;
   std::vector<double> sum, cap;
   for (const auto& row : log_of(c, "fair"))
-    if (row["kind"] == "valid") sum.push_back(row["sum"].get<double>()), cap.push_back(row["cap"].get<double>());
+    if (row["kind"] == "valid")
+      sum.push_back(row["sum"].get<double>()), cap.push_back(row["cap"].get<double>());
   REQUIRE(sum.size() == 8);
   CHECK(sum.back() < sum.front());
   CHECK(cap.back() < cap.front());
   for (std::size_t e = 4; e < sum.size(); ++e) CHECK_MESSAGE(sum[e] < cap[e], "epoch ", e + 1);
 }
 
-TEST_CASE("6. every term can be switched off from one configuration; the total is the weighted sum of what is left") {
+TEST_CASE(
+    "6. every term can be switched off from one configuration; the total is the weighted sum of "
+    "what is left") {
   using Member = double model::Config::*;
-  const std::pair<const char*, Member> terms[] = {{"cg", &model::Config::lambda_cg}, {"cl", &model::Config::lambda_cl}, {"sum", &model::Config::lambda_sum}, {"cap", &model::Config::lambda_cap},
+  const std::pair<const char*, Member> terms[] = {{"cg", &model::Config::lambda_cg},
+                                                  {"cl", &model::Config::lambda_cl},
+                                                  {"sum", &model::Config::lambda_sum},
+                                                  {"cap", &model::Config::lambda_cap},
                                                   {"dis", &model::Config::lambda_dis}};
   for (const auto& [off, member] : terms) {
     auto c = config();
@@ -74,7 +87,8 @@ TEST_CASE("6. every term can be switched off from one configuration; the total i
   }
 }
 
-TEST_CASE("7. zero-shot by global, local and both on planted labels: chance level before training") {
+TEST_CASE(
+    "7. zero-shot by global, local and both on planted labels: chance level before training") {
   const auto c = config();
   const data::DataFolder folder(c.data, c.folder);
   const auto studies = folder.select(c.selection("test"));
@@ -82,18 +96,23 @@ TEST_CASE("7. zero-shot by global, local and both on planted labels: chance leve
   for (const auto& s : studies) texts.push_back(s.findings), texts.push_back(s.impression);
   const auto vocabulary = data::train_wordpiece(texts, 150);
   const data::Dataset dataset(folder, studies, vocabulary, c.dataset());
-  const auto prompts = task::read_prompts(fs::path(HYBRIDMED_REFERENCE) / "../../configs/phantom_prompts.json");
+  const auto prompts =
+      task::read_prompts(fs::path(HYBRIDMED_REFERENCE) / "../../configs/phantom_prompts.json");
   std::map<std::string, std::vector<double>> means;
   for (std::uint64_t seed = 0; seed < 8; ++seed) {
     auto model_config = c.model;
     model_config.vocab = static_cast<Index>(vocabulary.size());
     auto m = model::make_hybridmed<T, B>(model_config);
     model::initialise(m, model_config, seed);
-    const auto embedded = task::embed_dataset<T, B>(m, dataset, 40, 0, [](std::size_t, std::size_t) {});
+    const auto embedded =
+        task::embed_dataset<T, B>(m, dataset, 40, 0, [](std::size_t, std::size_t) {});
     std::vector<task::Figure> figures;
-    task::zero_shot_figures(prompts, task::zero_shot<T, B>(m, vocabulary, c.selection("").cleaning, prompts, embedded), studies, folder.labels(), figures);
+    task::zero_shot_figures(
+        prompts, task::zero_shot<T, B>(m, vocabulary, c.selection("").cleaning, prompts, embedded),
+        studies, folder.labels(), figures);
     for (const auto& f : figures)
-      if (f.name.find("mean of labels") != std::string::npos) means[f.name].push_back(f.value.value());
+      if (f.name.find("mean of labels") != std::string::npos)
+        means[f.name].push_back(f.value.value());
   }
   REQUIRE(means.size() == 3);
   for (const auto& [name, values] : means) {

@@ -1,6 +1,6 @@
 #pragma once
-// Differentiable ragged multi-head attention. Probabilities are never stored: the backward pass rebuilds them by tile
-// from q, k and one log-sum-exp per row and head.
+// Differentiable ragged multi-head attention. Probabilities are never stored: the backward pass
+// rebuilds them by tile from q, k and one log-sum-exp per row and head.
 #include <algorithm>
 #include <cmath>
 #include <span>
@@ -21,13 +21,21 @@ struct Segments {
   Segments() = default;
   /// begin_end: count pairs, ascending, none reaching into the next; rows: of the packed matrix.
   Segments(std::span<const std::int32_t> begin_end, Index rows_)
-      : ranges(IndexTensor<B>::from_host(begin_end.first(begin_end.size() / 2 * 2), {static_cast<Index>(begin_end.size()) / 2, 2})),
-        count(static_cast<Index>(begin_end.size()) / 2), rows(rows_) {
+      : ranges(IndexTensor<B>::from_host(begin_end.first(begin_end.size() / 2 * 2),
+                                         {static_cast<Index>(begin_end.size()) / 2, 2})),
+        count(static_cast<Index>(begin_end.size()) / 2),
+        rows(rows_) {
     Index covered = 0;
-    if (begin_end.size() % 2 != 0) fail("autograd", "Segments", "expected pairs of first row and end row, got " + std::to_string(begin_end.size()) + " numbers");
+    if (begin_end.size() % 2 != 0)
+      fail("autograd", "Segments",
+           "expected pairs of first row and end row, got " + std::to_string(begin_end.size()) +
+               " numbers");
     for (std::size_t i = 0; i + 1 < begin_end.size(); i += 2) {
-      if (begin_end[i] < 0 || begin_end[i + 1] < begin_end[i] || begin_end[i + 1] > rows || (i > 0 && begin_end[i] < begin_end[i - 1]))
-        fail("autograd", "Segments", "rows [" + std::to_string(begin_end[i]) + ", " + std::to_string(begin_end[i + 1]) + ") of " + std::to_string(rows));
+      if (begin_end[i] < 0 || begin_end[i + 1] < begin_end[i] || begin_end[i + 1] > rows ||
+          (i > 0 && begin_end[i] < begin_end[i - 1]))
+        fail("autograd", "Segments",
+             "rows [" + std::to_string(begin_end[i]) + ", " + std::to_string(begin_end[i + 1]) +
+                 ") of " + std::to_string(rows));
       covered += begin_end[i + 1] - begin_end[i];
       longest = (std::max)(longest, static_cast<Index>(begin_end[i + 1] - begin_end[i]));
     }
@@ -38,7 +46,10 @@ struct Segments {
 /// `count` segments of `length` rows each, one behind the other.
 template <class B>
 Segments<B> equal_segments(Index count, Index length) {
-  if (count < 0 || length < 0) fail("autograd", "equal_segments", "expected no negative numbers, got " + std::to_string(count) + " segments of " + std::to_string(length) + " rows");
+  if (count < 0 || length < 0)
+    fail("autograd", "equal_segments",
+         "expected no negative numbers, got " + std::to_string(count) + " segments of " +
+             std::to_string(length) + " rows");
   ArenaVector<std::int32_t> ranges;
   ranges.reserve(static_cast<std::size_t>(2 * count));
   for (Index s = 0; s < count; ++s) {
@@ -53,18 +64,25 @@ template <Value V>
 struct AttentionOptions {
   Index heads = 1;
   bool causal = false;
-  const V* bias = nullptr;           // (heads * area, area) or null
-  tensor_of<V> mask;                 // (windows, area, area) added to the scores, or undefined
+  const V* bias = nullptr;  // (heads * area, area) or null
+  tensor_of<V> mask;        // (windows, area, area) added to the scores, or undefined
 };
 
 namespace detail {
 template <Value V>
-AttentionArgs<scalar_of<V>> attention_args(const tensor_of<V>& q, Index q_col, const tensor_of<V>& kv, Index k_col, Index v_col, Index width,
-                                           const Segments<backend_of<V>>& qs, const Segments<backend_of<V>>& ks, const AttentionOptions<V>& o) {
+AttentionArgs<scalar_of<V>> attention_args(const tensor_of<V>& q, Index q_col,
+                                           const tensor_of<V>& kv, Index k_col, Index v_col,
+                                           Index width, const Segments<backend_of<V>>& qs,
+                                           const Segments<backend_of<V>>& ks,
+                                           const AttentionOptions<V>& o) {
   if (o.heads < 1 || width % o.heads != 0)
-    fail("autograd", "attention", "width " + std::to_string(width) + " is not a multiple of " + std::to_string(o.heads) + " heads");
+    fail("autograd", "attention",
+         "width " + std::to_string(width) + " is not a multiple of " + std::to_string(o.heads) +
+             " heads");
   if (qs.count != ks.count)
-    fail("autograd", "attention", std::to_string(qs.count) + " query segments but " + std::to_string(ks.count) + " key segments");
+    fail("autograd", "attention",
+         std::to_string(qs.count) + " query segments but " + std::to_string(ks.count) +
+             " key segments");
   AttentionArgs<scalar_of<V>> a;
   a.segments = qs.count, a.heads = o.heads, a.head_dim = width / o.heads, a.causal = o.causal;
   a.scale = static_cast<scalar_of<V>>(1 / std::sqrt(static_cast<double>(a.head_dim)));
@@ -75,29 +93,44 @@ AttentionArgs<scalar_of<V>> attention_args(const tensor_of<V>& q, Index q_col, c
     need_defined("attention", *o.bias);
     a.bias = value(*o.bias).data(), a.area = value(*o.bias).cols();
     if (value(*o.bias).rows() != o.heads * a.area)
-      fail("autograd", "attention", "expected a bias (heads * area, area) with " + std::to_string(o.heads) + " heads, got " + value(*o.bias).shape().str());
+      fail("autograd", "attention",
+           "expected a bias (heads * area, area) with " + std::to_string(o.heads) + " heads, got " +
+               value(*o.bias).shape().str());
   }
   if (o.mask.defined()) {
     const Shape& m = o.mask.shape();
-    if (m.rank() != 3 || m[1] != m[2] || m[0] < 1 || (o.bias && m[1] != a.area)) fail("autograd", "attention", "expected a mask (windows, area, area)" + (o.bias ? " with area " + std::to_string(a.area) : std::string()) + ", got " + m.str());
+    if (m.rank() != 3 || m[1] != m[2] || m[0] < 1 || (o.bias && m[1] != a.area))
+      fail("autograd", "attention",
+           "expected a mask (windows, area, area)" +
+               (o.bias ? " with area " + std::to_string(a.area) : std::string()) + ", got " +
+               m.str());
     a.mask = o.mask.data(), a.windows = m[0], a.area = m[1];
   }
   if ((a.bias || a.mask) && (std::max)(qs.longest, ks.longest) > a.area)
-    fail("autograd", "attention", "a segment of " + std::to_string((std::max)(qs.longest, ks.longest)) + " rows, but bias and mask are for " + std::to_string(a.area));
+    fail("autograd", "attention",
+         "a segment of " + std::to_string((std::max)(qs.longest, ks.longest)) +
+             " rows, but bias and mask are for " + std::to_string(a.area));
   return a;
 }
 }  // namespace detail
 
-/// Attention of packed rows to themselves. qkv (rows, 3 width): all q, all k, all v -> (rows, width).
+/// Attention of packed rows to themselves. qkv (rows, 3 width): all q, all k, all v -> (rows,
+/// width).
 template <Value V>
-V self_attention(const V& qkv, const Segments<backend_of<V>>& segments, const AttentionOptions<V>& options) {
-  static_assert(BackendAttention<backend_of<V>, scalar_of<V>>, "hybridmed: this backend has no attention for this scalar; see docs/policies/backend.md");
+V self_attention(const V& qkv, const Segments<backend_of<V>>& segments,
+                 const AttentionOptions<V>& options) {
+  static_assert(
+      BackendAttention<backend_of<V>, scalar_of<V>>,
+      "hybridmed: this backend has no attention for this scalar; see docs/policies/backend.md");
   using B = backend_of<V>;
   detail::need_defined("self_attention", qkv);
   const Index rows = value(qkv).rows(), width = value(qkv).cols() / 3;
   if (value(qkv).cols() != 3 * width || segments.rows != rows)
-    fail("autograd", "self_attention", "expected qkv (" + std::to_string(segments.rows) + ", 3 width), got " + value(qkv).shape().str());
-  auto args = detail::attention_args<V>(value(qkv), 0, value(qkv), width, 2 * width, width, segments, segments, options);
+    fail("autograd", "self_attention",
+         "expected qkv (" + std::to_string(segments.rows) + ", 3 width), got " +
+             value(qkv).shape().str());
+  auto args = detail::attention_args<V>(value(qkv), 0, value(qkv), width, 2 * width, width,
+                                        segments, segments, options);
   tensor_of<V> y({rows, width}), lse({rows, options.heads});
   if (!segments.covering) B::fill(y.size(), scalar_of<V>(0), y.data());
   args.out = y.data(), args.ldo = width, args.lse = lse.data();
@@ -106,11 +139,13 @@ V self_attention(const V& qkv, const Segments<backend_of<V>>& segments, const At
     GradientSlot<scalar_of<V>, B>* bias_slot = options.bias ? options.bias->slot : nullptr;
     const tensor_of<V> bias = options.bias ? options.bias->tensor : tensor_of<V>();
     if (recording(qkv) || (options.bias && recording(*options.bias)))
-      return recorded(y, [qkv, segments, args, y, lse, bias, bias_slot, mask = options.mask, width](tensor_of<V> dy) {
+      return recorded(y, [qkv, segments, args, y, lse, bias, bias_slot, mask = options.mask,
+                          width](tensor_of<V> dy) {
         tensor_of<V> dqkv(qkv.shape());
         if (!segments.covering) B::fill(dqkv.size(), scalar_of<V>(0), dqkv.data());
         AttentionGradients<scalar_of<V>> g;
-        g.dout = dy.data(), g.dq = dqkv.data(), g.dk = dqkv.data() + width, g.dv = dqkv.data() + 2 * width;
+        g.dout = dy.data(), g.dq = dqkv.data(), g.dk = dqkv.data() + width,
+        g.dv = dqkv.data() + 2 * width;
         if (bias_slot) g.dbias = bias_slot->accumulator(bias.shape()).data();
         B::attention_backward(args, g);
         if (qkv.slot) qkv.slot->add(std::move(dqkv));
@@ -119,19 +154,25 @@ V self_attention(const V& qkv, const Segments<backend_of<V>>& segments, const At
   return y;
 }
 
-/// Attention of queries to a memory. q (rows, width), kv (memory rows, 2 width): all k, all v -> (rows, width).
-/// A query whose memory segment is empty yields zeros.
+/// Attention of queries to a memory. q (rows, width), kv (memory rows, 2 width): all k, all v ->
+/// (rows, width). A query whose memory segment is empty yields zeros.
 template <Value V>
-V cross_attention(const V& q, const V& kv, const Segments<backend_of<V>>& q_segments, const Segments<backend_of<V>>& k_segments, Index heads) {
-  static_assert(BackendAttention<backend_of<V>, scalar_of<V>>, "hybridmed: this backend has no attention for this scalar; see docs/policies/backend.md");
+V cross_attention(const V& q, const V& kv, const Segments<backend_of<V>>& q_segments,
+                  const Segments<backend_of<V>>& k_segments, Index heads) {
+  static_assert(
+      BackendAttention<backend_of<V>, scalar_of<V>>,
+      "hybridmed: this backend has no attention for this scalar; see docs/policies/backend.md");
   using B = backend_of<V>;
   detail::need_defined("cross_attention", q, kv);
   const Index rows = value(q).rows(), width = value(q).cols();
-  if (value(kv).cols() != 2 * width || q_segments.rows != rows || k_segments.rows != value(kv).rows())
+  if (value(kv).cols() != 2 * width || q_segments.rows != rows ||
+      k_segments.rows != value(kv).rows())
     fail("autograd", "cross_attention",
-         "expected q (" + std::to_string(q_segments.rows) + ", " + std::to_string(width) + ") and kv (" + std::to_string(k_segments.rows) + ", " + std::to_string(2 * width) + "), got " +
-             value(q).shape().str() + " and " + value(kv).shape().str());
-  auto args = detail::attention_args<V>(value(q), 0, value(kv), 0, width, width, q_segments, k_segments, AttentionOptions<V>{heads, false, nullptr, {}});
+         "expected q (" + std::to_string(q_segments.rows) + ", " + std::to_string(width) +
+             ") and kv (" + std::to_string(k_segments.rows) + ", " + std::to_string(2 * width) +
+             "), got " + value(q).shape().str() + " and " + value(kv).shape().str());
+  auto args = detail::attention_args<V>(value(q), 0, value(kv), 0, width, width, q_segments,
+                                        k_segments, AttentionOptions<V>{heads, false, nullptr, {}});
   tensor_of<V> y({rows, width}), lse({rows, heads});
   if (!q_segments.covering) B::fill(y.size(), scalar_of<V>(0), y.data());
   args.out = y.data(), args.ldo = width, args.lse = lse.data();

@@ -1,5 +1,6 @@
 #pragma once
-// Differentiable convolution and max-pooling on channels-last maps stored as rows: (batch * height * width, channels).
+// Differentiable convolution and max-pooling on channels-last maps stored as rows: (batch * height
+// * width, channels).
 #include "hybridmed/autograd/elementwise.hpp"
 #include "hybridmed/backend/concept.hpp"
 
@@ -7,21 +8,31 @@ namespace hybridmed {
 
 namespace detail {
 inline void need_window(std::string_view operation, const ConvShape& s) {
-  if (s.batch < 0 || s.height < 1 || s.width < 1 || s.kernel < 1 || s.stride < 1 || s.pad < 0 || s.pad >= s.kernel || s.height + 2 * s.pad < s.kernel || s.width + 2 * s.pad < s.kernel)
-    fail("autograd", operation, "a window of " + std::to_string(s.kernel) + " with stride " + std::to_string(s.stride) + " and padding " + std::to_string(s.pad) + " does not fit a map of " + std::to_string(s.height) + " x " + std::to_string(s.width));
+  if (s.batch < 0 || s.height < 1 || s.width < 1 || s.kernel < 1 || s.stride < 1 || s.pad < 0 ||
+      s.pad >= s.kernel || s.height + 2 * s.pad < s.kernel || s.width + 2 * s.pad < s.kernel)
+    fail("autograd", operation,
+         "a window of " + std::to_string(s.kernel) + " with stride " + std::to_string(s.stride) +
+             " and padding " + std::to_string(s.pad) + " does not fit a map of " +
+             std::to_string(s.height) + " x " + std::to_string(s.width));
 }
 }  // namespace detail
 
-/// x (batch * height * width, in), w (out, in, kernel, kernel) -> (batch * out_height * out_width, out). No bias.
+/// x (batch * height * width, in), w (out, in, kernel, kernel) -> (batch * out_height * out_width,
+/// out). No bias.
 template <Value V>
 V conv2d(const V& x, const V& w, const ConvShape& s) {
-  static_assert(BackendConvolution<backend_of<V>, scalar_of<V>>, "hybridmed: this backend has no convolution or pooling for this scalar; see docs/policies/backend.md");
+  static_assert(BackendConvolution<backend_of<V>, scalar_of<V>>,
+                "hybridmed: this backend has no convolution or pooling for this scalar; see "
+                "docs/policies/backend.md");
   using B = backend_of<V>;
   detail::need_defined("conv2d", x, w);
   detail::need_window("conv2d", s);
   const Index taps = s.kernel * s.kernel;
-  if (value(x).rows() != s.batch * s.height * s.width || value(x).cols() != s.in || value(w).size() != s.out * s.in * taps)
-    fail("autograd", "conv2d", "the map " + value(x).shape().str() + " or the weight " + value(w).shape().str() + " does not fit the convolution");
+  if (value(x).rows() != s.batch * s.height * s.width || value(x).cols() != s.in ||
+      value(w).size() != s.out * s.in * taps)
+    fail("autograd", "conv2d",
+         "the map " + value(x).shape().str() + " or the weight " + value(w).shape().str() +
+             " does not fit the convolution");
   tensor_of<V> last({s.out, taps, s.in});  // the weight with channels last
   B::transpose(s.out, s.in, taps, value(w).data(), last.data());
   tensor_of<V> y({s.batch * s.out_height() * s.out_width(), s.out});
@@ -44,10 +55,13 @@ V conv2d(const V& x, const V& w, const ConvShape& s) {
   return y;
 }
 
-/// Maximum over windows; s.in == s.out. (batch * height * width, channels) -> (batch * out_height * out_width, channels).
+/// Maximum over windows; s.in == s.out. (batch * height * width, channels) -> (batch * out_height *
+/// out_width, channels).
 template <Value V>
 V max_pool(const V& x, const ConvShape& s) {
-  static_assert(BackendConvolution<backend_of<V>, scalar_of<V>>, "hybridmed: this backend has no convolution or pooling for this scalar; see docs/policies/backend.md");
+  static_assert(BackendConvolution<backend_of<V>, scalar_of<V>>,
+                "hybridmed: this backend has no convolution or pooling for this scalar; see "
+                "docs/policies/backend.md");
   using B = backend_of<V>;
   detail::need_defined("max_pool", x);
   detail::need_window("max_pool", s);

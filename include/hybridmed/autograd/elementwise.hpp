@@ -7,7 +7,8 @@ namespace hybridmed {
 
 namespace detail {
 inline void same_shape(std::string_view operation, const Shape& a, const Shape& b) {
-  if (!(a == b)) fail("autograd", operation, "expected two equal shapes, got " + a.str() + " and " + b.str());
+  if (!(a == b))
+    fail("autograd", operation, "expected two equal shapes, got " + a.str() + " and " + b.str());
 }
 }  // namespace detail
 
@@ -76,7 +77,8 @@ V activate(const V& x, Activation kind) {
     if (recording(x))
       return recorded(std::move(y), [x, kind](tensor_of<V> dy) {
         tensor_of<V> dx = dy.unique() ? std::move(dy) : tensor_of<V>(dy.shape());
-        B::activation_backward(kind, dx.size(), x.tensor.data(), dy.defined() ? dy.data() : dx.data(), dx.data());
+        B::activation_backward(kind, dx.size(), x.tensor.data(),
+                               dy.defined() ? dy.data() : dx.data(), dx.data());
         x.slot->add(std::move(dx));
       });
   return y;

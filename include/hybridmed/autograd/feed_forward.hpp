@@ -1,27 +1,34 @@
 #pragma once
-// The two-layer feed-forward part as one operation, so that the activated hidden rows are rebuilt instead of stored.
+// The two-layer feed-forward part as one operation, so that the activated hidden rows are rebuilt
+// instead of stored.
 #include "hybridmed/autograd/linear.hpp"
 
 namespace hybridmed {
 
-/// y = act(x w1^T + b1) w2^T + b2. x (rows, in), w1 (hidden, in), b1 (hidden), w2 (out, hidden), b2 (out) -> (rows, out).
-/// Saved for the backward pass: x and the hidden rows before the activation.
+/// y = act(x w1^T + b1) w2^T + b2. x (rows, in), w1 (hidden, in), b1 (hidden), w2 (out, hidden), b2
+/// (out) -> (rows, out). Saved for the backward pass: x and the hidden rows before the activation.
 template <Value V>
 V feed_forward(const V& x, const V& w1, const V& b1, const V& w2, const V& b2, Activation act) {
   using T = scalar_of<V>;
   using B = backend_of<V>;
   detail::need_defined("feed_forward", x, w1, b1, w2, b2);
-  const Index rows = value(x).rows(), in = value(x).cols(), hidden = value(w1).rows(), out = value(w2).rows();
+  const Index rows = value(x).rows(), in = value(x).cols(), hidden = value(w1).rows(),
+              out = value(w2).rows();
   if (value(w1).cols() != in || value(w2).cols() != hidden)
-    fail("autograd", "feed_forward", "expected x (rows, in), w1 (hidden, in), w2 (out, hidden), got " + value(x).shape().str() + ", " + value(w1).shape().str() + ", " + value(w2).shape().str());
+    fail("autograd", "feed_forward",
+         "expected x (rows, in), w1 (hidden, in), w2 (out, hidden), got " + value(x).shape().str() +
+             ", " + value(w1).shape().str() + ", " + value(w2).shape().str());
   if (value(b1).size() != hidden || value(b2).size() != out)
-    fail("autograd", "feed_forward", "expected biases (" + std::to_string(hidden) + ") and (" + std::to_string(out) + "), got " + value(b1).shape().str() + " and " + value(b2).shape().str());
+    fail("autograd", "feed_forward",
+         "expected biases (" + std::to_string(hidden) + ") and (" + std::to_string(out) +
+             "), got " + value(b1).shape().str() + " and " + value(b2).shape().str());
   tensor_of<V> y({rows, out}), pre({rows, hidden});
   {
     tensor_of<V> h({rows, hidden});
     bool fused = false;
     if constexpr (BackendFusedActivation<B, T>)
-      fused = B::linear_activation(act, rows, hidden, in, value(x).data(), value(w1).data(), value(b1).data(), pre.data(), h.data());
+      fused = B::linear_activation(act, rows, hidden, in, value(x).data(), value(w1).data(),
+                                   value(b1).data(), pre.data(), h.data());
     if (!fused) {
       detail::affine(rows, in, hidden, value(x), value(w1), &value(b1), pre);
       B::activation(act, h.size(), pre.data(), h.data());
@@ -30,7 +37,8 @@ V feed_forward(const V& x, const V& w1, const V& b1, const V& w2, const V& b2, A
   }
   if constexpr (is_recorded<V>)
     if (recording(x, w1, b1, w2, b2))
-      return recorded(std::move(y), [x, w1, w2, s1 = b1.slot, s2 = b2.slot, pre, act, rows, in, hidden, out](tensor_of<V> dy) {
+      return recorded(std::move(y), [x, w1, w2, s1 = b1.slot, s2 = b2.slot, pre, act, rows, in,
+                                     hidden, out](tensor_of<V> dy) {
         if (s2) B::column_sum(rows, out, dy.data(), s2->accumulator({out}).data());
         if (w2.slot) {
           tensor_of<V> h({rows, hidden});
@@ -39,7 +47,8 @@ V feed_forward(const V& x, const V& w1, const V& b1, const V& w2, const V& b2, A
         }
         if (!x.slot && !w1.slot && !s1) return;
         tensor_of<V> dh({rows, hidden});
-        B::gemm(false, false, rows, hidden, out, T(1), dy.data(), out, w2.tensor.data(), hidden, T(0), dh.data(), hidden);
+        B::gemm(false, false, rows, hidden, out, T(1), dy.data(), out, w2.tensor.data(), hidden,
+                T(0), dh.data(), hidden);
         B::activation_backward(act, dh.size(), pre.data(), dh.data(), dh.data());
         detail::affine_backward(rows, in, hidden, dh, x, w1, s1);
       });

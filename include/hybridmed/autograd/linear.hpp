@@ -8,7 +8,8 @@ namespace hybridmed {
 namespace detail {
 /// y = x w^T + b, in one pass where the backend has it. x (rows, in), w (out, in), b (out) or null.
 template <class T, class B>
-void affine(Index rows, Index in, Index out, const Tensor<T, B>& x, const Tensor<T, B>& w, const Tensor<T, B>* b, const Tensor<T, B>& y) {
+void affine(Index rows, Index in, Index out, const Tensor<T, B>& x, const Tensor<T, B>& w,
+            const Tensor<T, B>* b, const Tensor<T, B>& y) {
   if constexpr (BackendFusedBias<B, T>)
     if (b && B::linear(rows, out, in, x.data(), w.data(), b->data(), y.data())) return;
   B::gemm(false, true, rows, out, in, T(1), x.data(), in, w.data(), in, T(0), y.data(), out);
@@ -16,18 +17,22 @@ void affine(Index rows, Index in, Index out, const Tensor<T, B>& x, const Tensor
 }
 /// dw (+)= dy^T x
 template <class T, class B>
-void affine_weight_gradient(Index rows, Index in, Index out, const Tensor<T, B>& dy, const Tensor<T, B>& x, GradientSlot<T, B>& slot) {
+void affine_weight_gradient(Index rows, Index in, Index out, const Tensor<T, B>& dy,
+                            const Tensor<T, B>& x, GradientSlot<T, B>& slot) {
   auto [dw, holds] = slot.target({out, in});
-  B::gemm(true, false, out, in, rows, T(1), dy.data(), out, x.data(), in, holds ? T(1) : T(0), dw.data(), in);
+  B::gemm(true, false, out, in, rows, T(1), dy.data(), out, x.data(), in, holds ? T(1) : T(0),
+          dw.data(), in);
 }
 /// Sends dy on to x, w and b, each where it is wanted.
 template <class T, class B>
-void affine_backward(Index rows, Index in, Index out, const Tensor<T, B>& dy, const Variable<T, B>& x, const Variable<T, B>& w, GradientSlot<T, B>* b) {
+void affine_backward(Index rows, Index in, Index out, const Tensor<T, B>& dy,
+                     const Variable<T, B>& x, const Variable<T, B>& w, GradientSlot<T, B>* b) {
   if (b) B::column_sum(rows, out, dy.data(), b->accumulator({out}).data());
   if (w.slot) affine_weight_gradient(rows, in, out, dy, x.tensor, *w.slot);
   if (x.slot) {
     Tensor<T, B> dx(x.shape());
-    B::gemm(false, false, rows, in, out, T(1), dy.data(), out, w.tensor.data(), in, T(0), dx.data(), in);
+    B::gemm(false, false, rows, in, out, T(1), dy.data(), out, w.tensor.data(), in, T(0), dx.data(),
+            in);
     x.slot->add(std::move(dx));
   }
 }
@@ -40,14 +45,20 @@ V linear(const V& x, const V& w, const std::type_identity_t<V>* b = nullptr) {
   if (b) detail::need_defined("linear", *b);
   const Index rows = value(x).rows(), in = value(x).cols(), out = value(w).rows();
   if (value(w).cols() != in)
-    fail("autograd", "linear", "expected x (rows, in) and w (out, in), got " + value(x).shape().str() + " and " + value(w).shape().str());
+    fail("autograd", "linear",
+         "expected x (rows, in) and w (out, in), got " + value(x).shape().str() + " and " +
+             value(w).shape().str());
   if (b && value(*b).size() != out)
-    fail("autograd", "linear", "expected a bias (" + std::to_string(out) + "), got " + value(*b).shape().str());
+    fail("autograd", "linear",
+         "expected a bias (" + std::to_string(out) + "), got " + value(*b).shape().str());
   tensor_of<V> y({rows, out});
   detail::affine(rows, in, out, value(x), value(w), b ? &value(*b) : nullptr, y);
   if constexpr (is_recorded<V>)
     if (recording(x, w) || (b && recording(*b)))
-      return recorded(std::move(y), [x, w, sb = b ? b->slot : nullptr, rows, in, out](tensor_of<V> dy) { detail::affine_backward(rows, in, out, dy, x, w, sb); });
+      return recorded(std::move(y),
+                      [x, w, sb = b ? b->slot : nullptr, rows, in, out](tensor_of<V> dy) {
+                        detail::affine_backward(rows, in, out, dy, x, w, sb);
+                      });
   return y;
 }
 
@@ -59,15 +70,19 @@ V scaled_similarity(const V& u, const V& v, const V& log_scale) {
   detail::need_defined("scaled_similarity", u, v, log_scale);
   const Index n = value(u).rows(), m = value(v).rows(), d = value(u).cols();
   if (value(v).cols() != d)
-    fail("autograd", "scaled_similarity", "expected equal widths, got " + value(u).shape().str() + " and " + value(v).shape().str());
-  if (value(log_scale).size() != 1) fail("autograd", "scaled_similarity", "expected one log_scale, got shape " + value(log_scale).shape().str());
+    fail("autograd", "scaled_similarity",
+         "expected equal widths, got " + value(u).shape().str() + " and " + value(v).shape().str());
+  if (value(log_scale).size() != 1)
+    fail("autograd", "scaled_similarity",
+         "expected one log_scale, got shape " + value(log_scale).shape().str());
   tensor_of<V> sigma({1}), raw({n, m}), y({n, m});
   B::exponential(1, value(log_scale).data(), sigma.data());
   B::gemm(false, true, n, m, d, T(1), value(u).data(), d, value(v).data(), d, T(0), raw.data(), m);
   B::scale_by(n * m, sigma.data(), raw.data(), y.data());
   if constexpr (is_recorded<V>)
     if (recording(u, v, log_scale))
-      return recorded(y, [u, v, s = log_scale.slot, shape = log_scale.shape(), sigma, y, n, m, d](tensor_of<V> dy) {
+      return recorded(y, [u, v, s = log_scale.slot, shape = log_scale.shape(), sigma, y, n, m,
+                          d](tensor_of<V> dy) {
         if (s) B::dot(n * m, T(1), dy.data(), y.data(), s->accumulator(shape).data());
         tensor_of<V> g({n, m});
         B::scale_by(n * m, sigma.data(), dy.data(), g.data());

@@ -1,5 +1,6 @@
 #pragma once
-// Differentiable kernels of the objectives. Every loss is one element; an empty index set gives 0 and no gradient.
+// Differentiable kernels of the objectives. Every loss is one element; an empty index set gives 0
+// and no gradient.
 #include <cmath>
 
 #include "hybridmed/autograd/elementwise.hpp"
@@ -9,7 +10,9 @@ namespace hybridmed {
 
 namespace detail {
 inline void need_smoothing(std::string_view operation, double smoothing) {
-  if (!(smoothing >= 0 && smoothing <= 1)) fail("autograd", operation, "expected a label smoothing from 0 to 1, got " + std::to_string(smoothing));
+  if (!(smoothing >= 0 && smoothing <= 1))
+    fail("autograd", operation,
+         "expected a label smoothing from 0 to 1, got " + std::to_string(smoothing));
 }
 }  // namespace detail
 
@@ -22,52 +25,69 @@ V cross_entropy(const V& logits, const IndexTensor<backend_of<V>>& target, doubl
   const Index rows = value(logits).rows(), classes = value(logits).cols();
   detail::need_smoothing("cross_entropy", smoothing);
   if (target.size() != rows)
-    fail("autograd", "cross_entropy", "expected " + std::to_string(rows) + " targets, got " + std::to_string(target.size()));
-  if (rows > 0) detail::need_indices<B>("cross_entropy", "target", target, classes, false, "leave rows without a target out: no class number means 'ignore'");
+    fail("autograd", "cross_entropy",
+         "expected " + std::to_string(rows) + " targets, got " + std::to_string(target.size()));
+  if (rows > 0)
+    detail::need_indices<B>("cross_entropy", "target", target, classes, false,
+                            "leave rows without a target out: no class number means 'ignore'");
   tensor_of<V> loss{Shape{}}, lse({rows});
-  B::cross_entropy(rows, classes, value(logits).data(), target.data(), smoothing, loss.data(), lse.data());
+  B::cross_entropy(rows, classes, value(logits).data(), target.data(), smoothing, loss.data(),
+                   lse.data());
   if constexpr (is_recorded<V>)
     if (recording(logits) && rows > 0)
-      return recorded(std::move(loss), [logits, target, lse, smoothing, rows, classes](tensor_of<V> dy) {
+      return recorded(std::move(loss), [logits, target, lse, smoothing, rows,
+                                        classes](tensor_of<V> dy) {
         auto [dz, holds] = logits.slot->target(logits.shape());
-        B::template cross_entropy_backward<T>(rows, classes, logits.tensor.data(), target.data(), smoothing, lse.data(), dy.data(), holds, dz.data());
+        B::template cross_entropy_backward<T>(rows, classes, logits.tensor.data(), target.data(),
+                                              smoothing, lse.data(), dy.data(), holds, dz.data());
       });
   return loss;
 }
 
-/// tau^2 KL(teacher || student), mean over rows (Hinton et al., 2015). The teacher is a constant. (rows, classes) -> ().
+/// tau^2 KL(teacher || student), mean over rows (Hinton et al., 2015). The teacher is a constant.
+/// (rows, classes) -> ().
 template <Value V>
 V distillation(const V& student, const tensor_of<V>& teacher, double tau) {
   using T = scalar_of<V>;
   using B = backend_of<V>;
   detail::need_defined("distillation", student, teacher);
-  if (!(tau > 0) || !std::isfinite(tau)) fail("autograd", "distillation", "expected a temperature above 0, got " + std::to_string(tau));
+  if (!(tau > 0) || !std::isfinite(tau))
+    fail("autograd", "distillation", "expected a temperature above 0, got " + std::to_string(tau));
   const Index rows = value(student).rows(), classes = value(student).cols();
   detail::same_shape("distillation", value(student).shape(), teacher.shape());
   tensor_of<V> loss{Shape{}}, lse_s({rows}), lse_t({rows});
-  B::distillation(rows, classes, value(student).data(), teacher.data(), tau, loss.data(), lse_s.data(), lse_t.data());
+  B::distillation(rows, classes, value(student).data(), teacher.data(), tau, loss.data(),
+                  lse_s.data(), lse_t.data());
   if constexpr (is_recorded<V>)
     if (recording(student) && rows > 0)
-      return recorded(std::move(loss), [student, teacher, lse_s, lse_t, tau, rows, classes](tensor_of<V> dy) {
-        auto [dz, holds] = student.slot->target(student.shape());
-        B::template distillation_backward<T>(rows, classes, student.tensor.data(), teacher.data(), tau, lse_s.data(), lse_t.data(), dy.data(), holds, dz.data());
-      });
+      return recorded(
+          std::move(loss), [student, teacher, lse_s, lse_t, tau, rows, classes](tensor_of<V> dy) {
+            auto [dz, holds] = student.slot->target(student.shape());
+            B::template distillation_backward<T>(rows, classes, student.tensor.data(),
+                                                 teacher.data(), tau, lse_s.data(), lse_t.data(),
+                                                 dy.data(), holds, dz.data());
+          });
   return loss;
 }
 
-/// row_weight CE over rows + column_weight CE over columns of a square score matrix, positives on the diagonal or, with
-/// keys (n), wherever the keys are equal. (n, n) -> ().
+/// row_weight CE over rows + column_weight CE over columns of a square score matrix, positives on
+/// the diagonal or, with keys (n), wherever the keys are equal. (n, n) -> ().
 template <Value V>
-V symmetric_cross_entropy(const V& scores, const IndexTensor<backend_of<V>>& keys, double smoothing, double row_weight, double column_weight) {
+V symmetric_cross_entropy(const V& scores, const IndexTensor<backend_of<V>>& keys, double smoothing,
+                          double row_weight, double column_weight) {
   using B = backend_of<V>;
   detail::need_defined("symmetric_cross_entropy", scores);
   detail::need_smoothing("symmetric_cross_entropy", smoothing);
   const Index n = value(scores).rows();
-  if (value(scores).cols() != n) fail("autograd", "symmetric_cross_entropy", "expected a square matrix, got " + value(scores).shape().str());
+  if (value(scores).cols() != n)
+    fail("autograd", "symmetric_cross_entropy",
+         "expected a square matrix, got " + value(scores).shape().str());
   if (keys.defined() && keys.size() != n && keys.size() != 0)
-    fail("autograd", "symmetric_cross_entropy", "expected " + std::to_string(n) + " keys, got " + std::to_string(keys.size()));
+    fail("autograd", "symmetric_cross_entropy",
+         "expected " + std::to_string(n) + " keys, got " + std::to_string(keys.size()));
   tensor_of<V> loss{Shape{}}, ds({n, n});
-  B::symmetric_cross_entropy(n, value(scores).data(), keys.size() ? keys.data() : nullptr, smoothing, row_weight, column_weight, loss.data(), ds.data());
+  B::symmetric_cross_entropy(n, value(scores).data(), keys.size() ? keys.data() : nullptr,
+                             smoothing, row_weight, column_weight, loss.data(), ds.data());
   if constexpr (is_recorded<V>)
     if (recording(scores) && n > 0)
       return recorded(std::move(loss), [s = scores.slot, ds](tensor_of<V> dy) {
@@ -84,31 +104,43 @@ struct LocalScore {
   LocalAggregation aggregation = LocalAggregation::mean;
 };
 
-/// Local alignment score of every image with every text. p (images * regions, d), w (words, d), offsets (texts + 1) in host
-/// memory, no empty text -> (images, texts). The B x B x T x N attention is never stored; the backward pass rebuilds it.
+/// Local alignment score of every image with every text. p (images * regions, d), w (words, d),
+/// offsets (texts + 1) in host memory, no empty text -> (images, texts). The B x B x T x N
+/// attention is never stored; the backward pass rebuilds it.
 template <Value V>
-V local_scores(const V& p, Index images, const V& w, const Tensor<std::int32_t, Reference>& offsets, const LocalScore& h) {
+V local_scores(const V& p, Index images, const V& w, const Tensor<std::int32_t, Reference>& offsets,
+               const LocalScore& h) {
   using T = scalar_of<V>;
   using B = backend_of<V>;
   detail::need_defined("local_scores", p, w);
-  if (!offsets.defined()) fail("autograd", "local_scores", "the word offsets are an undefined tensor", "they hold one more number than there are texts: 0, ends of the texts");
+  if (!offsets.defined())
+    fail("autograd", "local_scores", "the word offsets are an undefined tensor",
+         "they hold one more number than there are texts: 0, ends of the texts");
   const Index texts = offsets.size() - 1;
-  if (images < 0 || texts < 0 || offsets.data()[0] != 0 || (images > 0 && value(p).rows() % images != 0) || offsets.data()[texts] != value(w).rows() || (texts > 0 && images > 0 && value(p).cols() != value(w).cols()))
+  if (images < 0 || texts < 0 || offsets.data()[0] != 0 ||
+      (images > 0 && value(p).rows() % images != 0) || offsets.data()[texts] != value(w).rows() ||
+      (texts > 0 && images > 0 && value(p).cols() != value(w).cols()))
     fail("autograd", "local_scores",
-         "expected p (" + std::to_string(images) + " * regions, d) and w (" + std::to_string(texts < 0 ? 0 : offsets.data()[texts]) + ", d), got " + value(p).shape().str() + " and " +
-             value(w).shape().str());
+         "expected p (" + std::to_string(images) + " * regions, d) and w (" +
+             std::to_string(texts < 0 ? 0 : offsets.data()[texts]) + ", d), got " +
+             value(p).shape().str() + " and " + value(w).shape().str());
   for (Index i = 0; i < texts; ++i)
-    if (offsets.data()[i + 1] <= offsets.data()[i]) fail("autograd", "local_scores", "text " + std::to_string(i) + " has no words", "leave such samples out");
+    if (offsets.data()[i + 1] <= offsets.data()[i])
+      fail("autograd", "local_scores", "text " + std::to_string(i) + " has no words",
+           "leave such samples out");
   LocalArgs<T> a;
-  a.images = images, a.regions = images ? value(p).rows() / images : 0, a.texts = offsets.size() - 1, a.dim = value(p).cols();
+  a.images = images, a.regions = images ? value(p).rows() / images : 0,
+  a.texts = offsets.size() - 1, a.dim = value(p).cols();
   a.p = value(p).data(), a.w = value(w).data(), a.offsets = offsets.data();
-  a.gamma1 = static_cast<T>(h.gamma1), a.gamma2 = static_cast<T>(h.gamma2), a.aggregation = h.aggregation;
+  a.gamma1 = static_cast<T>(h.gamma1), a.gamma2 = static_cast<T>(h.gamma2),
+  a.aggregation = h.aggregation;
   tensor_of<V> z({images, a.texts});
   B::local_scores(a, z.data());
   if constexpr (is_recorded<V>)
     if (recording(p, w))
       return recorded(std::move(z), [p, w, offsets, a](tensor_of<V> dz) {
-        B::local_scores_backward(a, dz.data(), p.slot ? p.slot->accumulator(p.shape()).data() : nullptr,
+        B::local_scores_backward(a, dz.data(),
+                                 p.slot ? p.slot->accumulator(p.shape()).data() : nullptr,
                                  w.slot ? w.slot->accumulator(w.shape()).data() : nullptr);
       });
   return z;

@@ -11,7 +11,9 @@ namespace hybridmed {
 /// Embedding look-up, permutations (windows, shifts), selections: all are this.
 template <Value V>
 V gather_rows(const V& x, const IndexTensor<backend_of<V>>& index) {
-  static_assert(BackendRows<backend_of<V>, scalar_of<V>>, "hybridmed: this backend picks and mixes no rows for this scalar; see docs/policies/backend.md");
+  static_assert(BackendRows<backend_of<V>, scalar_of<V>>,
+                "hybridmed: this backend picks and mixes no rows for this scalar; see "
+                "docs/policies/backend.md");
   using B = backend_of<V>;
   detail::need_defined("gather_rows", x);
   detail::need_indices<B>("gather_rows", "index", index, value(x).rows(), true);
@@ -20,9 +22,10 @@ V gather_rows(const V& x, const IndexTensor<backend_of<V>>& index) {
   B::gather_rows(rows, cols, value(x).data(), index.data(), y.data());
   if constexpr (is_recorded<V>)
     if (recording(x))
-      return recorded(std::move(y), [s = x.slot, shape = x.shape(), index, rows, cols](tensor_of<V> dy) {
-        B::scatter_add_rows(rows, cols, dy.data(), index.data(), s->accumulator(shape).data());
-      });
+      return recorded(
+          std::move(y), [s = x.slot, shape = x.shape(), index, rows, cols](tensor_of<V> dy) {
+            B::scatter_add_rows(rows, cols, dy.data(), index.data(), s->accumulator(shape).data());
+          });
   return y;
 }
 
@@ -36,7 +39,8 @@ V slice_rows(const V& x, Index begin, Index end) {
   if constexpr (is_recorded<V>)
     if (recording(x))
       return recorded(std::move(y), [s = x.slot, shape = x.shape(), begin](tensor_of<V> dy) {
-        B::axpy(dy.size(), scalar_of<V>(1), dy.data(), s->accumulator(shape).data() + begin * shape.cols());
+        B::axpy(dy.size(), scalar_of<V>(1), dy.data(),
+                s->accumulator(shape).data() + begin * shape.cols());
       });
   return y;
 }
@@ -47,7 +51,8 @@ V stack_rows(const V& a, const V& b) {
   using B = backend_of<V>;
   detail::need_defined("stack_rows", a, b);
   if (value(a).cols() != value(b).cols())
-    fail("autograd", "stack_rows", "expected equal widths, got " + value(a).shape().str() + " and " + value(b).shape().str());
+    fail("autograd", "stack_rows",
+         "expected equal widths, got " + value(a).shape().str() + " and " + value(b).shape().str());
   if (value(b).rows() == 0) return a;
   if (value(a).rows() == 0) return b;
   const Index n = value(a).rows(), m = value(b).rows(), cols = value(a).cols();
@@ -69,15 +74,18 @@ V add_row_vector(const V& x, const V& v) {
   using B = backend_of<V>;
   detail::need_defined("add_row_vector", x, v);
   const Index rows = value(x).rows(), cols = value(x).cols();
-  if (value(v).size() != cols) fail("autograd", "add_row_vector", "expected a vector of " + std::to_string(cols) + ", got " + value(v).shape().str());
+  if (value(v).size() != cols)
+    fail("autograd", "add_row_vector",
+         "expected a vector of " + std::to_string(cols) + ", got " + value(v).shape().str());
   tensor_of<V> y({rows, cols});
   B::add_vector(rows, cols, value(x).data(), value(v).data(), y.data());
   if constexpr (is_recorded<V>)
     if (recording(x, v))
-      return recorded(std::move(y), [sx = x.slot, sv = v.slot, shape = v.shape(), rows, cols](tensor_of<V> dy) {
-        if (sv) B::column_sum(rows, cols, dy.data(), sv->accumulator(shape).data());
-        if (sx) sx->add(std::move(dy));
-      });
+      return recorded(std::move(y),
+                      [sx = x.slot, sv = v.slot, shape = v.shape(), rows, cols](tensor_of<V> dy) {
+                        if (sv) B::column_sum(rows, cols, dy.data(), sv->accumulator(shape).data());
+                        if (sx) sx->add(std::move(dy));
+                      });
   return y;
 }
 
@@ -88,11 +96,13 @@ V reshape(const V& x, const Shape& shape) {
   tensor_of<V> y = value(x).view(shape);
   if constexpr (is_recorded<V>)
     if (recording(x))
-      return recorded(std::move(y), [s = x.slot, old = x.shape()](tensor_of<V> dy) { s->add(dy.view(old)); });
+      return recorded(std::move(y),
+                      [s = x.slot, old = x.shape()](tensor_of<V> dy) { s->add(dy.view(old)); });
   return y;
 }
 
-/// A fixed linear map between the rows of every batch item (pooling, interpolation), in compressed rows, with its transpose.
+/// A fixed linear map between the rows of every batch item (pooling, interpolation), in compressed
+/// rows, with its transpose.
 template <class T, class B>
 struct RowMixing {
   struct Compressed {
@@ -104,11 +114,18 @@ struct RowMixing {
 
   RowMixing() = default;
   /// dense: (outputs, inputs), row-major.
-  RowMixing(Index outputs_, Index inputs_, const std::vector<double>& dense) : outputs(outputs_), inputs(inputs_) {
+  RowMixing(Index outputs_, Index inputs_, const std::vector<double>& dense)
+      : outputs(outputs_), inputs(inputs_) {
     if (outputs < 0 || inputs < 0 || static_cast<Index>(dense.size()) != outputs * inputs)
-      fail("autograd", "RowMixing", "expected " + std::to_string(outputs) + " x " + std::to_string(inputs) + " weights, got " + std::to_string(dense.size()));
-    forward = compress(outputs, inputs, [&](Index o, Index i) { return dense[static_cast<std::size_t>(o * inputs + i)]; });
-    transposed = compress(inputs, outputs, [&](Index i, Index o) { return dense[static_cast<std::size_t>(o * inputs + i)]; });
+      fail("autograd", "RowMixing",
+           "expected " + std::to_string(outputs) + " x " + std::to_string(inputs) +
+               " weights, got " + std::to_string(dense.size()));
+    forward = compress(outputs, inputs, [&](Index o, Index i) {
+      return dense[static_cast<std::size_t>(o * inputs + i)];
+    });
+    transposed = compress(inputs, outputs, [&](Index i, Index o) {
+      return dense[static_cast<std::size_t>(o * inputs + i)];
+    });
   }
 
  private:
@@ -118,30 +135,40 @@ struct RowMixing {
     std::vector<T> weight;
     for (Index r = 0; r < rows; ++r) {
       for (Index c = 0; c < cols; ++c)
-        if (at(r, c) != 0) column.push_back(static_cast<std::int32_t>(c)), weight.push_back(static_cast<T>(at(r, c)));
+        if (at(r, c) != 0)
+          column.push_back(static_cast<std::int32_t>(c)),
+              weight.push_back(static_cast<T>(at(r, c)));
       start.push_back(static_cast<std::int32_t>(column.size()));
     }
     const auto n = static_cast<Index>(column.size());
-    return {IndexTensor<B>::from_host(start, {rows + 1}), IndexTensor<B>::from_host(column, {n}), Tensor<T, B>::from_host(weight, {n})};
+    return {IndexTensor<B>::from_host(start, {rows + 1}), IndexTensor<B>::from_host(column, {n}),
+            Tensor<T, B>::from_host(weight, {n})};
   }
 };
 
 /// Applies a RowMixing to every batch item: x (batch * inputs, cols) -> (batch * outputs, cols).
 template <Value V>
 V mix_rows(const V& x, const RowMixing<scalar_of<V>, backend_of<V>>& m) {
-  static_assert(BackendRows<backend_of<V>, scalar_of<V>>, "hybridmed: this backend picks and mixes no rows for this scalar; see docs/policies/backend.md");
+  static_assert(BackendRows<backend_of<V>, scalar_of<V>>,
+                "hybridmed: this backend picks and mixes no rows for this scalar; see "
+                "docs/policies/backend.md");
   using B = backend_of<V>;
   detail::need_defined("mix_rows", x);
   if (m.inputs == 0 || value(x).rows() % m.inputs != 0)
-    fail("autograd", "mix_rows", "expected a multiple of " + std::to_string(m.inputs) + " rows, got " + value(x).shape().str());
+    fail("autograd", "mix_rows",
+         "expected a multiple of " + std::to_string(m.inputs) + " rows, got " +
+             value(x).shape().str());
   const Index cols = value(x).cols(), batch = value(x).rows() / m.inputs;
   tensor_of<V> y({batch * m.outputs, cols});
-  B::mix_rows(batch, m.outputs, m.inputs, cols, m.forward.start.data(), m.forward.column.data(), m.forward.weight.data(), value(x).data(), y.data());
+  B::mix_rows(batch, m.outputs, m.inputs, cols, m.forward.start.data(), m.forward.column.data(),
+              m.forward.weight.data(), value(x).data(), y.data());
   if constexpr (is_recorded<V>)
     if (recording(x))
-      return recorded(std::move(y), [s = x.slot, shape = x.shape(), m, batch, cols](tensor_of<V> dy) {
+      return recorded(std::move(y), [s = x.slot, shape = x.shape(), m, batch,
+                                     cols](tensor_of<V> dy) {
         tensor_of<V> dx(shape);
-        B::mix_rows(batch, m.inputs, m.outputs, cols, m.transposed.start.data(), m.transposed.column.data(), m.transposed.weight.data(), dy.data(), dx.data());
+        B::mix_rows(batch, m.inputs, m.outputs, cols, m.transposed.start.data(),
+                    m.transposed.column.data(), m.transposed.weight.data(), dy.data(), dx.data());
         s->add(std::move(dx));
       });
   return y;
@@ -150,7 +177,9 @@ V mix_rows(const V& x, const RowMixing<scalar_of<V>, backend_of<V>>& m) {
 /// Each row divided by max(its length, 1e-12).
 template <Value V>
 V normalize_rows(const V& x) {
-  static_assert(BackendRows<backend_of<V>, scalar_of<V>>, "hybridmed: this backend picks and mixes no rows for this scalar; see docs/policies/backend.md");
+  static_assert(BackendRows<backend_of<V>, scalar_of<V>>,
+                "hybridmed: this backend picks and mixes no rows for this scalar; see "
+                "docs/policies/backend.md");
   using B = backend_of<V>;
   detail::need_defined("normalize_rows", x);
   const Index rows = value(x).rows(), cols = value(x).cols();

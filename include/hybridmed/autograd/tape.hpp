@@ -1,7 +1,8 @@
 #pragma once
 // Reverse-mode automatic differentiation: the tape.
-// Each recorded operation is one node, placed in a bump arena that is rewound after the backward pass, so recording
-// allocates no heap memory. Nodes run in reverse order and are destroyed as they run: what they saved is freed at once.
+// Each recorded operation is one node, placed in a bump arena that is rewound after the backward
+// pass, so recording allocates no heap memory. Nodes run in reverse order and are destroyed as they
+// run: what they saved is freed at once.
 #include <cstddef>
 #include <exception>
 #include <new>
@@ -22,7 +23,10 @@ struct GradientSlot {
       grad = std::move(g);
       return;
     }
-    if (grad.size() != g.size()) fail("autograd", "backward", "a gradient of shape " + g.shape().str() + " is added to one of shape " + grad.shape().str());
+    if (grad.size() != g.size())
+      fail("autograd", "backward",
+           "a gradient of shape " + g.shape().str() + " is added to one of shape " +
+               grad.shape().str());
     if (grad.unique()) {
       B::add(grad.size(), grad.data(), g.data(), grad.data());
     } else {
@@ -39,7 +43,8 @@ struct GradientSlot {
       grad = grad.clone();
     return grad;
   }
-  /// For kernels with a beta: the gradient (uninitialised at first use) and whether it already holds a sum.
+  /// For kernels with a beta: the gradient (uninitialised at first use) and whether it already
+  /// holds a sum.
   std::pair<Tensor<T, B>&, bool> target(const Shape& shape) {
     const bool holds = grad.defined();
     if (!holds)
@@ -68,20 +73,24 @@ class Tape {
   template <class T, class B, class F>
   GradientSlot<T, B>* record(F&& backward) {
     using N = NodeOf<T, B, std::decay_t<F>>;
-    N* n = ::new (bump(sizeof(N), alignof(N))) N{{last_, &N::run, &N::destroy}, {}, std::forward<F>(backward)};
+    N* n = ::new (bump(sizeof(N), alignof(N)))
+        N{{last_, &N::run, &N::destroy}, {}, std::forward<F>(backward)};
     last_ = n;
     ++size_;
     return &n->slot;
   }
 
-  /// Notes a leaf whose gradient this tape adds to, so that a backward pass that fails can take back what it added.
+  /// Notes a leaf whose gradient this tape adds to, so that a backward pass that fails can take
+  /// back what it added.
   template <class T, class B>
   void leaf(GradientSlot<T, B>& slot) {
-    leaves_ = ::new (bump(sizeof(Leaf), alignof(Leaf))) Leaf{leaves_, &slot, [](void* s) { static_cast<GradientSlot<T, B>*>(s)->grad = {}; }};
+    leaves_ = ::new (bump(sizeof(Leaf), alignof(Leaf)))
+        Leaf{leaves_, &slot, [](void* s) { static_cast<GradientSlot<T, B>*>(s)->grad = {}; }};
   }
 
-  /// Runs every node in reverse and empties the tape. Nodes that received no gradient are skipped. Where a node throws, the
-  /// tape is empty too and no leaf that was noted keeps a gradient: a sum over half of the nodes is worth nothing.
+  /// Runs every node in reverse and empties the tape. Nodes that received no gradient are skipped.
+  /// Where a node throws, the tape is empty too and no leaf that was noted keeps a gradient: a sum
+  /// over half of the nodes is worth nothing.
   void backward() {
     try {
       while (last_) {
@@ -111,14 +120,15 @@ class Tape {
   }
   std::size_t size() const { return size_; }
 
-  /// Is `p` in memory of this tape that nothing lives in now: a slot of a node that has run or was forgotten, as long as no other
-  /// node was recorded in its place?
+  /// Is `p` in memory of this tape that nothing lives in now: a slot of a node that has run or was
+  /// forgotten, as long as no other node was recorded in its place?
   bool forgot(const void* p) const {
     const auto* at = static_cast<const std::byte*>(p);
     bool live = current_ != nullptr;
     for (const Chunk* c = first_; c; c = c->next) {
       const auto* begin = reinterpret_cast<const std::byte*>(c + 1);
-      if (at >= begin && at < begin + c->capacity) return !live || (c == current_ && at >= begin + offset_);
+      if (at >= begin && at < begin + c->capacity)
+        return !live || (c == current_ && at >= begin + offset_);
       if (c == current_) live = false;
     }
     return false;
@@ -183,10 +193,14 @@ class Tape {
   Leaf* leaves_ = nullptr;
 };
 
-/// Operations inside the scope record on `tape`. A scope that an exception leaves forgets what the tape holds.
+/// Operations inside the scope record on `tape`. A scope that an exception leaves forgets what the
+/// tape holds.
 class RecordOn {
  public:
-  explicit RecordOn(Tape& tape) : tape_(tape), previous_(std::exchange(Tape::current(), &tape)), thrown_(std::uncaught_exceptions()) {}
+  explicit RecordOn(Tape& tape)
+      : tape_(tape),
+        previous_(std::exchange(Tape::current(), &tape)),
+        thrown_(std::uncaught_exceptions()) {}
   ~RecordOn() {
     Tape::current() = previous_;
     if (std::uncaught_exceptions() > thrown_) tape_.clear();

@@ -1,5 +1,6 @@
 #pragma once
-// What flows through a model: a Variable (recorded) or a plain Tensor (no tape at all). Forward code is generic over both.
+// What flows through a model: a Variable (recorded) or a plain Tensor (no tape at all). Forward
+// code is generic over both.
 #include <concepts>
 #include <limits>
 #include <type_traits>
@@ -22,8 +23,9 @@ struct Variable {
   bool defined() const { return tensor.defined(); }
 };
 
-/// A named weight of a model: its value, the slot of its gradient, and whether the current stage trains it. A copy has memory
-/// of its own and no gradient, so that a copied model is another model.
+/// A named weight of a model: its value, the slot of its gradient, and whether the current stage
+/// trains it. A copy has memory of its own and no gradient, so that a copied model is another
+/// model.
 template <class T, class B>
 struct Parameter {
   Tensor<T, B> value;
@@ -41,7 +43,8 @@ struct Parameter {
   Parameter& operator=(Parameter&&) noexcept = default;
 };
 
-/// State that moves with training but has no gradient (running statistics). A copy has memory of its own.
+/// State that moves with training but has no gradient (running statistics). A copy has memory of
+/// its own.
 template <class T, class B>
 struct Buffer {
   mutable Tensor<T, B> value;
@@ -91,33 +94,47 @@ using IndexTensor = Tensor<std::int32_t, B>;
 /// Host numbers as row indices.
 template <class B>
 IndexTensor<B> row_indices(const ArenaVector<std::int32_t>& v) {
-  return IndexTensor<B>::from_host(std::span<const std::int32_t>(v.data(), v.size()), {static_cast<Index>(v.size())});
+  return IndexTensor<B>::from_host(std::span<const std::int32_t>(v.data(), v.size()),
+                                   {static_cast<Index>(v.size())});
 }
-/// The first `count` numbers, and again shifted by `period` for each further repeat: (0 1), period 2, 3 times -> 0 1 2 3 4 5.
-/// Negative numbers stay as they are.
+/// The first `count` numbers, and again shifted by `period` for each further repeat: (0 1), period
+/// 2, 3 times -> 0 1 2 3 4 5. Negative numbers stay as they are.
 template <class B>
-IndexTensor<B> repeated_indices(const ArenaVector<std::int32_t>& first, Index repeats, Index period) {
+IndexTensor<B> repeated_indices(const ArenaVector<std::int32_t>& first, Index repeats,
+                                Index period) {
   if (period > 0 && repeats > (std::numeric_limits<std::int32_t>::max)() / period)
-    fail("autograd", "repeated_indices", std::to_string(repeats) + " times " + std::to_string(period) + " rows are more than 32 bits tell apart", "a smaller batch");
+    fail("autograd", "repeated_indices",
+         std::to_string(repeats) + " times " + std::to_string(period) +
+             " rows are more than 32 bits tell apart",
+         "a smaller batch");
   ArenaVector<std::int32_t> all;
   all.reserve(first.size() * static_cast<std::size_t>(repeats));
   for (Index r = 0; r < repeats; ++r)
-    for (std::int32_t i : first) all.push_back(i < 0 ? i : i + static_cast<std::int32_t>(r * period));
+    for (std::int32_t i : first)
+      all.push_back(i < 0 ? i : i + static_cast<std::int32_t>(r * period));
   return row_indices<B>(all);
 }
-/// A backend whose memory the host reads and writes: its indices are checked before they are used. On a device a bad index
-/// gives NaN instead.
+/// A backend whose memory the host reads and writes: its indices are checked before they are used.
+/// On a device a bad index gives NaN instead.
 template <class B>
-concept HostMemory = requires { requires B::host_memory; };
+concept HostMemory = requires {
+  requires B::host_memory;
+};
 
 template <class T, class B>
-const Tensor<T, B>& value(const Tensor<T, B>& t) { return t; }
+const Tensor<T, B>& value(const Tensor<T, B>& t) {
+  return t;
+}
 template <class T, class B>
-const Tensor<T, B>& value(const Variable<T, B>& v) { return v.tensor; }
+const Tensor<T, B>& value(const Variable<T, B>& v) {
+  return v.tensor;
+}
 
 /// The slot to send a gradient to, or null when none is wanted.
 template <class T, class B>
-GradientSlot<T, B>* slot(const Variable<T, B>& v) { return v.slot; }
+GradientSlot<T, B>* slot(const Variable<T, B>& v) {
+  return v.slot;
+}
 
 /// The parameter as a value of kind V.
 template <Value V>
@@ -133,7 +150,9 @@ V use(const Parameter<scalar_of<V>, backend_of<V>>& p) {
 
 /// Cuts the tape: the same tensor as a constant.
 template <Value V>
-V detach(const V& v) { return V(value(v)); }
+V detach(const V& v) {
+  return V(value(v));
+}
 
 /// True when a tape is active and at least one of the inputs wants a gradient.
 template <class... V>
@@ -154,33 +173,46 @@ template <class... V>
 void need_defined(std::string_view operation, const V&... values) {
   if ((... || !value(values).defined()))
     fail("autograd", operation, "an input is an undefined tensor",
-         "a tensor needs a shape and values; an objective lists every representation that it reads in its `needs`, and a model holds only the parts that it was built with");
+         "a tensor needs a shape and values; an objective lists every representation that it reads "
+         "in its `needs`, and a model holds only the parts that it was built with");
 }
 }  // namespace detail
 
 namespace detail {
-/// @throws Error where the host can read an index that is not below `end`, or, unless `negative` has a meaning, is below 0.
+/// @throws Error where the host can read an index that is not below `end`, or, unless `negative`
+/// has a meaning, is below 0.
 template <class B>
-void need_indices(std::string_view operation, std::string_view what, const IndexTensor<B>& index, Index end, bool negative, std::string_view hint = {}) {
-  if (!index.defined()) fail("autograd", operation, std::string("the ").append(what).append(" is an undefined tensor"), hint);
+void need_indices(std::string_view operation, std::string_view what, const IndexTensor<B>& index,
+                  Index end, bool negative, std::string_view hint = {}) {
+  if (!index.defined())
+    fail("autograd", operation, std::string("the ").append(what).append(" is an undefined tensor"),
+         hint);
   if constexpr (HostMemory<B>) {
     const std::int32_t* i = index.data();
     for (Index k = 0; k < index.size(); ++k)
       if (i[k] >= end || (i[k] < 0 && !negative))
-        fail("autograd", operation, std::string(what) + " " + std::to_string(k) + ": expected " + (negative ? "below " : "0 to ") + std::to_string(negative ? end : end - 1) + ", got " + std::to_string(i[k]), hint);
+        fail("autograd", operation,
+             std::string(what) + " " + std::to_string(k) + ": expected " +
+                 (negative ? "below " : "0 to ") + std::to_string(negative ? end : end - 1) +
+                 ", got " + std::to_string(i[k]),
+             hint);
   }
 }
 }  // namespace detail
 
-/// Fills the gradient of every trained leaf that `loss` (one element) depends on, and empties the tape. Where a node throws,
-/// the tape is empty and the leaves have no gradient.
+/// Fills the gradient of every trained leaf that `loss` (one element) depends on, and empties the
+/// tape. Where a node throws, the tape is empty and the leaves have no gradient.
 template <class T, class B>
 void backward(const Variable<T, B>& loss) {
-  if (!Tape::current()) fail("autograd", "backward", "no tape is recording", "create a Tape and a RecordOn scope first");
+  if (!Tape::current())
+    fail("autograd", "backward", "no tape is recording",
+         "create a Tape and a RecordOn scope first");
   detail::need_defined("backward", loss);
-  if (value(loss).size() != 1) fail("autograd", "backward", "expected one element, got shape " + loss.shape().str());
+  if (value(loss).size() != 1)
+    fail("autograd", "backward", "expected one element, got shape " + loss.shape().str());
   if (loss.slot && Tape::current()->forgot(loss.slot))
-    fail("autograd", "backward", "the tape does not hold this loss any more", "a tape is emptied by its backward pass: compute the loss again");
+    fail("autograd", "backward", "the tape does not hold this loss any more",
+         "a tape is emptied by its backward pass: compute the loss again");
   if (loss.slot) loss.slot->add(Tensor<T, B>::full(loss.shape(), T(1)));
   Tape::current()->backward();
 }

@@ -1,5 +1,6 @@
 #pragma once
-// Argument packs of the larger kernels: raw pointers and extents only, so that host and device code share them.
+// Argument packs of the larger kernels: raw pointers and extents only, so that host and device code
+// share them.
 #include <cmath>
 #include <cstdint>
 
@@ -10,29 +11,33 @@ namespace hybridmed {
 
 enum class Activation { identity, relu, gelu, gelu_tanh };
 
-/// How the word scores of one text become one number (method 4.2a): log-mean-exp, log-sum-exp, or the maximum.
+/// How the word scores of one text become one number (method 4.2a): log-mean-exp, log-sum-exp, or
+/// the maximum.
 enum class LocalAggregation { mean, sum, max };
 
-/// Multi-head attention over ragged segments: softmax(scale q k^T + bias + mask) v, per segment and head.
-/// A query whose segment has no key, or whose keys are all masked out (bias and mask add up to -inf for each), yields zeros; a score
-/// that is NaN or +inf comes out as NaN. Head h uses columns [h * head_dim, (h + 1) * head_dim).
+/// Multi-head attention over ragged segments: softmax(scale q k^T + bias + mask) v, per segment and
+/// head. A query whose segment has no key, or whose keys are all masked out (bias and mask add up
+/// to -inf for each), yields zeros; a score that is NaN or +inf comes out as NaN. Head h uses
+/// columns [h * head_dim, (h + 1) * head_dim).
 template <class T>
 struct AttentionArgs {
   Index segments = 0, heads = 0, head_dim = 0;
-  const std::int32_t* q_ranges = nullptr;  // (segments, 2): first row and end row of each segment's queries
+  const std::int32_t* q_ranges =
+      nullptr;  // (segments, 2): first row and end row of each segment's queries
   const std::int32_t* k_ranges = nullptr;  // (segments, 2): the same for keys and values
   bool causal = false;                     // query i of a segment sees keys 0..i of that segment
   T scale = T(1);
-  const T* q = nullptr;            // rows of ldq
-  const T* k = nullptr;            // rows of ldk
-  const T* v = nullptr;            // rows of ldv
+  const T* q = nullptr;  // rows of ldq
+  const T* k = nullptr;  // rows of ldk
+  const T* v = nullptr;  // rows of ldv
   Index ldq = 0, ldk = 0, ldv = 0;
-  const T* bias = nullptr;         // (heads, area, area), added to the scores of every segment; or null
-  const T* mask = nullptr;         // (windows, area, area), segment s uses slice s % windows; or null
+  const T* bias = nullptr;  // (heads, area, area), added to the scores of every segment; or null
+  const T* mask = nullptr;  // (windows, area, area), segment s uses slice s % windows; or null
   Index windows = 1, area = 0;
-  T* out = nullptr;                // (query rows, heads * head_dim), rows of ldo
+  T* out = nullptr;  // (query rows, heads * head_dim), rows of ldo
   Index ldo = 0;
-  T* lse = nullptr;                // (query rows, heads): log-sum-exp of each row's scores; -inf marks a row without keys
+  T* lse = nullptr;  // (query rows, heads): log-sum-exp of each row's scores; -inf marks a row
+                     // without keys
 
   /// May query i of the segment's queries attend to key j, as far as bias and mask say?
   HYBRIDMED_HOST_DEVICE bool admits(Index segment, Index head, Index i, Index j) const {
@@ -43,17 +48,17 @@ struct AttentionArgs {
   }
 };
 
-/// Gradients of attention. dq, dk, dv have the strides of q, k, v and are overwritten on the rows of the segments;
-/// dbias is accumulated.
+/// Gradients of attention. dq, dk, dv have the strides of q, k, v and are overwritten on the rows
+/// of the segments; dbias is accumulated.
 template <class T>
 struct AttentionGradients {
   const T* dout = nullptr;  // (query rows, heads * head_dim), rows of ldo
   T *dq = nullptr, *dk = nullptr, *dv = nullptr;
-  T* dbias = nullptr;       // (heads, area, area) or null
+  T* dbias = nullptr;  // (heads, area, area) or null
 };
 
-/// Two-dimensional convolution, channels last: x (batch, height, width, in) -> y (batch, out_height, out_width, out),
-/// weight (out, kernel, kernel, in).
+/// Two-dimensional convolution, channels last: x (batch, height, width, in) -> y (batch,
+/// out_height, out_width, out), weight (out, kernel, kernel, in).
 struct ConvShape {
   Index batch = 0, height = 0, width = 0, in = 0, out = 0, kernel = 1, stride = 1, pad = 0;
   Index out_height() const { return (height + 2 * pad - kernel) / stride + 1; }
@@ -64,21 +69,25 @@ struct ConvShape {
 template <class T>
 struct LocalArgs {
   Index images = 0, regions = 0, texts = 0, dim = 0;
-  const T* p = nullptr;                   // (images * regions, dim)
-  const T* w = nullptr;                   // (words of all texts, dim)
-  const std::int32_t* offsets = nullptr;  // host, (texts + 1): word rows of each text; no text is empty
+  const T* p = nullptr;  // (images * regions, dim)
+  const T* w = nullptr;  // (words of all texts, dim)
+  const std::int32_t* offsets =
+      nullptr;  // host, (texts + 1): word rows of each text; no text is empty
   T gamma1 = T(4), gamma2 = T(5);
   LocalAggregation aggregation = LocalAggregation::mean;
 };
 
-/// One AdamW update (Loshchilov & Hutter, ICLR 2019), bias corrections and clipping folded in. The global gradient norm stays
-/// in the backend's memory, so that a device need not wait for the host between backward pass and update.
+/// One AdamW update (Loshchilov & Hutter, ICLR 2019), bias corrections and clipping folded in. The
+/// global gradient norm stays in the backend's memory, so that a device need not wait for the host
+/// between backward pass and update.
 struct AdamWArgs {
   double learning_rate = 0, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, decay = 0;
   double correction1 = 1, correction2 = 1;  // 1 - beta^t
   double clip = 0;                          // maximum global gradient norm; 0: no clipping
-  const double* squared_norm = nullptr;     // backend memory: the norm's square; where the norm is not finite, nothing is changed
-  const double* squared_norm_small = nullptr;  // the same of the gradients times `shrink`, read where the other overflows; or null
+  const double* squared_norm = nullptr;  // backend memory: the norm's square; where the norm is not
+                                         // finite, nothing is changed
+  const double* squared_norm_small =
+      nullptr;  // the same of the gradients times `shrink`, read where the other overflows; or null
 
   static constexpr double shrink = 0x1p-512;
 
@@ -87,8 +96,8 @@ struct AdamWArgs {
     if (!squared_norm_small || *squared_norm <= 1e300) return std::sqrt(*squared_norm);
     return std::sqrt(*squared_norm_small) / shrink;
   }
-  /// The factor of every gradient, given their global norm. Kernels multiply in double: squared in float, the factor of a norm
-  /// of 1e19 is 0.
+  /// The factor of every gradient, given their global norm. Kernels multiply in double: squared in
+  /// float, the factor of a norm of 1e19 is 0.
   static HYBRIDMED_HOST_DEVICE double gradient_scale(double clip, double norm) {
     const double limit = clip / (norm + 1e-6);
     return clip > 0 && limit < 1 ? limit : 1.0;

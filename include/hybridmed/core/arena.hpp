@@ -1,7 +1,8 @@
 #pragma once
-// The host arena: a two-level segregated-fit allocator (Masmano et al., TLSF, ECRTS 2004) over one reserved range of
-// addresses. Blocks are split and merged in place, so any sequence of tensor sizes is served in O(1) without
-// touching the heap; memory is committed by the operating system on first use and kept for the next step.
+// The host arena: a two-level segregated-fit allocator (Masmano et al., TLSF, ECRTS 2004) over one
+// reserved range of addresses. Blocks are split and merged in place, so any sequence of tensor
+// sizes is served in O(1) without touching the heap; memory is committed by the operating system on
+// first use and kept for the next step.
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -32,9 +33,9 @@ namespace hybridmed {
 
 /// What an arena holds and has held, in bytes.
 struct ArenaStatistics {
-  std::size_t in_use = 0;    ///< handed out now
-  std::size_t peak = 0;      ///< most ever handed out at once
-  std::size_t high_mark = 0; ///< highest address ever used: the resident size of the arena
+  std::size_t in_use = 0;     ///< handed out now
+  std::size_t peak = 0;       ///< most ever handed out at once
+  std::size_t high_mark = 0;  ///< highest address ever used: the resident size of the arena
 };
 
 class HostArena {
@@ -42,15 +43,18 @@ class HostArena {
   static constexpr std::size_t alignment = 64;
 
   static HostArena& instance() {
-    static HostArena* arena = new HostArena;  // never destroyed: static tensors may outlive every destructor order
+    static HostArena* arena =
+        new HostArena;  // never destroyed: static tensors may outlive every destructor order
     return *arena;
   }
 
   /// 64-byte-aligned memory.
   /// @throws OutOfMemory where the machine does not have it.
   void* allocate(std::size_t bytes) {
-    const std::size_t size = (bytes + alignment - 1) / alignment * alignment + sizeof(Block) + (bytes == 0 ? alignment : 0);
-    if (size < bytes) fail("core", "allocate", "a size of " + std::to_string(bytes) + " bytes overflows");
+    const std::size_t size = (bytes + alignment - 1) / alignment * alignment + sizeof(Block) +
+                             (bytes == 0 ? alignment : 0);
+    if (size < bytes)
+      fail("core", "allocate", "a size of " + std::to_string(bytes) + " bytes overflows");
     std::lock_guard lock(mutex_);
     Block* b = take_free(size);
     if (!b) b = grow(size);
@@ -99,8 +103,8 @@ class HostArena {
 
  private:
   struct alignas(alignment) Block {
-    std::size_t size = 0;         // including this header
-    Block* previous = nullptr;    // the block just below in memory
+    std::size_t size = 0;       // including this header
+    Block* previous = nullptr;  // the block just below in memory
     Block* next_free = nullptr;
     Block* prev_free = nullptr;
     bool free = false;
@@ -109,7 +113,8 @@ class HostArena {
 
   HostArena() {
     for (std::size_t bytes = std::size_t{1} << 40; bytes >= (std::size_t{1} << 28); bytes >>= 1) {
-      void* p = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+      void* p = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
       if (p == MAP_FAILED) continue;
       ::madvise(p, bytes, MADV_HUGEPAGE);
       begin_ = top_ = static_cast<std::byte*>(p);
@@ -146,7 +151,8 @@ class HostArena {
 
   Block* take_free(std::size_t size) {
     // round up to the next bin so that every block found is large enough
-    const std::size_t rounded = size + (std::size_t{1} << (std::bit_width(size) - 1 - sub_bits)) - 1;
+    const std::size_t rounded =
+        size + (std::size_t{1} << (std::bit_width(size) - 1 - sub_bits)) - 1;
     Bin b = bin_of(rounded);
     if (b.first >= first_level) return nullptr;
     std::uint32_t subs = sub_map_[static_cast<std::size_t>(b.first)] & (~0u << b.sub);
@@ -170,19 +176,22 @@ class HostArena {
     b->previous = last_;
     last_ = b;
     top_ += size;
-    if (const auto used = static_cast<std::size_t>(top_ - begin_); used > stats_.high_mark) stats_.high_mark = used;
+    if (const auto used = static_cast<std::size_t>(top_ - begin_); used > stats_.high_mark)
+      stats_.high_mark = used;
     return b;
   }
 
-  /// The range is reserved, not committed: without this, a request beyond the machine's memory would end the process when it is
-  /// written to. Memory at hand is looked up again for every 64 MB that the arena has never used before.
+  /// The range is reserved, not committed: without this, a request beyond the machine's memory
+  /// would end the process when it is written to. Memory at hand is looked up again for every 64 MB
+  /// that the arena has never used before.
   void check_room(std::size_t size) {
     const auto used = static_cast<std::size_t>(top_ - begin_);
     const auto refuse = [&](std::size_t available) {
       const auto megabytes = [](std::size_t n) { return std::to_string(n >> 20) + " MB"; };
       throw OutOfMemory("core", "allocate",
-                        "out of memory: " + std::to_string(size) + " bytes (" + megabytes(size) + ") asked for, " + megabytes(stats_.in_use) +
-                            " of tensors held, " + megabytes(available) + " available");
+                        "out of memory: " + std::to_string(size) + " bytes (" + megabytes(size) +
+                            ") asked for, " + megabytes(stats_.in_use) + " of tensors held, " +
+                            megabytes(available) + " available");
     };
     if (static_cast<std::size_t>(end_ - top_) < size) refuse(static_cast<std::size_t>(end_ - top_));
     if (used + size <= checked_) return;
@@ -248,7 +257,9 @@ struct ArenaAllocator {
   ArenaAllocator() = default;
   template <class U>
   ArenaAllocator(const ArenaAllocator<U>&) noexcept {}
-  T* allocate(std::size_t n) { return static_cast<T*>(HostArena::instance().allocate(n * sizeof(T))); }
+  T* allocate(std::size_t n) {
+    return static_cast<T*>(HostArena::instance().allocate(n * sizeof(T)));
+  }
   void deallocate(T* p, std::size_t) noexcept { HostArena::instance().deallocate(p); }
   friend bool operator==(const ArenaAllocator&, const ArenaAllocator&) noexcept { return true; }
 };

@@ -1,6 +1,7 @@
 #pragma once
 // Executors: who runs the independent tiles of one operation. A policy of the CPU backend.
-// Work is cut into tiles by the caller, never by thread count, so results do not depend on the executor.
+// Work is cut into tiles by the caller, never by thread count, so results do not depend on the
+// executor.
 #include <sched.h>
 
 #include <algorithm>
@@ -24,8 +25,9 @@
 
 namespace hybridmed::executor {
 
-/// Who runs the tiles: for_each(count, f) calls f(0) ... f(count - 1), in any order and possibly at once, returns when all are
-/// done, and rethrows the first exception. See docs/policies/executor.md.
+/// Who runs the tiles: for_each(count, f) calls f(0) ... f(count - 1), in any order and possibly at
+/// once, returns when all are done, and rethrows the first exception. See
+/// docs/policies/executor.md.
 template <class E>
 concept Executor = requires(Index count, void (*f)(Index), int n) {
   { E::threads() } -> std::convertible_to<int>;
@@ -67,12 +69,14 @@ struct Serial {
   }
 };
 
-/// The one rule for threads, the same for every executor that has any: the process has one team. `set_threads` sets its size
-/// for all callers, from any thread, at any time; an operation that finds the team at work runs on its own calling thread. So
-/// k callers with a team of n are never more than k + n - 1 threads at work, and nobody waits for anybody.
+/// The one rule for threads, the same for every executor that has any: the process has one team.
+/// `set_threads` sets its size for all callers, from any thread, at any time; an operation that
+/// finds the team at work runs on its own calling thread. So k callers with a team of n are never
+/// more than k + n - 1 threads at work, and nobody waits for anybody.
 class Team {
  public:
-  /// The team of this process, at first as large as OMP_NUM_THREADS says, and as the processors that it may use at most.
+  /// The team of this process, at first as large as OMP_NUM_THREADS says, and as the processors
+  /// that it may use at most.
   static Team& instance() {
     static Team team;
     return team;
@@ -82,21 +86,28 @@ class Team {
   /// Processors that this process may use.
   static int processors() {
     cpu_set_t usable;
-    const int n = ::sched_getaffinity(0, sizeof usable, &usable) == 0 ? CPU_COUNT(&usable) : static_cast<int>(std::thread::hardware_concurrency());
+    const int n = ::sched_getaffinity(0, sizeof usable, &usable) == 0
+                      ? CPU_COUNT(&usable)
+                      : static_cast<int>(std::thread::hardware_concurrency());
     return (std::max)(1, n);
   }
 
   int size() const { return size_.load(std::memory_order_relaxed); }
   /// @throws Error unless 1 <= n <= most().
   void resize(int n) {
-    if (n < 1 || n > most()) fail("core", "set_threads", "expected 1 to " + std::to_string(most()) + " threads, got " + std::to_string(n));
+    if (n < 1 || n > most())
+      fail("core", "set_threads",
+           "expected 1 to " + std::to_string(most()) + " threads, got " + std::to_string(n));
     size_.store(n, std::memory_order_relaxed);
   }
 
   /// Holds the team for one operation, where it is free and there is one.
   class Hold {
    public:
-    explicit Hold(Team& team) : team_(team), held_(!inside() && team.size() > 1 && !team.busy_.exchange(true, std::memory_order_acquire)) {}
+    explicit Hold(Team& team)
+        : team_(team),
+          held_(!inside() && team.size() > 1 &&
+                !team.busy_.exchange(true, std::memory_order_acquire)) {}
     ~Hold() {
       if (held_) team_.busy_.store(false, std::memory_order_release);
     }
@@ -126,7 +137,8 @@ class Team {
 };
 
 #ifdef _OPENMP
-/// OpenMP: the runtime's threads. The runtime keeps idle ones for each thread that ever held the team.
+/// OpenMP: the runtime's threads. The runtime keeps idle ones for each thread that ever held the
+/// team.
 struct OpenMP {
   static constexpr const char* name = "openmp";
   static int threads() { return Team::instance().size(); }
@@ -137,7 +149,8 @@ struct OpenMP {
     const Team::Hold team_is_ours(Team::instance());
     if (!team_is_ours) return Serial::for_each(count, f);
     FirstError error;
-    std::atomic<Index> next{0};  // not schedule(dynamic): for that, clang's runtime allocates memory in every loop
+    std::atomic<Index> next{
+        0};  // not schedule(dynamic): for that, clang's runtime allocates memory in every loop
 #pragma omp parallel num_threads(threads())
     {
       const bool outer = std::exchange(Team::inside(), true);
@@ -149,7 +162,8 @@ struct OpenMP {
 };
 #endif
 
-/// A pool of std::thread, for builds without OpenMP and for race checkers that do not understand it.
+/// A pool of std::thread, for builds without OpenMP and for race checkers that do not understand
+/// it.
 class StdThread {
  public:
   static constexpr const char* name = "std::thread";
@@ -162,7 +176,9 @@ class StdThread {
     if (!team_is_ours) return Serial::for_each(count, f);
     FirstError error;
     auto guarded = [&](Index i) { error.guard(f, i); };
-    pool().run(threads(), count, [](void* g, Index i) { (*static_cast<decltype(guarded)*>(g))(i); }, &guarded);
+    pool().run(
+        threads(), count, [](void* g, Index i) { (*static_cast<decltype(guarded)*>(g))(i); },
+        &guarded);
     error.rethrow();
   }
 
@@ -193,7 +209,8 @@ class StdThread {
       stop();
       stopping_ = false, refused_ = 0;
       try {
-        for (int i = 1; i < threads; ++i) workers_.emplace_back([this, seen = generation_]() mutable { work(seen); });
+        for (int i = 1; i < threads; ++i)
+          workers_.emplace_back([this, seen = generation_]() mutable { work(seen); });
       } catch (const std::system_error&) {
         refused_ = threads;
       }

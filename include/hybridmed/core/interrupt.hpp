@@ -1,6 +1,6 @@
 #pragma once
-// A request to stop, for everything that takes long. A program's signal handler raises the flag; long phases look at it and
-// throw, the trainer finishes its step and saves.
+// A request to stop, for everything that takes long. A program's signal handler raises the flag;
+// long phases look at it and throw, the trainer finishes its step and saves.
 #include <atomic>
 
 #include "hybridmed/core/error.hpp"
@@ -19,9 +19,11 @@ inline std::atomic<bool>& interrupt_requested() {
   return flag;
 }
 
-/// @throws Interrupted when a stop was requested. `phase`: what was going on, "the vocabulary is being learned".
+/// @throws Interrupted when a stop was requested. `phase`: what was going on, "the vocabulary is
+/// being learned".
 inline void check_interrupt(std::string_view phase) {
-  if (interrupt_requested()) throw Interrupted("core", "interrupt", std::string("stopped on request while ").append(phase));
+  if (interrupt_requested())
+    throw Interrupted("core", "interrupt", std::string("stopped on request while ").append(phase));
 }
 
 }  // namespace hybridmed

@@ -46,25 +46,29 @@ inline std::string control_group() {
 }
 }  // namespace detail
 
-/// Bytes that can be used before the system runs out, by /proc/meminfo and by the limits of the control group (v2) and its
-/// ancestors, where the cache of files counts as free; where nothing says, no bound.
+/// Bytes that can be used before the system runs out, by /proc/meminfo and by the limits of the
+/// control group (v2) and its ancestors, where the cache of files counts as free; where nothing
+/// says, no bound.
 inline std::size_t available_memory() {
   long long available = detail::field_of("/proc/meminfo", "MemAvailable:");
   if (available >= 0) available *= 1024;
   std::string group = detail::control_group();
   for (;;) {
     const std::string folder = "/sys/fs/cgroup" + group;
-    const long long limit = detail::number_in((folder + "/memory.max").c_str()), used = detail::number_in((folder + "/memory.current").c_str());
+    const long long limit = detail::number_in((folder + "/memory.max").c_str()),
+                    used = detail::number_in((folder + "/memory.current").c_str());
     if (limit >= 0 && used >= 0) {
       long long cache = 0;
-      for (const char* kind : {"active_file", "inactive_file", "slab_reclaimable"}) cache += (std::max)(detail::field_of((folder + "/memory.stat").c_str(), kind), 0LL);
+      for (const char* kind : {"active_file", "inactive_file", "slab_reclaimable"})
+        cache += (std::max)(detail::field_of((folder + "/memory.stat").c_str(), kind), 0LL);
       const long long left = (std::max)(limit - used + (std::min)(cache, used), 0LL);
       available = available < 0 ? left : (std::min)(available, left);
     }
     if (group.empty()) break;
     group.resize(group.rfind('/') == group.npos ? 0 : group.rfind('/'));
   }
-  return available < 0 ? (std::numeric_limits<std::size_t>::max)() : static_cast<std::size_t>(available);
+  return available < 0 ? (std::numeric_limits<std::size_t>::max)()
+                       : static_cast<std::size_t>(available);
 }
 
 }  // namespace hybridmed

@@ -27,11 +27,15 @@ class Shape {
     extents_[static_cast<std::size_t>(rank_++)] = extent;
     Index n = 8;  // bytes of the widest scalar: the whole tensor must be addressable
     for (int i = 0; i < rank_; ++i)
-      if (extents_[static_cast<std::size_t>(i)] != 0 && __builtin_mul_overflow(n, extents_[static_cast<std::size_t>(i)], &n)) fail("core", "Shape", "the product of the extents overflows");
+      if (extents_[static_cast<std::size_t>(i)] != 0 &&
+          __builtin_mul_overflow(n, extents_[static_cast<std::size_t>(i)], &n))
+        fail("core", "Shape", "the product of the extents overflows");
   }
 
   constexpr int rank() const { return rank_; }
-  constexpr Index operator[](int i) const { return extents_[static_cast<std::size_t>(i < 0 ? rank_ + i : i)]; }
+  constexpr Index operator[](int i) const {
+    return extents_[static_cast<std::size_t>(i < 0 ? rank_ + i : i)];
+  }
   constexpr Index size() const {
     Index n = 1;
     for (int i = 0; i < rank_; ++i) n *= extents_[static_cast<std::size_t>(i)];

@@ -1,6 +1,7 @@
 #pragma once
 // Tensor<T, Backend>: a dense row-major array with run-time shape in memory of one backend.
-// Copies share memory (reference counted); views are contiguous parts of it. Memory comes from the backend's arena.
+// Copies share memory (reference counted); views are contiguous parts of it. Memory comes from the
+// backend's arena.
 #include <atomic>
 #include <span>
 #include <utility>
@@ -26,7 +27,8 @@ class Tensor {
   explicit Tensor(const Shape& shape) : shape_(shape) {
     void* control = HostArena::instance().allocate(sizeof(Control));
     try {
-      control_ = ::new (control) Control(Backend::allocate(static_cast<std::size_t>(shape.size()) * sizeof(T)));
+      control_ = ::new (control)
+          Control(Backend::allocate(static_cast<std::size_t>(shape.size()) * sizeof(T)));
     } catch (...) {
       HostArena::instance().deallocate(control);
       throw;
@@ -37,7 +39,9 @@ class Tensor {
     if (control_) control_->references.fetch_add(1, std::memory_order_relaxed);
   }
   Tensor(Tensor&& o) noexcept
-      : control_(std::exchange(o.control_, nullptr)), data_(std::exchange(o.data_, nullptr)), shape_(std::exchange(o.shape_, Shape{0})) {}
+      : control_(std::exchange(o.control_, nullptr)),
+        data_(std::exchange(o.data_, nullptr)),
+        shape_(std::exchange(o.shape_, Shape{0})) {}
   Tensor& operator=(Tensor o) noexcept {
     std::swap(control_, o.control_);
     std::swap(data_, o.data_);
@@ -60,8 +64,9 @@ class Tensor {
   /// Copies host values in; `values.size()` must equal the shape's size.
   static Tensor from_host(std::span<const T> values, const Shape& shape) {
     if (static_cast<Index>(values.size()) != shape.size())
-      fail("core", "Tensor::from_host", "expected " + std::to_string(shape.size()) + " values for shape " + shape.str() +
-                                            ", got " + std::to_string(values.size()));
+      fail("core", "Tensor::from_host",
+           "expected " + std::to_string(shape.size()) + " values for shape " + shape.str() +
+               ", got " + std::to_string(values.size()));
     Tensor t(shape);
     Backend::copy_from_host(values.data(), t.data(), values.size() * sizeof(T));
     return t;
@@ -69,7 +74,9 @@ class Tensor {
 
   bool defined() const { return control_ != nullptr; }
   /// True when no other tensor or view shares this memory: it may be changed in place.
-  bool unique() const { return control_ && control_->references.load(std::memory_order_acquire) == 1; }
+  bool unique() const {
+    return control_ && control_->references.load(std::memory_order_acquire) == 1;
+  }
   T* data() const { return data_; }
   const Shape& shape() const { return shape_; }
   Index size() const { return defined() ? shape_.size() : 0; }
@@ -80,7 +87,8 @@ class Tensor {
   Tensor view(const Shape& shape) const {
     need_memory("view");
     if (shape.size() != shape_.size())
-      fail("core", "Tensor::view", "expected " + std::to_string(shape_.size()) + " elements, got shape " + shape.str());
+      fail("core", "Tensor::view",
+           "expected " + std::to_string(shape_.size()) + " elements, got shape " + shape.str());
     Tensor t(*this);
     t.shape_ = shape;
     return t;
@@ -89,7 +97,8 @@ class Tensor {
   Tensor row_slice(Index begin, Index end) const {
     need_memory("row_slice");
     if (begin < 0 || end < begin || end > rows())
-      fail("core", "Tensor::row_slice", "rows [" + std::to_string(begin) + ", " + std::to_string(end) + ") of " + shape_.str());
+      fail("core", "Tensor::row_slice",
+           "rows [" + std::to_string(begin) + ", " + std::to_string(end) + ") of " + shape_.str());
     Tensor t(*this);
     t.data_ += begin * cols();
     t.shape_ = {end - begin, cols()};
@@ -102,7 +111,9 @@ class Tensor {
     Backend::copy(size(), data_, t.data());
     return t;
   }
-  void copy_to_host(T* out) const { Backend::copy_to_host(data_, out, static_cast<std::size_t>(size()) * sizeof(T)); }
+  void copy_to_host(T* out) const {
+    Backend::copy_to_host(data_, out, static_cast<std::size_t>(size()) * sizeof(T));
+  }
   std::vector<T> to_host() const {
     std::vector<T> v(static_cast<std::size_t>(size()));
     if (!v.empty()) copy_to_host(v.data());
@@ -111,7 +122,8 @@ class Tensor {
   /// The value of a one-element tensor.
   T item() const {
     need_memory("item");
-    if (size() != 1) fail("core", "Tensor::item", "expected one element, got shape " + shape_.str());
+    if (size() != 1)
+      fail("core", "Tensor::item", "expected one element, got shape " + shape_.str());
     T v;
     copy_to_host(&v);
     return v;
@@ -119,7 +131,9 @@ class Tensor {
 
  private:
   void need_memory(const char* operation) const {
-    if (!defined()) fail("core", std::string("Tensor::") + operation, "the tensor is undefined: it has a shape and no memory");
+    if (!defined())
+      fail("core", std::string("Tensor::") + operation,
+           "the tensor is undefined: it has a shape and no memory");
   }
   struct Control {
     void* memory;

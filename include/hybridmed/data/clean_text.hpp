@@ -24,7 +24,8 @@ inline Cleaning cleaning_from(const std::string& name) {
 inline std::size_t first_not_utf8(std::string_view text) {
   for (std::size_t at = 0; at < text.size();) {
     utf8proc_int32_t c = 0;
-    const auto n = utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data() + at), static_cast<utf8proc_ssize_t>(text.size() - at), &c);
+    const auto n = utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data() + at),
+                                    static_cast<utf8proc_ssize_t>(text.size() - at), &c);
     if (n < 1) return at;
     at += static_cast<std::size_t>(n);
   }
@@ -37,8 +38,8 @@ namespace detail {
 inline bool digit(char c) { return (c >= '0' && c <= '9') || c == '\x01'; }
 inline bool word(char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || c == '_'; }
 
-/// Lower case in one byte a character: ASCII as it is, white space as ' ' (line feeds stay), other digits \x01, other
-/// letters and numbers \x02, everything else \x03.
+/// Lower case in one byte a character: ASCII as it is, white space as ' ' (line feeds stay), other
+/// digits \x01, other letters and numbers \x02, everything else \x03.
 inline std::string fold(std::string_view s) {
   std::string out;
   const auto* p = reinterpret_cast<const utf8proc_uint8_t*>(s.data());
@@ -53,23 +54,34 @@ inline std::string fold(std::string_view s) {
     }
     c = utf8proc_tolower(c);
     const auto k = utf8proc_category(c);
-    if (c == '\n') out += '\n';
-    else if ((c >= 9 && c <= 13) || (c >= 28 && c <= 32) || c == 0x85 || k == UTF8PROC_CATEGORY_ZS || k == UTF8PROC_CATEGORY_ZL || k == UTF8PROC_CATEGORY_ZP) out += ' ';
-    else if (c < 128) out += static_cast<char>(c < 4 ? 3 : c);
-    else if (k == UTF8PROC_CATEGORY_ND) out += '\x01';
-    else if ((k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_LO) || k == UTF8PROC_CATEGORY_NL || k == UTF8PROC_CATEGORY_NO) out += '\x02';
-    else out += '\x03';
+    if (c == '\n')
+      out += '\n';
+    else if ((c >= 9 && c <= 13) || (c >= 28 && c <= 32) || c == 0x85 ||
+             k == UTF8PROC_CATEGORY_ZS || k == UTF8PROC_CATEGORY_ZL || k == UTF8PROC_CATEGORY_ZP)
+      out += ' ';
+    else if (c < 128)
+      out += static_cast<char>(c < 4 ? 3 : c);
+    else if (k == UTF8PROC_CATEGORY_ND)
+      out += '\x01';
+    else if ((k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_LO) ||
+             k == UTF8PROC_CATEGORY_NL || k == UTF8PROC_CATEGORY_NO)
+      out += '\x02';
+    else
+      out += '\x03';
   }
   return out;
 }
 
-/// Lower case; list numbers at line starts, de-identification blanks (xxxx, ____) and all characters but a-z 0-9 . , / % - dropped.
+/// Lower case; list numbers at line starts, de-identification blanks (xxxx, ____) and all
+/// characters but a-z 0-9 . , / % - dropped.
 inline std::string clean_standard(std::string_view text) {
   const std::string t = fold(text);
   std::string s;
-  std::size_t none_before = 0;  // no list number starts before this: blank lines are looked through once
+  std::size_t none_before =
+      0;  // no list number starts before this: blank lines are looked through once
   for (std::size_t i = 0; i < t.size();) {
-    if (i >= none_before && (i == 0 || t[i - 1] == '\n')) {  // line start: spaces, digits, a full stop, a space
+    if (i >= none_before &&
+        (i == 0 || t[i - 1] == '\n')) {  // line start: spaces, digits, a full stop, a space
       std::size_t j = i;
       while (j < t.size() && (t[j] == ' ' || t[j] == '\n')) ++j;
       const std::size_t number = j;
@@ -88,8 +100,10 @@ inline std::string clean_standard(std::string_view text) {
   for (std::size_t i = 0; i < s.size();) {
     if (!word(s[i])) {
       const char c = s[i++];
-      if (c != ' ') out += c;
-      else if (!out.empty() && out.back() != ' ') out += ' ';
+      if (c != ' ')
+        out += c;
+      else if (!out.empty() && out.back() != ' ')
+        out += ' ';
       continue;
     }
     std::size_t j = i;
@@ -99,8 +113,10 @@ inline std::string clean_standard(std::string_view text) {
       if (!out.empty() && out.back() != ' ') out += ' ';
     } else {
       for (; i < j; ++i) {
-        if (s[i] != '_') out += s[i];
-        else if (!out.empty() && out.back() != ' ') out += ' ';
+        if (s[i] != '_')
+          out += s[i];
+        else if (!out.empty() && out.back() != ' ')
+          out += ' ';
       }
     }
     i = j;
@@ -109,8 +125,9 @@ inline std::string clean_standard(std::string_view text) {
   return out;
 }
 
-/// GLoRIA's and MGCA's rule: sentences split at <digits>. and at full stops, words of letters, digits and underscores; sentences of
-/// one word are dropped, then what is not ASCII. Unlike there, words of underscores alone (de-identification blanks) are none.
+/// GLoRIA's and MGCA's rule: sentences split at <digits>. and at full stops, words of letters,
+/// digits and underscores; sentences of one word are dropped, then what is not ASCII. Unlike there,
+/// words of underscores alone (de-identification blanks) are none.
 inline std::string clean_gloria(std::string_view text) {
   const std::string t = fold(text);
   const auto in_word = [](char c) { return word(c) || c == '\x01' || c == '\x02'; };
@@ -119,7 +136,8 @@ inline std::string clean_gloria(std::string_view text) {
     const std::size_t stop = (std::min)(t.find('.', begin), t.size());
     std::size_t end = stop;
     if (stop < t.size())
-      while (end > begin && t[end - 1] >= '0' && t[end - 1] <= '9') --end;  // the digits belong to the separator: "t10." leaves "t"
+      while (end > begin && t[end - 1] >= '0' && t[end - 1] <= '9')
+        --end;  // the digits belong to the separator: "t10." leaves "t"
     std::vector<std::string> words;
     for (std::size_t i = begin; i < end; ++i) {
       if (!in_word(t[i])) continue;
@@ -150,20 +168,24 @@ void each_character(std::string_view text, F&& f) {
 }
 inline bool letter_or_number(utf8proc_int32_t c) {
   const auto k = utf8proc_category(c);
-  return (k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_LO) || (k >= UTF8PROC_CATEGORY_ND && k <= UTF8PROC_CATEGORY_NO);
+  return (k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_LO) ||
+         (k >= UTF8PROC_CATEGORY_ND && k <= UTF8PROC_CATEGORY_NO);
 }
 }  // namespace detail
 
 /// Does the text hold a letter or a digit of any script?
 inline bool has_words(std::string_view text) {
   bool found = false;
-  detail::each_character(text, [&](utf8proc_int32_t c) { found = found || (c >= 0 && detail::letter_or_number(c)); });
+  detail::each_character(
+      text, [&](utf8proc_int32_t c) { found = found || (c >= 0 && detail::letter_or_number(c)); });
   return found;
 }
 
 /// The text as the model reads it; empty where no letter or digit is left.
 inline std::string clean_text(std::string_view text, Cleaning rule = Cleaning::standard) {
-  std::string out = rule == Cleaning::standard ? detail::clean_standard(text) : rule == Cleaning::gloria ? detail::clean_gloria(text) : std::string(text);
+  std::string out = rule == Cleaning::standard ? detail::clean_standard(text)
+                    : rule == Cleaning::gloria ? detail::clean_gloria(text)
+                                               : std::string(text);
   if (!has_words(out)) out.clear();
   return out;
 }
@@ -182,8 +204,10 @@ struct CleaningLoss {
 inline CleaningLoss cleaning_loss(std::string_view text, Cleaning rule) {
   CleaningLoss loss;
   detail::each_character(text, [&](utf8proc_int32_t c) {
-    if (c < 0) ++loss.bytes;
-    else if (c > 127 && rule != Cleaning::none && detail::letter_or_number(c)) ++loss.letters;
+    if (c < 0)
+      ++loss.bytes;
+    else if (c > 127 && rule != Cleaning::none && detail::letter_or_number(c))
+      ++loss.letters;
   });
   return loss;
 }

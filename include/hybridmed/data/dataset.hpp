@@ -1,5 +1,6 @@
 #pragma once
-// Studies as model input: token ids, impression keys, and images prepared once and kept while they fit a memory limit.
+// Studies as model input: token ids, impression keys, and images prepared once and kept while they
+// fit a memory limit.
 #include <functional>
 #include <mutex>
 
@@ -18,8 +19,8 @@ struct DatasetOptions {
 
 /// A batch in host memory.
 struct HostBatch {
-  std::vector<std::size_t> studies;                       // indices into the dataset
-  xt::xtensor<float, 3> images;                           // (B, S, S), or empty
+  std::vector<std::size_t> studies;  // indices into the dataset
+  xt::xtensor<float, 3> images;      // (B, S, S), or empty
   std::vector<std::int32_t> findings, findings_offsets{0}, impression, impression_offsets{0}, keys;
 
   model::SectionView findings_view() const { return {findings, findings_offsets}; }
@@ -32,15 +33,29 @@ using ReadImage = std::function<Image(const std::string& name)>;
 class Dataset {
  public:
   /// The studies of a folder, which must outlive the data set.
-  Dataset(const DataFolder& folder, std::vector<Study> studies, const WordPiece& vocabulary, DatasetOptions options)
-      : Dataset(std::move(studies), vocabulary, options, [&folder](const std::string& name) { return data::read_image(folder.image_path(name)); }, folder.table().source) {}
+  Dataset(const DataFolder& folder, std::vector<Study> studies, const WordPiece& vocabulary,
+          DatasetOptions options)
+      : Dataset(
+            std::move(studies), vocabulary, options,
+            [&folder](const std::string& name) {
+              return data::read_image(folder.image_path(name));
+            },
+            folder.table().source) {}
 
-  Dataset(const DataFolder&&, std::vector<Study>, const WordPiece&, DatasetOptions) = delete;  // the folder would be gone
+  Dataset(const DataFolder&&, std::vector<Study>, const WordPiece&,
+          DatasetOptions) = delete;  // the folder would be gone
 
-  /// Studies from anywhere, e.g. held in memory (see make_study). `source`: where they come from, for messages.
-  Dataset(std::vector<Study> studies, const WordPiece& vocabulary, DatasetOptions options, ReadImage read_image, std::string source = "memory")
-      : read_image_(std::move(read_image)), source_(std::move(source)), studies_(std::move(studies)), options_(options), squares_(studies_.size()) {
-    if (!read_image_) fail("data", "dataset", "expected a function that reads pictures, got an empty one");
+  /// Studies from anywhere, e.g. held in memory (see make_study). `source`: where they come from,
+  /// for messages.
+  Dataset(std::vector<Study> studies, const WordPiece& vocabulary, DatasetOptions options,
+          ReadImage read_image, std::string source = "memory")
+      : read_image_(std::move(read_image)),
+        source_(std::move(source)),
+        studies_(std::move(studies)),
+        options_(options),
+        squares_(studies_.size()) {
+    if (!read_image_)
+      fail("data", "dataset", "expected a function that reads pictures, got an empty one");
     std::map<std::string, std::int32_t> keys;
     for (const Study& s : studies_) {
       if (findings_.size() % 256 == 0) check_interrupt("the texts are tokenized");
@@ -49,13 +64,16 @@ class Dataset {
       cut_findings_ += cut;
       impression_.push_back(vocabulary.encode_section(s.impression, options_.t_impression, &cut));
       cut_impression_ += cut;
-      keys_.push_back(keys.emplace(s.impression, static_cast<std::int32_t>(keys.size())).first->second);
+      keys_.push_back(
+          keys.emplace(s.impression, static_cast<std::int32_t>(keys.size())).first->second);
     }
   }
 
   std::size_t size() const { return studies_.size(); }
   const Study& study(std::size_t i) const {
-    if (i >= studies_.size()) fail("data", "study", "expected 0 to below " + std::to_string(studies_.size()) + ", got " + std::to_string(i));
+    if (i >= studies_.size())
+      fail("data", "study",
+           "expected 0 to below " + std::to_string(studies_.size()) + ", got " + std::to_string(i));
     return studies_[i];
   }
   const std::vector<Study>& studies() const { return studies_; }
@@ -72,31 +90,45 @@ class Dataset {
     return {noted_.size(), first_note_};
   }
 
-  /// Studies `which` as one batch. With `random`, a seeded choice among several frontal images, random crop and jitter;
-  /// else the first image and the centre. Safe to call from several threads.
-  HostBatch batch(const std::vector<std::size_t>& which, const Philox* random, bool with_images = true) const {
+  /// Studies `which` as one batch. With `random`, a seeded choice among several frontal images,
+  /// random crop and jitter; else the first image and the centre. Safe to call from several
+  /// threads.
+  HostBatch batch(const std::vector<std::size_t>& which, const Philox* random,
+                  bool with_images = true) const {
     HostBatch b;
     b.studies = which;
     const std::size_t side = options_.transform.image_size;
     if (with_images) try {
         b.images = xt::xtensor<float, 3>::from_shape({which.size(), side, side});
       } catch (const std::bad_alloc&) {
-        throw OutOfMemory("data", "batch", "no memory for " + std::to_string(which.size()) + " images of " + std::to_string(side) + " x " + std::to_string(side) + " pixels", "lower batch or image_size");
+        throw OutOfMemory("data", "batch",
+                          "no memory for " + std::to_string(which.size()) + " images of " +
+                              std::to_string(side) + " x " + std::to_string(side) + " pixels",
+                          "lower batch or image_size");
       }
     for (std::size_t k = 0; k < which.size(); ++k) {
       const std::size_t i = which[k];
-      if (i >= studies_.size()) fail("data", "batch", "expected studies 0 to below " + std::to_string(studies_.size()) + ", got " + std::to_string(i));
+      if (i >= studies_.size())
+        fail("data", "batch",
+             "expected studies 0 to below " + std::to_string(studies_.size()) + ", got " +
+                 std::to_string(i));
       b.findings.insert(b.findings.end(), findings_[i].begin(), findings_[i].end());
       b.impression.insert(b.impression.end(), impression_[i].begin(), impression_[i].end());
       b.findings_offsets.push_back(static_cast<std::int32_t>(b.findings.size()));
       b.impression_offsets.push_back(static_cast<std::int32_t>(b.impression.size()));
       b.keys.push_back(keys_[i]);
       if (!with_images) continue;
-      if (studies_[i].images.empty()) fail("data", "batch", "study " + studies_[i].id + (studies_[i].line > 0 ? " (line " + std::to_string(studies_[i].line) + ")" : std::string()) + " has no image");
+      if (studies_[i].images.empty())
+        fail("data", "batch",
+             "study " + studies_[i].id +
+                 (studies_[i].line > 0 ? " (line " + std::to_string(studies_[i].line) + ")"
+                                       : std::string()) +
+                 " has no image");
       const std::size_t choices = studies_[i].images.size();
       const Philox own = random ? random->fork(i) : Philox();
       const auto square = prepared(i, random && choices > 1 ? own.below(4, choices) : 0);
-      crop(*square, options_.transform, random ? &own : nullptr, {b.images.data() + k * side * side, side * side});
+      crop(*square, options_.transform, random ? &own : nullptr,
+           {b.images.data() + k * side * side, side * side});
     }
     return b;
   }
@@ -114,19 +146,28 @@ class Dataset {
       const Image picture = read_image_(name);
       if (!picture.notes.empty()) {
         std::lock_guard lock(mutex_);
-        if (noted_.emplace(i, image).second && noted_.size() == 1) first_note_ = name + ": " + picture.notes.front();
+        if (noted_.emplace(i, image).second && noted_.size() == 1)
+          first_note_ = name + ": " + picture.notes.front();
       }
       square = std::make_shared<const Square>(make_square(picture, options_.transform.resize));
     } catch (const std::bad_alloc&) {
-      throw OutOfMemory("data", "batch", "no memory for " + name + " at " + std::to_string(options_.transform.resize) + " x " + std::to_string(options_.transform.resize) + " pixels", "lower resize, image_size or cache_mb");
+      throw OutOfMemory("data", "batch",
+                        "no memory for " + name + " at " +
+                            std::to_string(options_.transform.resize) + " x " +
+                            std::to_string(options_.transform.resize) + " pixels",
+                        "lower resize, image_size or cache_mb");
     } catch (const OutOfMemory&) {
       throw;
     } catch (const Interrupted&) {
       throw;
     } catch (const Error& e) {
-      fail("data", "batch", e.reason() + "; it belongs to study " + study.id + " (" + source_ + (study.line > 0 ? ", line " + std::to_string(study.line) : "") + ")", e.hint());
+      fail("data", "batch",
+           e.reason() + "; it belongs to study " + study.id + " (" + source_ +
+               (study.line > 0 ? ", line " + std::to_string(study.line) : "") + ")",
+           e.hint());
     } catch (const std::exception& e) {
-      fail("data", "batch", name + ": " + e.what() + "; it belongs to study " + study.id + " (" + source_ + ")");
+      fail("data", "batch",
+           name + ": " + e.what() + "; it belongs to study " + study.id + " (" + source_ + ")");
     }
     std::lock_guard lock(mutex_);
     if (cached_ + square->memory() <= options_.cache_bytes) {
@@ -154,19 +195,28 @@ class Dataset {
 template <class T, class B>
 Tensor<T, B> upload_images(const xt::xtensor<float, 3>& grey) {
   if (grey.shape()[1] != grey.shape()[2])
-    fail("data", "upload_images", "expected square images (B, S, S), got (" + std::to_string(grey.shape()[0]) + ", " + std::to_string(grey.shape()[1]) + ", " + std::to_string(grey.shape()[2]) + ")");
-  const auto batch = static_cast<Index>(grey.shape()[0]), side = static_cast<Index>(grey.shape()[1]), plane = side * side;
+    fail("data", "upload_images",
+         "expected square images (B, S, S), got (" + std::to_string(grey.shape()[0]) + ", " +
+             std::to_string(grey.shape()[1]) + ", " + std::to_string(grey.shape()[2]) + ")");
+  const auto batch = static_cast<Index>(grey.shape()[0]),
+             side = static_cast<Index>(grey.shape()[1]), plane = side * side;
   ArenaVector<T> values(static_cast<std::size_t>(batch * 3 * plane));
   for (Index b = 0; b < batch; ++b)
     for (Index c = 0; c < 3; ++c)
-      for (Index i = 0; i < plane; ++i) values[static_cast<std::size_t>((b * 3 + c) * plane + i)] = static_cast<T>(grey.data()[b * plane + i]);
-  return Tensor<T, B>::from_host(std::span<const T>(values.data(), values.size()), {batch, 3, side, side});
+      for (Index i = 0; i < plane; ++i)
+        values[static_cast<std::size_t>((b * 3 + c) * plane + i)] =
+            static_cast<T>(grey.data()[b * plane + i]);
+  return Tensor<T, B>::from_host(std::span<const T>(values.data(), values.size()),
+                                 {batch, 3, side, side});
 }
 
 /// The batch in backend memory.
 template <class T, class B, class M>
-model::Batch<T, B> upload(const HostBatch& b, const M& model, typename model::TextPlan<B>::Cls cls = model::TextPlan<B>::Cls::impression) {
-  return {b.images.size() ? upload_images<T, B>(b.images) : Tensor<T, B>(), model.plan(b.findings_view(), b.impression_view(), b.keys, cls)};
+model::Batch<T, B> upload(
+    const HostBatch& b, const M& model,
+    typename model::TextPlan<B>::Cls cls = model::TextPlan<B>::Cls::impression) {
+  return {b.images.size() ? upload_images<T, B>(b.images) : Tensor<T, B>(),
+          model.plan(b.findings_view(), b.impression_view(), b.keys, cls)};
 }
 
 }  // namespace hybridmed::data

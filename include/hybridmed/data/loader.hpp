@@ -1,6 +1,7 @@
 #pragma once
-// Batches of an epoch, prepared ahead by worker threads. Order and content depend on the seed and the epoch alone, never on
-// the number of workers; a worker's error reaches the caller at the batch it belongs to.
+// Batches of an epoch, prepared ahead by worker threads. Order and content depend on the seed and
+// the epoch alone, never on the number of workers; a worker's error reaches the caller at the batch
+// it belongs to.
 #include <condition_variable>
 #include <exception>
 #include <map>
@@ -13,10 +14,10 @@ namespace hybridmed::data {
 
 struct LoaderOptions {
   std::size_t batch = 32;
-  bool shuffle = false;    ///< also random crops and jitter
+  bool shuffle = false;  ///< also random crops and jitter
   bool drop_last = false;
-  int workers = 1;         ///< 0: prepare in the calling thread
-  bool images = true;      ///< false: text only
+  int workers = 1;     ///< 0: prepare in the calling thread
+  bool images = true;  ///< false: text only
 };
 
 /// A permutation of 0..n-1 for one epoch (Fisher-Yates on a counter-based stream).
@@ -32,29 +33,43 @@ class Loader {
   static constexpr int most_workers = 256;
 
   /// Batches of `epoch` from batch `first` on. The dataset must outlive the loader.
-  Loader(const Dataset& dataset, LoaderOptions options, Philox seed, std::uint64_t epoch, std::size_t first = 0)
-      : dataset_(&dataset), options_(options), random_(seed.fork(2 * epoch + 1)), next_(first), claim_(first) {
+  Loader(const Dataset& dataset, LoaderOptions options, Philox seed, std::uint64_t epoch,
+         std::size_t first = 0)
+      : dataset_(&dataset),
+        options_(options),
+        random_(seed.fork(2 * epoch + 1)),
+        next_(first),
+        claim_(first) {
     if (options.batch == 0) fail("data", "loader", "expected a batch size of at least 1");
-    order_ = options.shuffle ? shuffled(dataset.size(), seed.fork(2 * epoch)) : shuffled_none(dataset.size());
-    count_ = options.drop_last ? dataset.size() / options.batch : (dataset.size() + options.batch - 1) / options.batch;
+    order_ = options.shuffle ? shuffled(dataset.size(), seed.fork(2 * epoch))
+                             : shuffled_none(dataset.size());
+    count_ = options.drop_last ? dataset.size() / options.batch
+                               : (dataset.size() + options.batch - 1) / options.batch;
     if (options.workers < 0 || options.workers > most_workers)
-      fail("data", "loader", "expected 0 to " + std::to_string(most_workers) + " workers, got " + std::to_string(options.workers));
+      fail("data", "loader",
+           "expected 0 to " + std::to_string(most_workers) + " workers, got " +
+               std::to_string(options.workers));
     try {
       for (int i = 0; i < options.workers; ++i) workers_.emplace_back([this] { work(); });
     } catch (const std::exception& e) {
       const std::size_t made = workers_.size();
       stop();
-      fail("data", "loader", "the machine gave " + std::to_string(made) + " of " + std::to_string(options.workers) + " worker threads: " + e.what(), "lower workers");
+      fail("data", "loader",
+           "the machine gave " + std::to_string(made) + " of " + std::to_string(options.workers) +
+               " worker threads: " + e.what(),
+           "lower workers");
     }
   }
-  Loader(const Dataset&&, LoaderOptions, Philox, std::uint64_t, std::size_t = 0) = delete;  // the data set would be gone
+  Loader(const Dataset&&, LoaderOptions, Philox, std::uint64_t,
+         std::size_t = 0) = delete;  // the data set would be gone
   Loader(const Loader&) = delete;
   Loader& operator=(const Loader&) = delete;
   ~Loader() { stop(); }
 
   std::size_t batches() const { return count_; }
 
-  /// The next batch in order, or nothing at the end of the epoch; called by one thread. Rethrows what a worker threw on it.
+  /// The next batch in order, or nothing at the end of the epoch; called by one thread. Rethrows
+  /// what a worker threw on it.
   std::optional<HostBatch> next() {
     if (next_ >= count_) return std::nullopt;
     if (workers_.empty()) return make(next_++);
@@ -88,8 +103,11 @@ class Loader {
     return order;
   }
   HostBatch make(std::size_t k) const {
-    const std::size_t from = k * options_.batch, to = (std::min)(order_.size(), from + options_.batch);
-    return dataset_->batch({order_.begin() + static_cast<std::ptrdiff_t>(from), order_.begin() + static_cast<std::ptrdiff_t>(to)}, options_.shuffle ? &random_ : nullptr, options_.images);
+    const std::size_t from = k * options_.batch,
+                      to = (std::min)(order_.size(), from + options_.batch);
+    return dataset_->batch({order_.begin() + static_cast<std::ptrdiff_t>(from),
+                            order_.begin() + static_cast<std::ptrdiff_t>(to)},
+                           options_.shuffle ? &random_ : nullptr, options_.images);
   }
   void work() {
     for (;;) {

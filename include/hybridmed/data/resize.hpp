@@ -1,6 +1,7 @@
 #pragma once
-// Resizing equal to Pillow's antialiased BILINEAR: two passes with a triangle filter stretched when shrinking; 8-bit images
-// in Pillow's fixed point (byte for byte), 16-bit ones in float as Pillow's mode F.
+// Resizing equal to Pillow's antialiased BILINEAR: two passes with a triangle filter stretched when
+// shrinking; 8-bit images in Pillow's fixed point (byte for byte), 16-bit ones in float as Pillow's
+// mode F.
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -17,10 +18,12 @@ struct Filter {
   std::vector<std::vector<double>> weights;
 
   Filter(std::size_t in, std::size_t out) {
-    const double scale = static_cast<double>(in) / static_cast<double>(out), support = (std::max)(scale, 1.0);
+    const double scale = static_cast<double>(in) / static_cast<double>(out),
+                 support = (std::max)(scale, 1.0);
     for (std::size_t o = 0; o < out; ++o) {
       const double centre = (static_cast<double>(o) + 0.5) * scale;
-      const auto low = static_cast<std::size_t>((std::max)(0.0, std::floor((std::max)(0.0, centre - support + 0.5))));
+      const auto low = static_cast<std::size_t>(
+          (std::max)(0.0, std::floor((std::max)(0.0, centre - support + 0.5))));
       const auto high = (std::min)(in, static_cast<std::size_t>(centre + support + 0.5));
       std::vector<double> w;
       double sum = 0;
@@ -37,7 +40,8 @@ struct Filter {
 
 /// One pass along the rows of (lines, in) -> (lines, out).
 template <class T>
-std::vector<T> filter_rows(const std::vector<T>& x, std::size_t lines, std::size_t in, std::size_t out) {
+std::vector<T> filter_rows(const std::vector<T>& x, std::size_t lines, std::size_t in,
+                           std::size_t out) {
   if (in == out) return x;
   const Filter f(in, out);
   std::vector<T> y(lines * out);
@@ -55,7 +59,8 @@ std::vector<T> filter_rows(const std::vector<T>& x, std::size_t lines, std::size
     } else {
       for (std::size_t l = 0; l < lines; ++l) {
         double s = 0;
-        for (std::size_t i = 0; i < w.size(); ++i) s += static_cast<double>(x[l * in + f.first[o] + i]) * w[i];
+        for (std::size_t i = 0; i < w.size(); ++i)
+          s += static_cast<double>(x[l * in + f.first[o] + i]) * w[i];
         y[l * out + o] = static_cast<T>(s);
       }
     }
@@ -75,15 +80,25 @@ std::vector<T> transposed(const std::vector<T>& x, std::size_t rows, std::size_t
 
 /// (height, width) -> (new_height, new_width); T is std::uint8_t or float.
 template <class T>
-std::vector<T> resize_bilinear(const std::vector<T>& x, std::size_t height, std::size_t width, std::size_t new_height, std::size_t new_width) {
-  if (height == 0 || width == 0 || new_height == 0 || new_width == 0) fail("data", "resize", "an image without pixels");
-  if (x.size() != height * width) fail("data", "resize", "expected " + std::to_string(height) + " x " + std::to_string(width) + " pixels, got " + std::to_string(x.size()));
+std::vector<T> resize_bilinear(const std::vector<T>& x, std::size_t height, std::size_t width,
+                               std::size_t new_height, std::size_t new_width) {
+  if (height == 0 || width == 0 || new_height == 0 || new_width == 0)
+    fail("data", "resize", "an image without pixels");
+  if (x.size() != height * width)
+    fail("data", "resize",
+         "expected " + std::to_string(height) + " x " + std::to_string(width) + " pixels, got " +
+             std::to_string(x.size()));
   const auto down = [&](const std::vector<T>& v, std::size_t columns) {
-    return detail::transposed(detail::filter_rows(detail::transposed(v, height, columns), columns, height, new_height), columns, new_height);
+    return detail::transposed(
+        detail::filter_rows(detail::transposed(v, height, columns), columns, height, new_height),
+        columns, new_height);
   };
-  // Pillow 13 goes down the columns first where that shrinks the picture most; the roundings of 8 bit show the order.
-  const auto gain = static_cast<std::ptrdiff_t>(height) - static_cast<std::ptrdiff_t>(new_height), other = static_cast<std::ptrdiff_t>(width) - static_cast<std::ptrdiff_t>(new_width);
-  if (gain > 0 && gain > 2 * other) return detail::filter_rows(down(x, width), new_height, width, new_width);
+  // Pillow 13 goes down the columns first where that shrinks the picture most; the roundings of 8
+  // bit show the order.
+  const auto gain = static_cast<std::ptrdiff_t>(height) - static_cast<std::ptrdiff_t>(new_height),
+             other = static_cast<std::ptrdiff_t>(width) - static_cast<std::ptrdiff_t>(new_width);
+  if (gain > 0 && gain > 2 * other)
+    return detail::filter_rows(down(x, width), new_height, width, new_width);
   return down(detail::filter_rows(x, height, width, new_width), new_width);
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-// WordPiece tokens (Devlin et al., BERT, NAACL 2019), lower-cased, accents stripped; Unicode through utf8proc. Special tokens
-// are found by name. Also a trainer for new vocabularies.
+// WordPiece tokens (Devlin et al., BERT, NAACL 2019), lower-cased, accents stripped; Unicode
+// through utf8proc. Special tokens are found by name. Also a trainer for new vocabularies.
 #include <utf8proc.h>
 
 #include <algorithm>
@@ -21,11 +21,15 @@ inline void append_utf8(std::string& s, utf8proc_int32_t c) {
   s.append(reinterpret_cast<const char*>(buffer), static_cast<std::size_t>(n));
 }
 inline bool cjk(utf8proc_int32_t c) {
-  return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) || (c >= 0x20000 && c <= 0x2A6DF) || (c >= 0x2A700 && c <= 0x2B73F) || (c >= 0x2B740 && c <= 0x2B81F) ||
-         (c >= 0x2B820 && c <= 0x2CEAF) || (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x2F800 && c <= 0x2FA1F);
+  return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) ||
+         (c >= 0x20000 && c <= 0x2A6DF) || (c >= 0x2A700 && c <= 0x2B73F) ||
+         (c >= 0x2B740 && c <= 0x2B81F) || (c >= 0x2B820 && c <= 0x2CEAF) ||
+         (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x2F800 && c <= 0x2FA1F);
 }
 inline bool punctuation(utf8proc_int32_t c) {
-  if ((c >= 33 && c <= 47) || (c >= 58 && c <= 64) || (c >= 91 && c <= 96) || (c >= 123 && c <= 126)) return true;
+  if ((c >= 33 && c <= 47) || (c >= 58 && c <= 64) || (c >= 91 && c <= 96) ||
+      (c >= 123 && c <= 126))
+    return true;
   const auto k = utf8proc_category(c);
   return k >= UTF8PROC_CATEGORY_PC && k <= UTF8PROC_CATEGORY_PO;
 }
@@ -47,14 +51,18 @@ inline std::vector<std::string> basic_tokens(std::string_view text) {
     }
     i += static_cast<std::size_t>(n);
     const auto category = utf8proc_category(c);
-    if (c == ' ' || c == '\t' || c == '\n' || c == '\r' || category == UTF8PROC_CATEGORY_ZS || category == UTF8PROC_CATEGORY_ZL || category == UTF8PROC_CATEGORY_ZP) {
+    if (c == ' ' || c == '\t' || c == '\n' || c == '\r' || category == UTF8PROC_CATEGORY_ZS ||
+        category == UTF8PROC_CATEGORY_ZL || category == UTF8PROC_CATEGORY_ZP) {
       cut();
       continue;
     }
-    if (c == 0 || c == 0xFFFD || (category >= UTF8PROC_CATEGORY_CC && category <= UTF8PROC_CATEGORY_CO)) continue;
+    if (c == 0 || c == 0xFFFD ||
+        (category >= UTF8PROC_CATEGORY_CC && category <= UTF8PROC_CATEGORY_CO))
+      continue;
     utf8proc_int32_t parts[16];
     int last = 0;
-    const auto count = utf8proc_decompose_char(utf8proc_tolower(c), parts, 16, UTF8PROC_DECOMPOSE, &last);
+    const auto count =
+        utf8proc_decompose_char(utf8proc_tolower(c), parts, 16, UTF8PROC_DECOMPOSE, &last);
     for (utf8proc_ssize_t k = 0; k < std::min<utf8proc_ssize_t>(count, 16); ++k) {
       if (utf8proc_category(parts[k]) == UTF8PROC_CATEGORY_MN) continue;
       const bool alone = detail::cjk(parts[k]) || detail::punctuation(parts[k]);
@@ -69,21 +77,30 @@ inline std::vector<std::string> basic_tokens(std::string_view text) {
 
 /// Number of characters of well-formed UTF-8.
 inline std::size_t characters_in(std::string_view s) {
-  return static_cast<std::size_t>(std::count_if(s.begin(), s.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+  return static_cast<std::size_t>(std::count_if(
+      s.begin(), s.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
 }
 
 class WordPiece {
  public:
-  static constexpr std::size_t longest_word = 100;  ///< characters; a longer word is unknown, as BERT's
+  static constexpr std::size_t longest_word =
+      100;  ///< characters; a longer word is unknown, as BERT's
 
   std::int32_t pad = 0, bos = 0, eos = 0, unk = 0;
 
   WordPiece() = default;
-  explicit WordPiece(std::vector<std::string> tokens, const std::string& source = "vocabulary") : tokens_(std::move(tokens)) {
+  explicit WordPiece(std::vector<std::string> tokens, const std::string& source = "vocabulary")
+      : tokens_(std::move(tokens)) {
     for (std::size_t i = 0; i < tokens_.size(); ++i) {
-      if (tokens_[i].empty()) fail("data", "vocabulary", source + ", line " + std::to_string(i + 1) + ": an empty token");
-      if (!is_utf8(tokens_[i])) fail("data", "vocabulary", source + ", line " + std::to_string(i + 1) + ": not UTF-8", "save the vocabulary as UTF-8 text, one token a line");
-      if (!ids_.emplace(tokens_[i], static_cast<std::int32_t>(i)).second) fail("data", "vocabulary", source + ", line " + std::to_string(i + 1) + ": the token '" + tokens_[i] + "' stands twice");
+      if (tokens_[i].empty())
+        fail("data", "vocabulary", source + ", line " + std::to_string(i + 1) + ": an empty token");
+      if (!is_utf8(tokens_[i]))
+        fail("data", "vocabulary", source + ", line " + std::to_string(i + 1) + ": not UTF-8",
+             "save the vocabulary as UTF-8 text, one token a line");
+      if (!ids_.emplace(tokens_[i], static_cast<std::int32_t>(i)).second)
+        fail("data", "vocabulary",
+             source + ", line " + std::to_string(i + 1) + ": the token '" + tokens_[i] +
+                 "' stands twice");
     }
     const auto special = [&](std::initializer_list<const char*> names) {
       std::string all;
@@ -93,7 +110,8 @@ class WordPiece {
       }
       fail("data", "vocabulary", source + ": no token " + all);
     };
-    pad = special({"[PAD]"}), bos = special({"[BOS]", "[CLS]"}), eos = special({"[EOS]", "[SEP]"}), unk = special({"[UNK]"});
+    pad = special({"[PAD]"}), bos = special({"[BOS]", "[CLS]"}), eos = special({"[EOS]", "[SEP]"}),
+    unk = special({"[UNK]"});
   }
   /// One token a line; the line number minus one is its id.
   static WordPiece parse(std::string_view text, const std::string& source) {
@@ -107,7 +125,9 @@ class WordPiece {
     }
     return WordPiece(std::move(tokens), source);
   }
-  static WordPiece read(const std::filesystem::path& path) { return parse(io::read_text(path), path.string()); }
+  static WordPiece read(const std::filesystem::path& path) {
+    return parse(io::read_text(path), path.string());
+  }
   void write(const std::filesystem::path& path) const {
     std::string s;
     for (const auto& t : tokens_) s += t + "\n";
@@ -118,7 +138,9 @@ class WordPiece {
   /// @throws Error for an id outside the vocabulary.
   const std::string& token(std::int32_t id) const {
     if (id < 0 || static_cast<std::size_t>(id) >= tokens_.size())
-      fail("data", "vocabulary", "expected a token id from 0 to " + std::to_string(tokens_.size() - 1) + ", got " + std::to_string(id));
+      fail("data", "vocabulary",
+           "expected a token id from 0 to " + std::to_string(tokens_.size() - 1) + ", got " +
+               std::to_string(id));
     return tokens_[static_cast<std::size_t>(id)];
   }
 
@@ -128,9 +150,13 @@ class WordPiece {
     for (const std::string& word : basic_tokens(text)) append(word, out);
     return out;
   }
-  /// BOS ... EOS, cut to `limit` tokens in all; an empty text gives none. `cut`, if given, says whether something was cut off.
-  std::vector<std::int32_t> encode_section(std::string_view text, std::size_t limit, bool* cut = nullptr) const {
-    if (limit < 2) fail("data", "encode_section", "a limit of " + std::to_string(limit) + " tokens has no room for BOS and EOS");
+  /// BOS ... EOS, cut to `limit` tokens in all; an empty text gives none. `cut`, if given, says
+  /// whether something was cut off.
+  std::vector<std::int32_t> encode_section(std::string_view text, std::size_t limit,
+                                           bool* cut = nullptr) const {
+    if (limit < 2)
+      fail("data", "encode_section",
+           "a limit of " + std::to_string(limit) + " tokens has no room for BOS and EOS");
     std::vector<std::int32_t> out = encode(text);
     if (cut) *cut = out.size() > limit - 2;
     if (out.empty()) return out;
@@ -139,34 +165,47 @@ class WordPiece {
     out.push_back(eos);
     return out;
   }
-  /// The text again, but for case, accents and blanks: word pieces are joined, punctuation is attached as in prose ("2.5 cm,
-  /// left-sided"). Special tokens are left out, but for the unknown one. basic_tokens(decode(encode(x))) are those of x.
+  /// The text again, but for case, accents and blanks: word pieces are joined, punctuation is
+  /// attached as in prose ("2.5 cm, left-sided"). Special tokens are left out, but for the unknown
+  /// one. basic_tokens(decode(encode(x))) are those of x.
   std::string decode(const std::vector<std::int32_t>& ids) const {
     std::string s;
-    const std::string* before = nullptr;       // the token before, and the one before that
+    const std::string* before = nullptr;  // the token before, and the one before that
     const std::string* before_that = nullptr;
     for (std::int32_t id : ids) {
       const std::string& t = token(id);
-      if (id == pad || id == bos || id == eos || t == "[CLS]" || t == "[SEP]" || t == "[MASK]") continue;
-      if (t.starts_with("##")) s += t.substr(2);
-      else s += (before && blank_between(before_that, *before, t) ? " " : "") + t;
+      if (id == pad || id == bos || id == eos || t == "[CLS]" || t == "[SEP]" || t == "[MASK]")
+        continue;
+      if (t.starts_with("##"))
+        s += t.substr(2);
+      else
+        s += (before && blank_between(before_that, *before, t) ? " " : "") + t;
       before_that = std::exchange(before, &t);
     }
     return s;
   }
 
  private:
-  static bool wordlike(char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || static_cast<unsigned char>(c) >= 128; }
-  /// Is there a blank between `left` and `right` in prose? `earlier` stands before `left`, or is null.
-  static bool blank_between(const std::string* earlier, const std::string& left, const std::string& right) {
+  static bool wordlike(char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+           static_cast<unsigned char>(c) >= 128;
+  }
+  /// Is there a blank between `left` and `right` in prose? `earlier` stands before `left`, or is
+  /// null.
+  static bool blank_between(const std::string* earlier, const std::string& left,
+                            const std::string& right) {
     static constexpr std::string_view closing = ".,;:!?%)]}", joining = "-/'";
-    const auto is = [](const std::string& t, std::string_view set) { return t.size() == 1 && set.find(t[0]) != set.npos; };
+    const auto is = [](const std::string& t, std::string_view set) {
+      return t.size() == 1 && set.find(t[0]) != set.npos;
+    };
     const auto digit = [](char c) { return c >= '0' && c <= '9'; };
     if (is(right, closing) || left == "(" || left == "[" || left == "{") return false;
     if (is(right, joining)) return !wordlike(left.back());
     if (!earlier) return true;
-    if (is(left, joining)) return !wordlike(earlier->back()) || !wordlike(right.front());       // left-sided, but: . - right
-    if (left == "." || left == ":") return !digit(earlier->back()) || !digit(right.front());    // 2.5, 10:30
+    if (is(left, joining))
+      return !wordlike(earlier->back()) || !wordlike(right.front());  // left-sided, but: . - right
+    if (left == "." || left == ":")
+      return !digit(earlier->back()) || !digit(right.front());  // 2.5, 10:30
     return true;
   }
 
@@ -180,7 +219,8 @@ class WordPiece {
     for (std::size_t from = 0; from + 1 < starts.size();) {
       std::size_t to = starts.size() - 1;
       for (; to > from; --to) {
-        const std::string piece = (from ? "##" : "") + word.substr(starts[from], starts[to] - starts[from]);
+        const std::string piece =
+            (from ? "##" : "") + word.substr(starts[from], starts[to] - starts[from]);
         if (const auto it = ids_.find(piece); it != ids_.end()) {
           out.push_back(it->second);
           break;
@@ -198,9 +238,11 @@ class WordPiece {
   std::unordered_map<std::string, std::int32_t> ids_;
 };
 
-/// Learns a vocabulary from words that `encode` would look up: special tokens, the alphabet, then the most frequent pair merged again and again (ties: the
-/// alphabetically first), until `size` tokens or until no pair occurs `min_count` times.
-inline WordPiece train_wordpiece(const std::vector<std::string>& texts, std::size_t size, std::size_t min_count = 2) {
+/// Learns a vocabulary from words that `encode` would look up: special tokens, the alphabet, then
+/// the most frequent pair merged again and again (ties: the alphabetically first), until `size`
+/// tokens or until no pair occurs `min_count` times.
+inline WordPiece train_wordpiece(const std::vector<std::string>& texts, std::size_t size,
+                                 std::size_t min_count = 2) {
   std::map<std::string, std::size_t> counts;
   for (const auto& t : texts) {
     check_interrupt("the vocabulary is learned");
@@ -226,7 +268,11 @@ inline WordPiece train_wordpiece(const std::vector<std::string>& texts, std::siz
   }
   std::vector<std::string> tokens{"[PAD]", "[BOS]", "[EOS]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"};
   for (const auto& [piece, n] : alphabet) tokens.push_back(piece);
-  if (tokens.size() > size) fail("data", "train_wordpiece", "a vocabulary of " + std::to_string(size) + " is smaller than the alphabet of " + std::to_string(tokens.size()), "raise vocab_size");
+  if (tokens.size() > size)
+    fail("data", "train_wordpiece",
+         "a vocabulary of " + std::to_string(size) + " is smaller than the alphabet of " +
+             std::to_string(tokens.size()),
+         "raise vocab_size");
   using Pair = std::pair<std::string, std::string>;
   std::map<Pair, std::size_t> pairs;
   std::map<Pair, std::vector<std::size_t>> where;  // words that held the pair at some time
@@ -245,7 +291,9 @@ inline WordPiece train_wordpiece(const std::vector<std::string>& texts, std::siz
   for (std::size_t w = 0; w < words.size(); ++w) add_pairs(w, false);
   while (tokens.size() < size) {
     check_interrupt("the vocabulary is learned");
-    const auto best = std::max_element(pairs.begin(), pairs.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+    const auto best =
+        std::max_element(pairs.begin(), pairs.end(),
+                         [](const auto& a, const auto& b) { return a.second < b.second; });
     if (best == pairs.end() || best->second < min_count) break;
     const Pair pair = best->first;
     const std::string merged = pair.first + pair.second.substr(2);
@@ -257,7 +305,8 @@ inline WordPiece train_wordpiece(const std::vector<std::string>& texts, std::siz
       add_pairs(w, true);
       auto& p = words[w].pieces;
       for (std::size_t i = 0; i + 1 < p.size(); ++i)
-        if (p[i] == pair.first && p[i + 1] == pair.second) p[i] = merged, p.erase(p.begin() + static_cast<std::ptrdiff_t>(i) + 1);
+        if (p[i] == pair.first && p[i + 1] == pair.second)
+          p[i] = merged, p.erase(p.begin() + static_cast<std::ptrdiff_t>(i) + 1);
       add_pairs(w, false);
     }
     pairs.erase(pair);

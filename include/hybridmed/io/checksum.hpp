@@ -1,6 +1,6 @@
 #pragma once
-// Checksums of the files of a folder, kept in its checksums.json: a bit that flipped on the disk is noticed when a file is read.
-// They guard against damage, not against people.
+// Checksums of the files of a folder, kept in its checksums.json: a bit that flipped on the disk is
+// noticed when a file is read. They guard against damage, not against people.
 #include <cinttypes>
 #include <cstdio>
 
@@ -8,8 +8,8 @@
 
 namespace hybridmed::io {
 
-/// FNV-1a over 64-bit words, the last one filled up with zeros, then over the length. Every step is a bijection of the state, so
-/// two texts that differ in one word never agree.
+/// FNV-1a over 64-bit words, the last one filled up with zeros, then over the length. Every step is
+/// a bijection of the state, so two texts that differ in one word never agree.
 inline std::uint64_t checksum(std::span<const std::byte> bytes) {
   constexpr std::uint64_t prime = 1099511628211ull;
   std::uint64_t h = 14695981039346656037ull;
@@ -35,11 +35,13 @@ inline constexpr const char* checksum_file = "checksums.json";
 inline void write_checksums(const std::filesystem::path& folder) {
   std::map<std::string, std::string> sums;
   for (const auto& e : std::filesystem::directory_iterator(folder))
-    if (e.is_regular_file()) sums[e.path().filename().string()] = checksum_text(read_file(e.path()));
+    if (e.is_regular_file())
+      sums[e.path().filename().string()] = checksum_text(read_file(e.path()));
   write_text(folder / checksum_file, Json(sums).dump(1) + "\n");
 }
 
-/// Compares what was read from `file` with the checksum that was written beside it; a folder without checksums passes.
+/// Compares what was read from `file` with the checksum that was written beside it; a folder
+/// without checksums passes.
 /// @throws Error where they differ, or where the list does not hold the file.
 inline void verify_checksum(const std::filesystem::path& file, std::span<const std::byte> bytes) {
   const auto list = file.parent_path() / checksum_file;
@@ -48,9 +50,14 @@ inline void verify_checksum(const std::filesystem::path& file, std::span<const s
   const Json sums = read_json(list);
   const std::string name = file.filename().string();
   if (!sums.is_object() || !sums.contains(name))
-    fail("io", "checksum", list.string() + ": holds no checksum of " + name + ", which lies beside it", "take a copy of the folder that is whole; if the file is yours, keep it in another folder");
+    fail(
+        "io", "checksum",
+        list.string() + ": holds no checksum of " + name + ", which lies beside it",
+        "take a copy of the folder that is whole; if the file is yours, keep it in another folder");
   if (!sums[name].is_string() || sums[name].get<std::string>() != checksum_text(bytes))
-    fail("io", "checksum", file.string() + ": its checksum is not the one that " + list.string() + " holds: the file was damaged or changed since it was written",
+    fail("io", "checksum",
+         file.string() + ": its checksum is not the one that " + list.string() +
+             " holds: the file was damaged or changed since it was written",
          "take a copy that is whole; if the change is yours, remove " + list.string());
 }
 

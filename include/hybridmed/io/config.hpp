@@ -1,6 +1,6 @@
 #pragma once
-// Plain configuration structs to and from JSON. A struct lists its keys in `visit(f)`; an unknown key is an error that names
-// the nearest one.
+// Plain configuration structs to and from JSON. A struct lists its keys in `visit(f)`; an unknown
+// key is an error that names the nearest one.
 #include <algorithm>
 #include <utility>
 
@@ -26,13 +26,18 @@ inline std::size_t edit_distance(std::string_view a, std::string_view b) {
 namespace detail {
 template <class Field>
 void assign(const Json& v, const std::string& key, Field& field, const std::string& source) {
-  const auto wrong = [&](const char* expected) { fail("io", "config", source + ": the key '" + key + "' expects " + expected + ", got " + v.dump().substr(0, 60)); };
+  const auto wrong = [&](const char* expected) {
+    fail(
+        "io", "config",
+        source + ": the key '" + key + "' expects " + expected + ", got " + v.dump().substr(0, 60));
+  };
   if constexpr (std::is_same_v<Field, bool>) {
     if (!v.is_boolean()) wrong("true or false");
     field = v.get<bool>();
   } else if constexpr (std::is_integral_v<Field>) {
     if (!v.is_number_integer()) wrong("a whole number");
-    const bool fits = v.is_number_unsigned() ? std::in_range<Field>(v.get<std::uint64_t>()) : std::in_range<Field>(v.get<std::int64_t>());
+    const bool fits = v.is_number_unsigned() ? std::in_range<Field>(v.get<std::uint64_t>())
+                                             : std::in_range<Field>(v.get<std::int64_t>());
     if (!fits) wrong("a smaller whole number");
     field = v.get<Field>();
   } else if constexpr (std::is_floating_point_v<Field>) {
@@ -45,7 +50,8 @@ void assign(const Json& v, const std::string& key, Field& field, const std::stri
     if (!v.is_array()) wrong("a list");
     Field list{};
     if constexpr (requires { std::tuple_size<Field>::value; }) {
-      if (v.size() != std::tuple_size_v<Field>) wrong(("a list of " + std::to_string(std::tuple_size_v<Field>)).c_str());
+      if (v.size() != std::tuple_size_v<Field>)
+        wrong(("a list of " + std::to_string(std::tuple_size_v<Field>)).c_str());
     } else {
       list.resize(v.size());
     }
@@ -55,7 +61,8 @@ void assign(const Json& v, const std::string& key, Field& field, const std::stri
 }
 }  // namespace detail
 
-/// Fills the fields of `config` that `j` names. Unless `extra_allowed`, a key that is not a field is an error.
+/// Fills the fields of `config` that `j` names. Unless `extra_allowed`, a key that is not a field
+/// is an error.
 template <class C>
 void from_json(const Json& j, C& config, const std::string& source, bool extra_allowed = false) {
   if (!j.is_object()) fail("io", "config", source + ": expected an object of keys and values");
@@ -73,7 +80,9 @@ void from_json(const Json& j, C& config, const std::string& source, bool extra_a
         best = d, nearest = key;
       }
     });
-    if (!found && !extra_allowed) fail("io", "config", source + ": unknown key '" + name + "'", "did you mean '" + nearest + "'?");
+    if (!found && !extra_allowed)
+      fail("io", "config", source + ": unknown key '" + name + "'",
+           "did you mean '" + nearest + "'?");
   }
 }
 
@@ -89,7 +98,8 @@ Json to_json(C config) {
 template <class C>
 void override_key(C& config, const std::string& assignment) {
   const auto eq = assignment.find('=');
-  if (eq == assignment.npos || eq == 0) fail("io", "config", "--set " + assignment + ": expected key=value");
+  if (eq == assignment.npos || eq == 0)
+    fail("io", "config", "--set " + assignment + ": expected key=value");
   const std::string text = assignment.substr(eq + 1);
   try {
     (void)Json(assignment).dump();

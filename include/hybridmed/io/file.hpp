@@ -23,14 +23,16 @@ namespace hybridmed::io {
 inline std::vector<std::byte> read_file(const std::filesystem::path& path) {
   std::error_code ec;
   if (std::filesystem::is_directory(path, ec)) fail("io", "read", path.string() + ": is a folder");
-  if (std::filesystem::exists(path, ec) && !std::filesystem::is_regular_file(path, ec)) fail("io", "read", path.string() + ": is no regular file");  // a pipe would block
+  if (std::filesystem::exists(path, ec) && !std::filesystem::is_regular_file(path, ec))
+    fail("io", "read", path.string() + ": is no regular file");  // a pipe would block
   std::ifstream in(path, std::ios::binary | std::ios::ate);
   if (!in) fail("io", "read", path.string() + ": " + std::strerror(errno));
   const auto size = in.tellg();
   if (size < 0) fail("io", "read", path.string() + ": cannot tell its size");
   std::vector<std::byte> bytes(static_cast<std::size_t>(size));
   in.seekg(0);
-  if (!bytes.empty() && !in.read(reinterpret_cast<char*>(bytes.data()), size)) fail("io", "read", path.string() + ": " + std::strerror(errno));
+  if (!bytes.empty() && !in.read(reinterpret_cast<char*>(bytes.data()), size))
+    fail("io", "read", path.string() + ": " + std::strerror(errno));
   return bytes;
 }
 inline std::string read_text(const std::filesystem::path& path) {
@@ -61,9 +63,11 @@ inline bool exchange(const std::filesystem::path& a, const std::filesystem::path
 /// @throws Error when another process holds it.
 class FolderLock {
  public:
-  explicit FolderLock(const std::filesystem::path& folder) : fd_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+  explicit FolderLock(const std::filesystem::path& folder)
+      : fd_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
     if (fd_ < 0) fail("io", "lock", folder.string() + ": " + std::strerror(errno));
-    if (::flock(fd_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;  // a file system without locks is no error
+    if (::flock(fd_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)
+      return;  // a file system without locks is no error
     ::close(fd_);
     fail("io", "lock", folder.string() + ": another process is writing to this folder");
   }
@@ -92,7 +96,9 @@ class Writer {
     while (bytes > 0) {
       const ssize_t n = ::write(fd_, p, bytes);
       if (n < 0 && errno == EINTR) continue;
-      if (n < 0) fail("io", "write", path_.string() + ": " + std::strerror(errno), errno == ENOSPC ? "free some disk space" : "");
+      if (n < 0)
+        fail("io", "write", path_.string() + ": " + std::strerror(errno),
+             errno == ENOSPC ? "free some disk space" : "");
       p += n, bytes -= static_cast<std::size_t>(n);
     }
   }
@@ -115,12 +121,14 @@ inline void write_text(const std::filesystem::path& path, std::string_view text)
   w.close();
 }
 
-/// Calls write(temporary path) and renames what it wrote to `path`: the file is there whole, or as it was. `sync`: also after the
-/// machine stops, for what cannot be made again.
+/// Calls write(temporary path) and renames what it wrote to `path`: the file is there whole, or as
+/// it was. `sync`: also after the machine stops, for what cannot be made again.
 template <class F>
 void write_atomically(const std::filesystem::path& path, F&& write, bool sync = true) {
-  static std::atomic<unsigned> number{0};  // so that several threads or processes may write the same file
-  const std::filesystem::path temporary = path.string() + "." + std::to_string(::getpid()) + "-" + std::to_string(number++) + ".tmp";
+  static std::atomic<unsigned> number{
+      0};  // so that several threads or processes may write the same file
+  const std::filesystem::path temporary =
+      path.string() + "." + std::to_string(::getpid()) + "-" + std::to_string(number++) + ".tmp";
   std::error_code ec, ignored;
   try {
     write(temporary);
@@ -136,7 +144,9 @@ void write_atomically(const std::filesystem::path& path, F&& write, bool sync = 
   }
 }
 inline void write_text_atomically(const std::filesystem::path& path, std::string_view text) {
-  write_atomically(path, [&](const std::filesystem::path& temporary) { write_text(temporary, text); }, /*sync=*/false);  // write_text syncs
+  write_atomically(
+      path, [&](const std::filesystem::path& temporary) { write_text(temporary, text); },
+      /*sync=*/false);  // write_text syncs
 }
 
 }  // namespace hybridmed::io

@@ -1,5 +1,6 @@
 #pragma once
-// Scores of generated text: corpus BLEU-1..4 (Papineni et al., 2002) and ROUGE-L (Lin, 2004; F with beta 1.2, mean over texts).
+// Scores of generated text: corpus BLEU-1..4 (Papineni et al., 2002) and ROUGE-L (Lin, 2004; F with
+// beta 1.2, mean over texts).
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -13,25 +14,33 @@ namespace hybridmed::metrics {
 
 using Words = std::vector<std::string>;
 
-/// The one normalisation of texts that are compared, generated, reference and constant alike: lower case, accents stripped, words
-/// and single punctuation marks. What a tokenizer loses (case, accents, blanks) makes no difference to a score.
+/// The one normalisation of texts that are compared, generated, reference and constant alike: lower
+/// case, accents stripped, words and single punctuation marks. What a tokenizer loses (case,
+/// accents, blanks) makes no difference to a score.
 inline Words split_words(const std::string& text) { return data::basic_tokens(text); }
 
 inline void need_pairs(const char* metric, std::size_t candidates, std::size_t references) {
-  if (candidates != references) fail("metrics", metric, "expected one reference for each of " + std::to_string(candidates) + " candidates, got " + std::to_string(references));
+  if (candidates != references)
+    fail("metrics", metric,
+         "expected one reference for each of " + std::to_string(candidates) + " candidates, got " +
+             std::to_string(references));
 }
 
 /// Corpus BLEU-1..4, one reference a text, brevity penalty; 0 where an n-gram order never matches.
-inline std::array<double, 4> bleu(const std::vector<Words>& candidates, const std::vector<Words>& references) {
+inline std::array<double, 4> bleu(const std::vector<Words>& candidates,
+                                  const std::vector<Words>& references) {
   need_pairs("bleu", candidates.size(), references.size());
   std::array<double, 4> match{}, total{}, out{};
   double c_len = 0, r_len = 0;
   for (std::size_t i = 0; i < candidates.size(); ++i) {
-    c_len += static_cast<double>(candidates[i].size()), r_len += static_cast<double>(references[i].size());
+    c_len += static_cast<double>(candidates[i].size()),
+        r_len += static_cast<double>(references[i].size());
     for (std::size_t n = 1; n <= 4; ++n) {
       const auto grams = [&](const Words& w) {
         std::map<Words, int> counts;
-        for (std::size_t k = 0; k + n <= w.size(); ++k) ++counts[Words(w.begin() + static_cast<std::ptrdiff_t>(k), w.begin() + static_cast<std::ptrdiff_t>(k + n))];
+        for (std::size_t k = 0; k + n <= w.size(); ++k)
+          ++counts[Words(w.begin() + static_cast<std::ptrdiff_t>(k),
+                         w.begin() + static_cast<std::ptrdiff_t>(k + n))];
         return counts;
       };
       const auto r = grams(references[i]);
@@ -64,7 +73,9 @@ inline double rouge_l(const Words& candidate, const Words& reference) {
       diagonal = up;
     }
   }
-  const double lcs = static_cast<double>(row.back()), p = lcs / static_cast<double>(candidate.size()), r = lcs / static_cast<double>(reference.size()), b = 1.2 * 1.2;
+  const double lcs = static_cast<double>(row.back()),
+               p = lcs / static_cast<double>(candidate.size()),
+               r = lcs / static_cast<double>(reference.size()), b = 1.2 * 1.2;
   return lcs == 0 ? 0 : (1 + b) * p * r / (r + b * p);
 }
 inline double rouge_l(const std::vector<Words>& candidates, const std::vector<Words>& references) {

@@ -1,6 +1,7 @@
 #pragma once
-// The Aggregated Module `fpn_sum` (method 2.2): per level a 1x1 lateral, resampled to G x G, plus a level embedding; summed;
-// LayerNorm; a two-layer perceptron. Also the captioning memory and the projections into the joint space.
+// The Aggregated Module `fpn_sum` (method 2.2): per level a 1x1 lateral, resampled to G x G, plus a
+// level embedding; summed; LayerNorm; a two-layer perceptron. Also the captioning memory and the
+// projections into the joint space.
 #include <algorithm>
 #include <numeric>
 
@@ -11,19 +12,25 @@
 
 namespace hybridmed::model {
 
-/// Resampling of a square map to G x G: adaptive average where it is larger, bilinear (half-pixel) where smaller.
+/// Resampling of a square map to G x G: adaptive average where it is larger, bilinear (half-pixel)
+/// where smaller.
 template <class T, class B>
 RowMixing<T, B> resample_to_grid(Index side, Index grid) {
   // one axis: (grid, side)
   std::vector<double> axis(static_cast<std::size_t>(grid * side), 0.0);
-  const auto at = [&](Index o, Index i) -> double& { return axis[static_cast<std::size_t>(o * side + i)]; };
+  const auto at = [&](Index o, Index i) -> double& {
+    return axis[static_cast<std::size_t>(o * side + i)];
+  };
   for (Index o = 0; o < grid; ++o) {
     if (side > grid) {
       const Index begin = o * side / grid, end = ((o + 1) * side + grid - 1) / grid;
       for (Index i = begin; i < end; ++i) at(o, i) = 1.0 / static_cast<double>(end - begin);
     } else {
-      const double x = (std::max)(0.0, (static_cast<double>(o) + 0.5) * static_cast<double>(side) / static_cast<double>(grid) - 0.5);
-      const Index i = (std::min)(static_cast<Index>(x), side - 1), next = (std::min)(i + 1, side - 1);
+      const double x = (std::max)(0.0, (static_cast<double>(o) + 0.5) * static_cast<double>(side) /
+                                               static_cast<double>(grid) -
+                                           0.5);
+      const Index i = (std::min)(static_cast<Index>(x), side - 1),
+                  next = (std::min)(i + 1, side - 1);
       at(o, i) += 1 - (x - static_cast<double>(i));
       at(o, next) += x - static_cast<double>(i);
     }
@@ -32,7 +39,9 @@ RowMixing<T, B> resample_to_grid(Index side, Index grid) {
   for (Index y = 0; y < grid; ++y)
     for (Index x = 0; x < grid; ++x)
       for (Index i = 0; i < side; ++i)
-        for (Index j = 0; j < side; ++j) dense[static_cast<std::size_t>(((y * grid + x) * side + i) * side + j)] = at(y, i) * at(x, j);
+        for (Index j = 0; j < side; ++j)
+          dense[static_cast<std::size_t>(((y * grid + x) * side + i) * side + j)] =
+              at(y, i) * at(x, j);
   return RowMixing<T, B>(grid * grid, side * side, dense);
 }
 
@@ -47,8 +56,14 @@ struct FpnSum {
   Index grid = 0;
 
   FpnSum() = default;
-  explicit FpnSum(const Config& c) : level_embed({4, c.d_a}), norm(c.d_a, c.ln_eps), mlp(c.d_a, c.d_a, c.d_e), grid(c.grid), sum_levels_(1, 4, {1, 1, 1, 1}) {
-    if (grid < 1) fail("model", "FpnSum", "expected a grid of at least 1, got " + std::to_string(grid));
+  explicit FpnSum(const Config& c)
+      : level_embed({4, c.d_a}),
+        norm(c.d_a, c.ln_eps),
+        mlp(c.d_a, c.d_a, c.d_e),
+        grid(c.grid),
+        sum_levels_(1, 4, {1, 1, 1, 1}) {
+    if (grid < 1)
+      fail("model", "FpnSum", "expected a grid of at least 1, got " + std::to_string(grid));
     for (int l = 0; l < 4; ++l) {
       lateral.emplace_back(c.level_width(l), c.d_a);
       sides.push_back(c.level_side(l));
@@ -62,14 +77,21 @@ struct FpnSum {
   /// levels -> (B * G * G, d_e). Lateral and resampling commute, so the cheaper order is used.
   template <Value V>
   V operator()(const std::array<V, 4>& levels) const {
-    if (lateral.size() != 4) fail("model", "FpnSum", "the model was built without the aggregator", "build it with objective::everything, or with the needs of an objective that reads image tokens");
+    if (lateral.size() != 4)
+      fail("model", "FpnSum", "the model was built without the aggregator",
+           "build it with objective::everything, or with the needs of an objective that reads "
+           "image tokens");
     Index batch = -1;
     for (std::size_t l = 0; l < 4; ++l) {
       hybridmed::detail::need_defined("FpnSum", levels[l]);
-      const Index places = sides[l] * sides[l], width = lateral[l].weight.value.cols(), rows = value(levels[l]).rows();
-      if (value(levels[l]).cols() != width || rows % places != 0 || (batch >= 0 && rows != batch * places))
+      const Index places = sides[l] * sides[l], width = lateral[l].weight.value.cols(),
+                  rows = value(levels[l]).rows();
+      if (value(levels[l]).cols() != width || rows % places != 0 ||
+          (batch >= 0 && rows != batch * places))
         fail("model", "FpnSum",
-             "level " + std::to_string(l) + ": expected (" + (batch < 0 ? "B" : std::to_string(batch)) + " * " + std::to_string(places) + ", " + std::to_string(width) + "), got " + value(levels[l]).shape().str(),
+             "level " + std::to_string(l) + ": expected (" +
+                 (batch < 0 ? "B" : std::to_string(batch)) + " * " + std::to_string(places) + ", " +
+                 std::to_string(width) + "), got " + value(levels[l]).shape().str(),
              "image encoder and aggregator must agree about the sides and widths of the levels");
       batch = rows / places;
     }
@@ -95,7 +117,8 @@ struct CaptionMemory {
   Parameter<T, B> pos;  // (M, d)
 
   CaptionMemory() = default;
-  explicit CaptionMemory(const Config& c) : proj(c.level_width(3), c.d), pos({c.level_side(3) * c.level_side(3), c.d}) {}
+  explicit CaptionMemory(const Config& c)
+      : proj(c.level_width(3), c.d), pos({c.level_side(3) * c.level_side(3), c.d}) {}
   template <class F>
   void visit(F&& f) {
     f("proj", proj), f("pos", pos);
@@ -103,7 +126,10 @@ struct CaptionMemory {
   template <Value V>
   V operator()(const V& level) const {
     const Index rows = value(level).rows(), places = pos.value.rows();
-    if (rows % places != 0) fail("model", "CaptionMemory", "expected rows of whole maps of " + std::to_string(places) + " places, got " + value(level).shape().str());
+    if (rows % places != 0)
+      fail("model", "CaptionMemory",
+           "expected rows of whole maps of " + std::to_string(places) + " places, got " +
+               value(level).shape().str());
     ArenaVector<std::int32_t> first(static_cast<std::size_t>(places));
     std::iota(first.begin(), first.end(), 0);
     return add(proj(level), gather_rows(use<V>(pos), repeated_indices<B>(first, rows / places, 0)));
@@ -117,7 +143,8 @@ struct Projections {
 
   Projections() = default;
   Projections(const Config& c, unsigned needs) {
-    if (needs & objective::image_global) image_global = nn::Linear<T, B>(c.level_width(3), c.d_e, false);
+    if (needs & objective::image_global)
+      image_global = nn::Linear<T, B>(c.level_width(3), c.d_e, false);
     if (needs & objective::text_global) text_global = nn::Linear<T, B>(c.d, c.d_e, false);
     if (needs & objective::findings_tokens) text_local = nn::Linear<T, B>(c.d, c.d_e, false);
   }
@@ -126,7 +153,8 @@ struct Projections {
     const auto part = [&](const char* name, auto& linear) {
       if (linear.weight.value.defined()) f(name, linear);
     };
-    part("image_global", image_global), part("text_global", text_global), part("text_local", text_local);
+    part("image_global", image_global), part("text_global", text_global),
+        part("text_local", text_local);
   }
 };
 

@@ -1,6 +1,7 @@
 #pragma once
-// The Generative Distillation Decoder (method 2.4): per block a shared causal self-attention, one cross-attention per
-// branch, a shared feed-forward part; one output layer per branch. Both branches run stacked through what they share.
+// The Generative Distillation Decoder (method 2.4): per block a shared causal self-attention, one
+// cross-attention per branch, a shared feed-forward part; one output layer per branch. Both
+// branches run stacked through what they share.
 #include "hybridmed/autograd/rows.hpp"
 #include "hybridmed/model/config.hpp"
 #include "hybridmed/model/text_plan.hpp"
@@ -22,7 +23,12 @@ struct DecoderBlock {
   nn::FeedForward<T, B> ffn;
   Branches has;
 
-  DecoderBlock(const Config& c, Branches b) : ln1(c.d, c.ln_eps), sa(c.d, c.heads), ln3(c.d, c.ln_eps), ffn(c.d, c.mlp_ratio * c.d), has(b) {
+  DecoderBlock(const Config& c, Branches b)
+      : ln1(c.d, c.ln_eps),
+        sa(c.d, c.heads),
+        ln3(c.d, c.ln_eps),
+        ffn(c.d, c.mlp_ratio * c.d),
+        has(b) {
     if (has.sum) sum = nn::CrossAttention<T, B>(c.d, c.heads, c.ln_eps);
     if (has.cap) cap = nn::CrossAttention<T, B>(c.d, c.heads, c.ln_eps);
   }
@@ -35,7 +41,8 @@ struct DecoderBlock {
   }
 };
 
-/// Hidden states of each branch before its output layer, at its target rows; undefined where not asked for.
+/// Hidden states of each branch before its output layer, at its target rows; undefined where not
+/// asked for.
 template <Value V>
 struct DecoderStates {
   V sum, cap;
@@ -61,12 +68,14 @@ struct Decoder {
     if (has.cap) f("fc_cap", fc_cap);
   }
 
-  /// encoded: text encoder states (rows, d). findings: the summarization memory, rows [0, findings_rows) of it. image: the
-  /// captioning memory (B * M, d).
+  /// encoded: text encoder states (rows, d). findings: the summarization memory, rows [0,
+  /// findings_rows) of it. image: the captioning memory (B * M, d).
   template <Value V>
-  DecoderStates<V> operator()(const V& encoded, const TextPlan<B>& plan, Branches want, const V& findings, const V& image) const {
+  DecoderStates<V> operator()(const V& encoded, const TextPlan<B>& plan, Branches want,
+                              const V& findings, const V& image) const {
     if (!want.sum && !want.cap) return {};
-    // Block 0 sees the same input in both branches, and R_sum is a subset of R_cap: its self-attention runs once.
+    // Block 0 sees the same input in both branches, and R_sum is a subset of R_cap: its
+    // self-attention runs once.
     const BranchPlan<B>& widest = want.cap ? plan.cap : plan.sum;
     V x = gather_rows(encoded, widest.rows);
     const Segments<B>* segments = &widest.queries;
@@ -82,8 +91,11 @@ struct Decoder {
         if (want.sum) s = slice_rows(h, 0, split);
         if (want.cap) c = slice_rows(h, split, value(h).rows());
       }
-      if (want.sum) s = add(s, block.sum(s, plan.sum.queries, block.sum.keys_values(findings), plan.sum.memory));
-      if (want.cap) c = add(c, block.cap(c, plan.cap.queries, block.cap.keys_values(image), plan.cap.memory));
+      if (want.sum)
+        s = add(s,
+                block.sum(s, plan.sum.queries, block.sum.keys_values(findings), plan.sum.memory));
+      if (want.cap)
+        c = add(c, block.cap(c, plan.cap.queries, block.cap.keys_values(image), plan.cap.memory));
       x = want.sum && want.cap ? stack_rows(s, c) : want.sum ? s : c;
       x = add(x, block.ffn(block.ln3(x)));
       if (want.sum && want.cap) segments = &plan.stacked;

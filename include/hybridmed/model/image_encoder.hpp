@@ -1,5 +1,6 @@
 #pragma once
-// What an image encoder is: a module that turns images into four feature maps and one global vector.
+// What an image encoder is: a module that turns images into four feature maps and one global
+// vector.
 #include <array>
 #include <variant>
 
@@ -8,8 +9,8 @@
 
 namespace hybridmed::model {
 
-/// Feature maps as channels-last rows: levels[l] (B * side_l * side_l, width_l); global (B, width_3).
-/// Levels that were not asked for are undefined.
+/// Feature maps as channels-last rows: levels[l] (B * side_l * side_l, width_l); global (B,
+/// width_3). Levels that were not asked for are undefined.
 template <Value V>
 struct ImageFeatures {
   std::array<V, 4> levels;
@@ -22,17 +23,27 @@ void need_images(std::string_view encoder, const Tensor<T, B>& image, Index side
   const Shape& s = image.shape();
   if (!image.defined()) fail("model", encoder, "the images are an undefined tensor");
   if (s.rank() != 4 || s[1] != 3 || s[2] != side || s[3] != side)
-    fail("model", encoder, "expected images (B, 3, S, S) with S = image_size = " + std::to_string(side) + ", got " + s.str(), "resize and crop them to the size that the model was configured for; grey images go in three equal channels");
+    fail("model", encoder,
+         "expected images (B, 3, S, S) with S = image_size = " + std::to_string(side) + ", got " +
+             s.str(),
+         "resize and crop them to the size that the model was configured for; grey images go in "
+         "three equal channels");
 }
 
 /// Which levels a forward pass must return; the last is always computed.
 enum class Levels { last, all };
 
-/// A module that turns images (B, 3, S, S) into ImageFeatures, for recorded and plain values. See docs/policies/image_encoder.md.
+/// A module that turns images (B, 3, S, S) into ImageFeatures, for recorded and plain values. See
+/// docs/policies/image_encoder.md.
 template <class E, class T, class B>
-concept ImageEncoder = nn::Module<E> && requires(const E& e, const Tensor<T, B>& image, const nn::Mode& mode, Levels want) {
-  { e.template operator()<Tensor<T, B>>(image, mode, want) } -> std::same_as<ImageFeatures<Tensor<T, B>>>;
-  { e.template operator()<Variable<T, B>>(image, mode, want) } -> std::same_as<ImageFeatures<Variable<T, B>>>;
+concept ImageEncoder = nn::Module<E> &&
+    requires(const E& e, const Tensor<T, B>& image, const nn::Mode& mode, Levels want) {
+  {
+    e.template operator()<Tensor<T, B>>(image, mode, want)
+    } -> std::same_as<ImageFeatures<Tensor<T, B>>>;
+  {
+    e.template operator()<Variable<T, B>>(image, mode, want)
+    } -> std::same_as<ImageFeatures<Variable<T, B>>>;
 };
 
 /// An encoder chosen at run time among several, itself an image encoder.
@@ -45,9 +56,13 @@ struct AnyImageEncoder {
     std::visit([&](auto& e) { e.visit(f); }, encoder);
   }
   template <Value V>
-  ImageFeatures<V> operator()(const tensor_of<V>& image, const nn::Mode& mode, Levels levels) const {
-    static_assert((... && ImageEncoder<Encoders, scalar_of<V>, backend_of<V>>), "hybridmed: each encoder of AnyImageEncoder must be an image encoder; see docs/policies/image_encoder.md");
-    return std::visit([&](const auto& e) { return e.template operator()<V>(image, mode, levels); }, encoder);
+  ImageFeatures<V> operator()(const tensor_of<V>& image, const nn::Mode& mode,
+                              Levels levels) const {
+    static_assert((... && ImageEncoder<Encoders, scalar_of<V>, backend_of<V>>),
+                  "hybridmed: each encoder of AnyImageEncoder must be an image encoder; see "
+                  "docs/policies/image_encoder.md");
+    return std::visit([&](const auto& e) { return e.template operator()<V>(image, mode, levels); },
+                      encoder);
   }
 };
 

@@ -1,13 +1,15 @@
 #pragma once
-// ResNet v1.5 (He et al., CVPR 2016; the stride in the 3x3 convolution). Levels: LayerNorm_l over the channels of each
-// stage's output; global: the mean of the last level. Equal to torchvision's up to the level norms.
+// ResNet v1.5 (He et al., CVPR 2016; the stride in the 3x3 convolution). Levels: LayerNorm_l over
+// the channels of each stage's output; global: the mean of the last level. Equal to torchvision's
+// up to the level norms.
 #include "hybridmed/model/image_encoder.hpp"
 #include "hybridmed/model/mean_pool.hpp"
 #include "hybridmed/nn/layers.hpp"
 
 namespace hybridmed::model {
 
-/// Residual block, basic (3x3, 3x3) or bottleneck (1x1, 3x3 with the stride, 1x1), projected where the shape changes.
+/// Residual block, basic (3x3, 3x3) or bottleneck (1x1, 3x3 with the stride, 1x1), projected where
+/// the shape changes.
 template <class T, class B>
 struct ResidualBlock {
   std::vector<nn::Convolution<T, B>> conv;
@@ -16,17 +18,21 @@ struct ResidualBlock {
   std::vector<nn::BatchNorm<T, B>> down_bn;
 
   ResidualBlock(Index in, Index width, Index out, Index stride, bool bottleneck) {
-    const std::vector<Index> kernel = bottleneck ? std::vector<Index>{1, 3, 1} : std::vector<Index>{3, 3};
-    const std::vector<Index> channels = bottleneck ? std::vector<Index>{in, width, width, out} : std::vector<Index>{in, width, out};
+    const std::vector<Index> kernel =
+        bottleneck ? std::vector<Index>{1, 3, 1} : std::vector<Index>{3, 3};
+    const std::vector<Index> channels =
+        bottleneck ? std::vector<Index>{in, width, width, out} : std::vector<Index>{in, width, out};
     for (std::size_t n = 0; n < kernel.size(); ++n) {
-      conv.emplace_back(channels[n], channels[n + 1], kernel[n], n == (bottleneck ? 1u : 0u) ? stride : 1);
+      conv.emplace_back(channels[n], channels[n + 1], kernel[n],
+                        n == (bottleneck ? 1u : 0u) ? stride : 1);
       bn.emplace_back(channels[n + 1]);
     }
     if (stride > 1 || in != out) down.emplace_back(in, out, 1, stride), down_bn.emplace_back(out);
   }
   template <class F>
   void visit(F&& f) {
-    for (std::size_t n = 0; n < conv.size(); ++n) f("conv" + std::to_string(n + 1), conv[n]), f("bn" + std::to_string(n + 1), bn[n]);
+    for (std::size_t n = 0; n < conv.size(); ++n)
+      f("conv" + std::to_string(n + 1), conv[n]), f("bn" + std::to_string(n + 1), bn[n]);
     if (!down.empty()) f("down", down[0]), f("down_bn", down_bn[0]);
   }
   /// x (batch * side * side, in); `side` becomes that of the output.
@@ -66,12 +72,17 @@ struct ResNet {
 
   ResNet() = default;
   explicit ResNet(const Config& c)
-      : stem(3, c.image_width, c.resnet_stem, 2), stem_bn(c.image_width), mean(mean_of_rows<T, B>(c.level_side(3) * c.level_side(3))), pool(c.resnet_stem == 7), image_size(c.image_size) {
+      : stem(3, c.image_width, c.resnet_stem, 2),
+        stem_bn(c.image_width),
+        mean(mean_of_rows<T, B>(c.level_side(3) * c.level_side(3))),
+        pool(c.resnet_stem == 7),
+        image_size(c.image_size) {
     for (int l = 0; l < 4; ++l) {
       ResNetStage<T, B> stage;
       const Index out = c.level_width(l), first = l == 0 ? c.image_width : c.level_width(l - 1);
       for (Index i = 0; i < c.resnet_depths[static_cast<std::size_t>(l)]; ++i)
-        stage.blocks.emplace_back(i ? out : first, c.image_width << l, out, l && i == 0 ? 2 : 1, c.resnet_block == "bottleneck");
+        stage.blocks.emplace_back(i ? out : first, c.image_width << l, out, l && i == 0 ? 2 : 1,
+                                  c.resnet_block == "bottleneck");
       stages.push_back(std::move(stage));
       level_norm.emplace_back(out, c.image_ln_eps);
     }

@@ -1,6 +1,7 @@
 #pragma once
-// Swin Transformer (Liu et al., ICCV 2021). Levels: LayerNorm_l of each stage's output before merging; global: the mean of
-// the last level. Equal to torchvision's, but maps that are not a whole number of windows are refused instead of padded.
+// Swin Transformer (Liu et al., ICCV 2021). Levels: LayerNorm_l of each stage's output before
+// merging; global: the mean of the last level. Equal to torchvision's, but maps that are not a
+// whole number of windows are refused instead of padded.
 #include "hybridmed/model/image_encoder.hpp"
 #include "hybridmed/model/mean_pool.hpp"
 #include "hybridmed/nn/patches.hpp"
@@ -14,11 +15,14 @@ struct SwinStage {
   std::vector<nn::TransformerBlock<T, B, nn::WindowAttention<T, B>>> blocks;
 
   SwinStage(const Config& c, int level) {
-    const Index width = c.level_width(level), side = c.level_side(level), window = c.window < side ? c.window : side;
+    const Index width = c.level_width(level), side = c.level_side(level),
+                window = c.window < side ? c.window : side;
     if (level) merge.emplace_back(width / 2, side * 2, c.image_ln_eps);
     for (Index i = 0; i < c.swin_depths[static_cast<std::size_t>(level)]; ++i)
-      blocks.emplace_back(width, c.image_mlp_ratio * width, c.image_ln_eps,
-                          nn::WindowAttention<T, B>(width, c.swin_heads[static_cast<std::size_t>(level)], window, i % 2 && side > c.window ? window / 2 : 0, side));
+      blocks.emplace_back(
+          width, c.image_mlp_ratio * width, c.image_ln_eps,
+          nn::WindowAttention<T, B>(width, c.swin_heads[static_cast<std::size_t>(level)], window,
+                                    i % 2 && side > c.window ? window / 2 : 0, side));
   }
   template <class F>
   void visit(F&& f) {
@@ -37,12 +41,18 @@ struct Swin {
   Index image_size = 0;
 
   Swin() = default;
-  explicit Swin(const Config& c) : patch(c.patch, c.image_width), patch_norm(c.image_width, c.image_ln_eps), mean(mean_of_rows<T, B>(c.level_side(3) * c.level_side(3))), image_size(c.image_size) {
-    for (int l = 0; l < 4; ++l) stages.emplace_back(c, l), level_norm.emplace_back(c.level_width(l), c.image_ln_eps);
+  explicit Swin(const Config& c)
+      : patch(c.patch, c.image_width),
+        patch_norm(c.image_width, c.image_ln_eps),
+        mean(mean_of_rows<T, B>(c.level_side(3) * c.level_side(3))),
+        image_size(c.image_size) {
+    for (int l = 0; l < 4; ++l)
+      stages.emplace_back(c, l), level_norm.emplace_back(c.level_width(l), c.image_ln_eps);
   }
   template <class F>
   void visit(F&& f) {
-    f("patch", patch), f("patch_norm", patch_norm), f("stages", stages), f("level_norm", level_norm);
+    f("patch", patch), f("patch_norm", patch_norm), f("stages", stages),
+        f("level_norm", level_norm);
   }
 
   /// image (B, 3, S, S)

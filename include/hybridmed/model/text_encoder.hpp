@@ -1,6 +1,7 @@
 #pragma once
-// The causal uni-modal text encoder E_T (method 2.3), one for findings, impressions and prompts. CLS is the last row of a
-// section, sees all of it and is seen by nobody; it has no position of its own.
+// The causal uni-modal text encoder E_T (method 2.3), one for findings, impressions and prompts.
+// CLS is the last row of a section, sees all of it and is seen by nobody; it has no position of its
+// own.
 #include "hybridmed/autograd/rows.hpp"
 #include "hybridmed/model/config.hpp"
 #include "hybridmed/model/text_plan.hpp"
@@ -15,14 +16,18 @@ struct TextEncoder {
   nn::LayerNorm<T, B> norm;
 
   TextEncoder() = default;
-  explicit TextEncoder(const Config& c) : token_embed({c.vocab, c.d}), pos({c.positions(), c.d}), cls({c.d}), norm(c.d, c.ln_eps) {
-    for (Index i = 0; i < c.uni_blocks; ++i) blocks.emplace_back(c.d, c.mlp_ratio * c.d, c.ln_eps, nn::SelfAttention<T, B>(c.d, c.heads));
+  explicit TextEncoder(const Config& c)
+      : token_embed({c.vocab, c.d}), pos({c.positions(), c.d}), cls({c.d}), norm(c.d, c.ln_eps) {
+    for (Index i = 0; i < c.uni_blocks; ++i)
+      blocks.emplace_back(c.d, c.mlp_ratio * c.d, c.ln_eps, nn::SelfAttention<T, B>(c.d, c.heads));
   }
   template <class F>
   void visit(F&& f) {
-    f("token_embed", token_embed), f("pos", pos), f("cls", cls), f("blocks", blocks), f("norm", norm);
+    f("token_embed", token_embed), f("pos", pos), f("cls", cls), f("blocks", blocks),
+        f("norm", norm);
   }
-  /// Raw states of every packed row, (rows, d). The global vector of a section is norm(state at its CLS row).
+  /// Raw states of every packed row, (rows, d). The global vector of a section is norm(state at its
+  /// CLS row).
   template <Value V>
   V operator()(const TextPlan<B>& plan) const {
     V x = gather_rows(use<V>(token_embed), plan.token);

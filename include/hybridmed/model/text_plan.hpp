@@ -1,6 +1,7 @@
 #pragma once
-// The bookkeeping of one batch of ragged text: which rows of the packed matrices are which tokens, targets, memories and
-// words. Built once per step from token ids and offsets; no padding exists past this point.
+// The bookkeeping of one batch of ragged text: which rows of the packed matrices are which tokens,
+// targets, memories and words. Built once per step from token ids and offsets; no padding exists
+// past this point.
 #include <span>
 
 #include "hybridmed/autograd/attention.hpp"
@@ -9,8 +10,9 @@
 
 namespace hybridmed::model {
 
-/// One section of every sample in host memory: sample b owns ids[offsets[b], offsets[b + 1]), BOS ... EOS; absent: none. In a
-/// batch where no sample has the section, ids are empty and offsets are batch + 1 zeros.
+/// One section of every sample in host memory: sample b owns ids[offsets[b], offsets[b + 1]), BOS
+/// ... EOS; absent: none. In a batch where no sample has the section, ids are empty and offsets are
+/// batch + 1 zeros.
 struct SectionView {
   std::span<const std::int32_t> ids;
   std::span<const std::int32_t> offsets;  // (B + 1)
@@ -18,28 +20,39 @@ struct SectionView {
   /// @throws Error unless the offsets begin at 0, never fall, and end at the number of ids.
   void check(std::string_view section) const {
     const auto bad = [&](const std::string& why) {
-      fail("model", "SectionView", std::string(section) + ": " + why, "sample b owns ids [offsets[b], offsets[b + 1]): batch + 1 offsets from 0 to the number of ids, all 0 where no sample has the section");
+      fail("model", "SectionView", std::string(section) + ": " + why,
+           "sample b owns ids [offsets[b], offsets[b + 1]): batch + 1 offsets from 0 to the number "
+           "of ids, all 0 where no sample has the section");
     };
     if (offsets.empty()) bad("no offsets");
-    if (offsets.front() != 0) bad("expected offsets that begin at 0, got " + std::to_string(offsets.front()));
+    if (offsets.front() != 0)
+      bad("expected offsets that begin at 0, got " + std::to_string(offsets.front()));
     for (std::size_t b = 1; b < offsets.size(); ++b)
-      if (offsets[b] < offsets[b - 1]) bad("offset " + std::to_string(b) + " is " + std::to_string(offsets[b]) + ", below " + std::to_string(offsets[b - 1]) + " before it");
-    if (static_cast<std::size_t>(offsets.back()) != ids.size()) bad("the last offset is " + std::to_string(offsets.back()) + ", but there are " + std::to_string(ids.size()) + " ids");
+      if (offsets[b] < offsets[b - 1])
+        bad("offset " + std::to_string(b) + " is " + std::to_string(offsets[b]) + ", below " +
+            std::to_string(offsets[b - 1]) + " before it");
+    if (static_cast<std::size_t>(offsets.back()) != ids.size())
+      bad("the last offset is " + std::to_string(offsets.back()) + ", but there are " +
+          std::to_string(ids.size()) + " ids");
   }
 
   Index batch() const { return static_cast<Index>(offsets.size()) - 1; }
-  Index length(Index b) const { return offsets[static_cast<std::size_t>(b + 1)] - offsets[static_cast<std::size_t>(b)]; }
-  std::int32_t id(Index b, Index t) const { return ids[static_cast<std::size_t>(offsets[static_cast<std::size_t>(b)] + t)]; }
+  Index length(Index b) const {
+    return offsets[static_cast<std::size_t>(b + 1)] - offsets[static_cast<std::size_t>(b)];
+  }
+  std::int32_t id(Index b, Index t) const {
+    return ids[static_cast<std::size_t>(offsets[static_cast<std::size_t>(b)] + t)];
+  }
 };
 
 /// Rows of one decoder branch.
 template <class B>
 struct BranchPlan {
-  IndexTensor<B> rows;     // encoder rows of its queries: impression tokens 0 .. L-2 of its samples
-  IndexTensor<B> target;   // the next token of each
-  Segments<B> queries;     // one segment per sample
-  Segments<B> memory;      // the same samples' rows in the memory
-  Index count = 0;         // number of rows
+  IndexTensor<B> rows;    // encoder rows of its queries: impression tokens 0 .. L-2 of its samples
+  IndexTensor<B> target;  // the next token of each
+  Segments<B> queries;    // one segment per sample
+  Segments<B> memory;     // the same samples' rows in the memory
+  Index count = 0;        // number of rows
 };
 
 template <class B>
@@ -48,57 +61,76 @@ struct TextPlan {
   enum class Cls { none, impression, both };
 
   Index batch = 0, rows = 0;
-  IndexTensor<B> token, position, cls;  // per encoder row: token id, position, 0 where it is CLS; -1 elsewhere
-  Segments<B> segments;                 // findings of every sample, then impressions
-  Index findings_rows = 0;              // rows [0, findings_rows) belong to findings
-  IndexTensor<B> findings_cls, impression_cls;  // rows of the CLS tokens, one a sample; empty where not encoded
+  IndexTensor<B> token, position,
+      cls;                  // per encoder row: token id, position, 0 where it is CLS; -1 elsewhere
+  Segments<B> segments;     // findings of every sample, then impressions
+  Index findings_rows = 0;  // rows [0, findings_rows) belong to findings
+  IndexTensor<B> findings_cls,
+      impression_cls;  // rows of the CLS tokens, one a sample; empty where not encoded
 
-  BranchPlan<B> sum, cap;               // R_sum: both sections present; R_cap: impression present
-  Segments<B> stacked;                  // queries of sum, then of cap, in one matrix
-  IndexTensor<B> sum_in_cap;            // for each sum row its place among the cap rows
-  bool same_rows = true;                // R_sum equals R_cap
+  BranchPlan<B> sum, cap;     // R_sum: both sections present; R_cap: impression present
+  Segments<B> stacked;        // queries of sum, then of cap, in one matrix
+  IndexTensor<B> sum_in_cap;  // for each sum row its place among the cap rows
+  bool same_rows = true;      // R_sum equals R_cap
 
-  IndexTensor<B> present;               // samples with an impression (global alignment)
-  IndexTensor<B> present_cls;           // their CLS rows
-  IndexTensor<B> keys;                  // their impression keys
-  IndexTensor<B> word_rows;             // encoder rows of findings words, specials excluded
+  IndexTensor<B> present;      // samples with an impression (global alignment)
+  IndexTensor<B> present_cls;  // their CLS rows
+  IndexTensor<B> keys;         // their impression keys
+  IndexTensor<B> word_rows;    // encoder rows of findings words, specials excluded
   Tensor<std::int32_t, Reference> word_offsets;  // (samples with words + 1), host
   ArenaVector<std::int32_t> word_samples;        // those samples, host
 
   TextPlan() = default;
   /// places: rows of the captioning memory per image; max_position: rows of the position table.
-  TextPlan(const SectionView& findings, const SectionView& impression, std::span<const std::int32_t> impression_key, Index places, Index max_position, Index vocabulary,
-           Cls with = Cls::impression)
+  TextPlan(const SectionView& findings, const SectionView& impression,
+           std::span<const std::int32_t> impression_key, Index places, Index max_position,
+           Index vocabulary, Cls with = Cls::impression)
       : batch(findings.batch()) {
     findings.check("findings"), impression.check("impression");
-    if (impression.batch() != batch || (!impression_key.empty() && static_cast<Index>(impression_key.size()) != batch))
+    if (impression.batch() != batch ||
+        (!impression_key.empty() && static_cast<Index>(impression_key.size()) != batch))
       fail("model", "TextPlan",
-           "findings are of " + std::to_string(batch) + " samples, impressions of " + std::to_string(impression.batch()) +
-               (impression_key.empty() ? std::string() : ", keys of " + std::to_string(impression_key.size())));
-    ArenaVector<std::int32_t> tok, pos, is_cls, range, f_cls, i_cls, f_begin(static_cast<std::size_t>(batch)), i_begin(f_begin);
-    const auto add_section = [&](const SectionView& s, bool cls_too, ArenaVector<std::int32_t>& begin, ArenaVector<std::int32_t>& cls_rows) {
+           "findings are of " + std::to_string(batch) + " samples, impressions of " +
+               std::to_string(impression.batch()) +
+               (impression_key.empty() ? std::string()
+                                       : ", keys of " + std::to_string(impression_key.size())));
+    ArenaVector<std::int32_t> tok, pos, is_cls, range, f_cls, i_cls,
+        f_begin(static_cast<std::size_t>(batch)), i_begin(f_begin);
+    const auto add_section = [&](const SectionView& s, bool cls_too,
+                                 ArenaVector<std::int32_t>& begin,
+                                 ArenaVector<std::int32_t>& cls_rows) {
       for (Index b = 0; b < batch; ++b) {
         begin[static_cast<std::size_t>(b)] = static_cast<std::int32_t>(tok.size());
         if (s.length(b) > max_position)
-          fail("model", "TextPlan", "a section of " + std::to_string(s.length(b)) + " tokens, but positions for " + std::to_string(max_position), "truncate it");
-        if (s.length(b) == 1) fail("model", "TextPlan", "a section of one token", "a section is BOS ... EOS, or absent");
+          fail("model", "TextPlan",
+               "a section of " + std::to_string(s.length(b)) + " tokens, but positions for " +
+                   std::to_string(max_position),
+               "truncate it");
+        if (s.length(b) == 1)
+          fail("model", "TextPlan", "a section of one token",
+               "a section is BOS ... EOS, or absent");
         for (Index t = 0; t < s.length(b); ++t) {
           if (s.id(b, t) < 0 || s.id(b, t) >= vocabulary)
-            fail("model", "TextPlan", "token id " + std::to_string(s.id(b, t)) + " is outside the vocabulary of " + std::to_string(vocabulary));
-          tok.push_back(s.id(b, t)), pos.push_back(static_cast<std::int32_t>(t)), is_cls.push_back(-1);
+            fail("model", "TextPlan",
+                 "token id " + std::to_string(s.id(b, t)) + " is outside the vocabulary of " +
+                     std::to_string(vocabulary));
+          tok.push_back(s.id(b, t)), pos.push_back(static_cast<std::int32_t>(t)),
+              is_cls.push_back(-1);
         }
         if (cls_too) {
           cls_rows.push_back(static_cast<std::int32_t>(tok.size()));
           tok.push_back(-1), pos.push_back(-1), is_cls.push_back(0);
         }
-        range.push_back(begin[static_cast<std::size_t>(b)]), range.push_back(static_cast<std::int32_t>(tok.size()));
+        range.push_back(begin[static_cast<std::size_t>(b)]),
+            range.push_back(static_cast<std::int32_t>(tok.size()));
       }
     };
     add_section(findings, with == Cls::both, f_begin, f_cls);
     findings_rows = static_cast<Index>(tok.size());
     add_section(impression, with != Cls::none, i_begin, i_cls);
     rows = static_cast<Index>(tok.size());
-    token = index(tok), position = index(pos), cls = index(is_cls), segments = Segments<B>(range, rows);
+    token = index(tok), position = index(pos), cls = index(is_cls),
+    segments = Segments<B>(range, rows);
     findings_cls = index(f_cls), impression_cls = index(i_cls);
 
     Branch s, c;
@@ -110,14 +142,17 @@ struct TextPlan {
         const auto at = static_cast<std::int32_t>(c.rows.size());
         if (nf > 0)
           for (Index t = 0; t + 1 < ni; ++t) in_cap.push_back(at + static_cast<std::int32_t>(t));
-        if (nf > 0) s.add(impression, b, i_begin[i], f_begin[i], f_begin[i] + static_cast<std::int32_t>(nf));
-        c.add(impression, b, i_begin[i], static_cast<std::int32_t>(b * places), static_cast<std::int32_t>((b + 1) * places));
+        if (nf > 0)
+          s.add(impression, b, i_begin[i], f_begin[i], f_begin[i] + static_cast<std::int32_t>(nf));
+        c.add(impression, b, i_begin[i], static_cast<std::int32_t>(b * places),
+              static_cast<std::int32_t>((b + 1) * places));
         here.push_back(static_cast<std::int32_t>(b));
         if (with != Cls::none) here_cls.push_back(i_cls[i]);
         if (!impression_key.empty()) key.push_back(impression_key[i]);
       }
       if (nf > 2) {
-        for (Index t = 1; t + 1 < nf; ++t) words.push_back(f_begin[i] + static_cast<std::int32_t>(t));
+        for (Index t = 1; t + 1 < nf; ++t)
+          words.push_back(f_begin[i] + static_cast<std::int32_t>(t));
         word_start.push_back(static_cast<std::int32_t>(words.size()));
         word_samples.push_back(static_cast<std::int32_t>(b));
       }
@@ -127,24 +162,29 @@ struct TextPlan {
     ArenaVector<std::int32_t> both = s.range;
     for (std::int32_t r : c.range) both.push_back(r + static_cast<std::int32_t>(sum.count));
     stacked = Segments<B>(both, sum.count + cap.count);
-    sum_in_cap = index(in_cap), present = index(here), present_cls = index(here_cls), keys = index(key), word_rows = index(words);
-    word_offsets = Tensor<std::int32_t, Reference>::from_host(word_start, {static_cast<Index>(word_start.size())});
+    sum_in_cap = index(in_cap), present = index(here), present_cls = index(here_cls),
+    keys = index(key), word_rows = index(words);
+    word_offsets = Tensor<std::int32_t, Reference>::from_host(
+        word_start, {static_cast<Index>(word_start.size())});
   }
 
  private:
   static IndexTensor<B> index(const ArenaVector<std::int32_t>& v) { return row_indices<B>(v); }
   struct Branch {
     ArenaVector<std::int32_t> rows, target, range, memory;
-    void add(const SectionView& impression, Index b, std::int32_t first_row, std::int32_t memory_begin, std::int32_t memory_end) {
+    void add(const SectionView& impression, Index b, std::int32_t first_row,
+             std::int32_t memory_begin, std::int32_t memory_end) {
       range.push_back(static_cast<std::int32_t>(rows.size()));
       for (Index t = 0; t + 1 < impression.length(b); ++t)
-        rows.push_back(first_row + static_cast<std::int32_t>(t)), target.push_back(impression.id(b, t + 1));
+        rows.push_back(first_row + static_cast<std::int32_t>(t)),
+            target.push_back(impression.id(b, t + 1));
       range.push_back(static_cast<std::int32_t>(rows.size()));
       memory.push_back(memory_begin), memory.push_back(memory_end);
     }
     BranchPlan<B> plan(Index memory_rows) const {
       const auto n = static_cast<Index>(rows.size());
-      return {index(rows), index(target), Segments<B>(range, n), Segments<B>(memory, memory_rows), n};
+      return {index(rows), index(target), Segments<B>(range, n), Segments<B>(memory, memory_rows),
+              n};
     }
   };
 };

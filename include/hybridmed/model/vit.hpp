@@ -1,6 +1,6 @@
 #pragma once
-// Vision Transformer (Dosovitskiy et al., ICLR 2021) with four taps: LayerNorm_l of the patch tokens after blocks L/4,
-// L/2, 3L/4 and L; the global vector is the CLS token after LayerNorm_3.
+// Vision Transformer (Dosovitskiy et al., ICLR 2021) with four taps: LayerNorm_l of the patch
+// tokens after blocks L/4, L/2, 3L/4 and L; the global vector is the CLS token after LayerNorm_3.
 #include "hybridmed/model/image_encoder.hpp"
 #include "hybridmed/nn/patches.hpp"
 #include "hybridmed/nn/transformer.hpp"
@@ -16,15 +16,24 @@ struct Vit {
   Index image_size = 0;
 
   Vit() = default;
-  explicit Vit(const Config& c) : patch(c.patch, c.image_width), cls({c.image_width}), pos({1 + c.level_side(0) * c.level_side(0), c.image_width}), image_size(c.image_size) {
-    if (c.image_depth < 4 || c.image_depth % 4 != 0) fail("model", "Vit", "expected image_depth to be a multiple of 4 (four levels), got " + std::to_string(c.image_depth));
+  explicit Vit(const Config& c)
+      : patch(c.patch, c.image_width),
+        cls({c.image_width}),
+        pos({1 + c.level_side(0) * c.level_side(0), c.image_width}),
+        image_size(c.image_size) {
+    if (c.image_depth < 4 || c.image_depth % 4 != 0)
+      fail("model", "Vit",
+           "expected image_depth to be a multiple of 4 (four levels), got " +
+               std::to_string(c.image_depth));
     for (Index i = 0; i < c.image_depth; ++i)
-      blocks.emplace_back(c.image_width, c.image_mlp_ratio * c.image_width, c.image_ln_eps, nn::SelfAttention<T, B>(c.image_width, c.image_heads));
+      blocks.emplace_back(c.image_width, c.image_mlp_ratio * c.image_width, c.image_ln_eps,
+                          nn::SelfAttention<T, B>(c.image_width, c.image_heads));
     for (int l = 0; l < 4; ++l) level_norm.emplace_back(c.image_width, c.image_ln_eps);
   }
   template <class F>
   void visit(F&& f) {
-    f("patch", patch), f("cls", cls), f("pos", pos), f("blocks", blocks), f("level_norm", level_norm);
+    f("patch", patch), f("cls", cls), f("pos", pos), f("blocks", blocks),
+        f("level_norm", level_norm);
   }
 
   /// image (B, 3, S, S)
@@ -52,10 +61,12 @@ struct Vit {
   }
 
  private:
-  /// Which row is what in a batch; a sequence is CLS, then the patches. Made for each call, so that threads can share the model.
+  /// Which row is what in a batch; a sequence is CLS, then the patches. Made for each call, so that
+  /// threads can share the model.
   struct Places {
-    IndexTensor<B> patch, cls, position;   // per row of the sequences: its patch, CLS token and position; -1 where it has none
-    IndexTensor<B> patch_rows, cls_rows;   // the rows of patches and of CLS tokens
+    IndexTensor<B> patch, cls, position;  // per row of the sequences: its patch, CLS token and
+                                          // position; -1 where it has none
+    IndexTensor<B> patch_rows, cls_rows;  // the rows of patches and of CLS tokens
     Segments<B> segments;
   };
   Places places(Index batch) const {
@@ -67,8 +78,9 @@ struct Vit {
       position.push_back(static_cast<std::int32_t>(i));
       patch_rows.push_back(static_cast<std::int32_t>(i));
     }
-    return {repeated_indices<B>(patches, batch, n - 1), repeated_indices<B>(cls_at, batch, 0), repeated_indices<B>(position, batch, 0),
-            repeated_indices<B>(patch_rows, batch, n), repeated_indices<B>({0}, batch, n), equal_segments<B>(batch, n)};
+    return {repeated_indices<B>(patches, batch, n - 1), repeated_indices<B>(cls_at, batch, 0),
+            repeated_indices<B>(position, batch, 0),    repeated_indices<B>(patch_rows, batch, n),
+            repeated_indices<B>({0}, batch, n),         equal_segments<B>(batch, n)};
   }
 };
 

@@ -13,8 +13,12 @@ struct SelfAttention {
   Linear<T, B> qkv, proj;
 
   SelfAttention() = default;
-  SelfAttention(Index width, Index heads_) : heads(heads_), qkv(width, 3 * width), proj(width, width) {
-    if (heads < 1 || width % heads != 0) fail("nn", "SelfAttention", "expected a number of heads that divides the width " + std::to_string(width) + ", got " + std::to_string(heads));
+  SelfAttention(Index width, Index heads_)
+      : heads(heads_), qkv(width, 3 * width), proj(width, width) {
+    if (heads < 1 || width % heads != 0)
+      fail("nn", "SelfAttention",
+           "expected a number of heads that divides the width " + std::to_string(width) + ", got " +
+               std::to_string(heads));
   }
   template <class F>
   void visit(F&& f) {
@@ -27,7 +31,8 @@ struct SelfAttention {
   }
 };
 
-/// Multi-head attention to a memory, with the norms of both sides: queries through ln2, memory through lnkv.
+/// Multi-head attention to a memory, with the norms of both sides: queries through ln2, memory
+/// through lnkv.
 template <class T, class B>
 struct CrossAttention {
   Index heads = 1;
@@ -36,7 +41,12 @@ struct CrossAttention {
 
   CrossAttention() = default;
   CrossAttention(Index width, Index heads_, double eps)
-      : heads(heads_), ln2(width, eps), lnkv(width, eps), q(width, width), kv(width, 2 * width), proj(width, width) {}
+      : heads(heads_),
+        ln2(width, eps),
+        lnkv(width, eps),
+        q(width, width),
+        kv(width, 2 * width),
+        proj(width, width) {}
   template <class F>
   void visit(F&& f) {
     f("ln2", ln2), f("lnkv", lnkv), f("q", q), f("kv", kv), f("proj", proj);
@@ -48,13 +58,15 @@ struct CrossAttention {
   }
   /// x (rows, width) attends to the given keys and values -> (rows, width)
   template <Value V>
-  V operator()(const V& x, const Segments<B>& x_segments, const V& keys, const Segments<B>& key_segments) const {
+  V operator()(const V& x, const Segments<B>& x_segments, const V& keys,
+               const Segments<B>& key_segments) const {
     return proj(cross_attention(q(ln2(x)), keys, x_segments, key_segments, heads));
   }
 };
 
-/// Windowed self-attention with relative position bias and, where shifted, a mask between regions that the cyclic shift
-/// made neighbours (Liu et al., Swin, ICCV 2021). Rows come and go in map order.
+/// Windowed self-attention with relative position bias and, where shifted, a mask between regions
+/// that the cyclic shift made neighbours (Liu et al., Swin, ICCV 2021). Rows come and go in map
+/// order.
 template <class T, class B>
 struct WindowAttention {
   Index heads = 1, window = 7, shift = 0, side = 0;
@@ -63,14 +75,24 @@ struct WindowAttention {
 
   WindowAttention() = default;
   WindowAttention(Index width, Index heads_, Index window_, Index shift_, Index side_)
-      : heads(heads_), window(window_), shift(shift_), side(side_), qkv(width, 3 * width), proj(width, width), rel_bias({(2 * window_ - 1) * (2 * window_ - 1), heads_}) {
+      : heads(heads_),
+        window(window_),
+        shift(shift_),
+        side(side_),
+        qkv(width, 3 * width),
+        proj(width, width),
+        rel_bias({(2 * window_ - 1) * (2 * window_ - 1), heads_}) {
     if (window < 1 || side < 1 || side % window != 0 || shift < 0 || shift >= window)
-      fail("nn", "WindowAttention", "expected a map of whole windows, got side " + std::to_string(side) + ", window " + std::to_string(window) + " and shift " + std::to_string(shift));
+      fail("nn", "WindowAttention",
+           "expected a map of whole windows, got side " + std::to_string(side) + ", window " +
+               std::to_string(window) + " and shift " + std::to_string(shift));
     const Index area = window * window, n = side / window, windows = n * n;
     std::vector<std::int32_t> index;
     for (Index i = 0; i < area; ++i)
       for (Index j = 0; j < area; ++j)
-        index.push_back(static_cast<std::int32_t>((i / window - j / window + window - 1) * (2 * window - 1) + i % window - j % window + window - 1));
+        index.push_back(
+            static_cast<std::int32_t>((i / window - j / window + window - 1) * (2 * window - 1) +
+                                      i % window - j % window + window - 1));
     relative_ = IndexTensor<B>::from_host(index, {area * area});
     if (shift > 0) {
       const auto region = [&](Index y) { return y < side - window ? 0 : y < side - shift ? 1 : 2; };
@@ -78,7 +100,9 @@ struct WindowAttention {
       for (Index w = 0; w < windows; ++w)
         for (Index i = 0; i < area; ++i)
           for (Index j = 0; j < area; ++j) {
-            const auto id = [&](Index k) { return 3 * region(w / n * window + k / window) + region(w % n * window + k % window); };
+            const auto id = [&](Index k) {
+              return 3 * region(w / n * window + k / window) + region(w % n * window + k % window);
+            };
             mask.push_back(id(i) == id(j) ? T(0) : T(-100));
           }
       mask_ = Tensor<T, B>::from_host(mask, {windows, area, area});
@@ -93,12 +117,15 @@ struct WindowAttention {
   V operator()(const V& x, Index batch) const {
     const Index area = window * window;
     if (batch < 0 || value(x).rows() != batch * side * side)
-      fail("nn", "WindowAttention", "expected rows of " + std::to_string(batch) + " maps of side " + std::to_string(side) + ", got " + value(x).shape().str());
+      fail("nn", "WindowAttention",
+           "expected rows of " + std::to_string(batch) + " maps of side " + std::to_string(side) +
+               ", got " + value(x).shape().str());
     const Places places = this->places(batch);
-    const V table = gather_rows(use<V>(rel_bias), relative_);                      // (area * area, heads)
+    const V table = gather_rows(use<V>(rel_bias), relative_);  // (area * area, heads)
     const V bias = reshape(transpose_rows(table), {heads * area, area});
     AttentionOptions<V> options{heads, false, &bias, mask_};
-    const V y = proj(self_attention(qkv(gather_rows(x, places.to_windows)), places.segments, options));
+    const V y =
+        proj(self_attention(qkv(gather_rows(x, places.to_windows)), places.segments, options));
     return gather_rows(y, places.from_windows);
   }
 
@@ -117,7 +144,8 @@ struct WindowAttention {
         });
     return y;
   }
-  /// Row permutations and segments of a batch. Made for each call: a module that kept them could not be shared by threads.
+  /// Row permutations and segments of a batch. Made for each call: a module that kept them could
+  /// not be shared by threads.
   struct Places {
     IndexTensor<B> to_windows, from_windows;
     Segments<B> segments;
@@ -126,11 +154,13 @@ struct WindowAttention {
     const Index area = window * window, n = side / window, image = side * side;
     ArenaVector<std::int32_t> to(static_cast<std::size_t>(image)), from(to.size());  // of one image
     for (Index k = 0; k < image; ++k) {
-      const Index w = k / area, i = k % area, y = (w / n * window + i / window + shift) % side, x = (w % n * window + i % window + shift) % side;
+      const Index w = k / area, i = k % area, y = (w / n * window + i / window + shift) % side,
+                  x = (w % n * window + i % window + shift) % side;
       to[static_cast<std::size_t>(k)] = static_cast<std::int32_t>(y * side + x);
       from[static_cast<std::size_t>(y * side + x)] = static_cast<std::int32_t>(k);
     }
-    return {repeated_indices<B>(to, batch, image), repeated_indices<B>(from, batch, image), equal_segments<B>(batch * n * n, area)};
+    return {repeated_indices<B>(to, batch, image), repeated_indices<B>(from, batch, image),
+            equal_segments<B>(batch * n * n, area)};
   }
 
   IndexTensor<B> relative_;

@@ -70,10 +70,15 @@ struct BatchNorm {
   double eps = 1e-5, momentum = 0.1;
 
   BatchNorm() = default;
-  explicit BatchNorm(Index channels) : weight({channels}), bias({channels}), running_mean({channels}, T(0)), running_var({channels}, T(1)) {}
+  explicit BatchNorm(Index channels)
+      : weight({channels}),
+        bias({channels}),
+        running_mean({channels}, T(0)),
+        running_var({channels}, T(1)) {}
   template <class F>
   void visit(F&& f) {
-    f("weight", weight), f("bias", bias), f("running_mean", running_mean), f("running_var", running_var);
+    f("weight", weight), f("bias", bias), f("running_mean", running_mean),
+        f("running_var", running_var);
   }
   template <Value V>
   V operator()(const V& x, const Mode& mode) const {
@@ -85,7 +90,8 @@ struct BatchNorm {
       mean = Tensor<T, B>({n});
       B::column_moments(rows, n, value(x).data(), mean.data(), var.data());
       if (mode.statistics == Mode::Statistics::batch_and_move) {
-        if (rows < 2) fail("nn", "BatchNorm", "batch statistics of one row", "use a larger batch or image");
+        if (rows < 2)
+          fail("nn", "BatchNorm", "batch statistics of one row", "use a larger batch or image");
         const double unbiased = static_cast<double>(rows) / static_cast<double>(rows - 1);
         move(running_mean, mean, momentum);
         move(running_var, var, momentum, unbiased);
@@ -98,7 +104,8 @@ struct BatchNorm {
   }
 
  private:
-  static void move(const Buffer<T, B>& running, const Tensor<T, B>& now, double momentum, double factor = 1) {
+  static void move(const Buffer<T, B>& running, const Tensor<T, B>& now, double momentum,
+                   double factor = 1) {
     B::scale(now.size(), static_cast<T>(1 - momentum), running.value.data(), running.value.data());
     B::axpy(now.size(), static_cast<T>(momentum * factor), now.data(), running.value.data());
   }
@@ -111,7 +118,8 @@ struct Convolution {
   Index stride = 1;
 
   Convolution() = default;
-  Convolution(Index in, Index out, Index kernel, Index stride_ = 1) : weight({out, in, kernel, kernel}), stride(stride_) {}
+  Convolution(Index in, Index out, Index kernel, Index stride_ = 1)
+      : weight({out, in, kernel, kernel}), stride(stride_) {}
   template <class F>
   void visit(F&& f) {
     f("weight", weight);

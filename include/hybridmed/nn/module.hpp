@@ -1,6 +1,7 @@
 #pragma once
-// Modules are plain structs with a forward and one `visit(f)` that calls f(name, child) for every parameter, buffer,
-// sub-module and vector of sub-modules; names joined by dots are the reference's parameter names.
+// Modules are plain structs with a forward and one `visit(f)` that calls f(name, child) for every
+// parameter, buffer, sub-module and vector of sub-modules; names joined by dots are the reference's
+// parameter names.
 #include <functional>
 #include <map>
 #include <string>
@@ -20,7 +21,9 @@ struct Mode {
   Philox random{};  // of dropout; fork it per step
 
   static Mode evaluation() { return {}; }
-  static Mode training(Philox random = Philox{}) { return {Statistics::batch_and_move, true, random}; }
+  static Mode training(Philox random = Philox{}) {
+    return {Statistics::batch_and_move, true, random};
+  }
   /// Batch statistics without moving the running ones.
   static Mode inspection() { return {Statistics::batch, false, Philox{}}; }
 };
@@ -32,28 +35,42 @@ inline std::string join(const std::string& prefix, std::string_view name) {
   return prefix + "." + std::string(name);
 }
 template <class X>
-struct Kind { static constexpr int value = 0; };
+struct Kind {
+  static constexpr int value = 0;
+};
 template <class T, class B>
-struct Kind<Parameter<T, B>> { static constexpr int value = 1; };
+struct Kind<Parameter<T, B>> {
+  static constexpr int value = 1;
+};
 template <class T, class B>
-struct Kind<Buffer<T, B>> { static constexpr int value = 2; };
+struct Kind<Buffer<T, B>> {
+  static constexpr int value = 2;
+};
 template <class X>
-struct Kind<std::vector<X>> { static constexpr int value = 3; };
+struct Kind<std::vector<X>> {
+  static constexpr int value = 3;
+};
 /// Named, not a lambda: all visits that ignore buffers are of one type.
 struct Ignore {
   void operator()(const std::string&, auto&) const {}
 };
 }  // namespace detail
 
-/// A part of a model: it names its children, which are parameters, buffers, modules or vectors of them, in `visit(f)` by calling
-/// f(name, child) for each.
+/// A part of a model: it names its children, which are parameters, buffers, modules or vectors of
+/// them, in `visit(f)` by calling f(name, child) for each.
 template <class M>
-concept Module = requires(M& m) { m.visit([](std::string_view, auto&) {}); };
+concept Module = requires(M& m) {
+  m.visit([](std::string_view, auto&) {});
+};
 
-/// Calls f(full name, Parameter&) and g(full name, Buffer&) for everything below `module`, in declaration order.
+/// Calls f(full name, Parameter&) and g(full name, Buffer&) for everything below `module`, in
+/// declaration order.
 template <class M, class F, class G>
 void for_each_state(M& module, F&& f, G&& g, const std::string& prefix = {}) {
-  static_assert(Module<M>, "hybridmed: a module calls f(name, child) for each child in its visit(f), and a child is a Parameter, a Buffer, a module or a vector of these; see hybridmed/nn/module.hpp");
+  static_assert(
+      Module<M>,
+      "hybridmed: a module calls f(name, child) for each child in its visit(f), and a child is a "
+      "Parameter, a Buffer, a module or a vector of these; see hybridmed/nn/module.hpp");
   module.visit([&](std::string_view name, auto& child) {
     const std::string full = detail::join(prefix, name);
     constexpr int kind = detail::Kind<std::remove_cvref_t<decltype(child)>>::value;
@@ -62,14 +79,16 @@ void for_each_state(M& module, F&& f, G&& g, const std::string& prefix = {}) {
     } else if constexpr (kind == 2) {
       g(full, child);
     } else if constexpr (kind == 3) {
-      for (std::size_t i = 0; i < child.size(); ++i) for_each_state(child[i], f, g, full + "." + std::to_string(i));
+      for (std::size_t i = 0; i < child.size(); ++i)
+        for_each_state(child[i], f, g, full + "." + std::to_string(i));
     } else {
       for_each_state(child, f, g, full);
     }
   });
 }
 
-/// What `for_each_parameter` calls, as one type: the visit of a large model is compiled once for all callers that pass it.
+/// What `for_each_parameter` calls, as one type: the visit of a large model is compiled once for
+/// all callers that pass it.
 template <class T, class B>
 using ParameterVisitor = std::function<void(const std::string&, Parameter<T, B>&)>;
 
@@ -79,23 +98,34 @@ void for_each_parameter(M& module, F&& f) {
   for_each_state(module, f, detail::Ignore{});
 }
 
-/// Copies the values of `from` into every parameter of `to` that has the same name; `to` keeps memory of its own.
-/// @throws Error that lists the parameters of `to` which `from` lacks, or has in another shape; nothing is copied then.
+/// Copies the values of `from` into every parameter of `to` that has the same name; `to` keeps
+/// memory of its own.
+/// @throws Error that lists the parameters of `to` which `from` lacks, or has in another shape;
+/// nothing is copied then.
 template <class T, class B, class From, class To>
 void copy_by_name(From& from, To& to, std::string_view operation) {
   std::map<std::string, Tensor<T, B>> values;
-  for_each_parameter(from, ParameterVisitor<T, B>([&](const std::string& name, Parameter<T, B>& p) { values.emplace(name, p.value); }));
+  for_each_parameter(from, ParameterVisitor<T, B>([&](const std::string& name, Parameter<T, B>& p) {
+                       values.emplace(name, p.value);
+                     }));
   std::string absent;
   std::size_t count = 0;
   for_each_parameter(to, ParameterVisitor<T, B>([&](const std::string& name, Parameter<T, B>& p) {
-    const auto it = values.find(name);
-    if (it != values.end() && it->second.shape() == p.value.shape()) return;
-    if (count++ < 5) absent += (absent.empty() ? "" : ", ") + name + (it == values.end() ? "" : " of shape " + p.value.shape().str());
-  }));
+                       const auto it = values.find(name);
+                       if (it != values.end() && it->second.shape() == p.value.shape()) return;
+                       if (count++ < 5)
+                         absent += (absent.empty() ? "" : ", ") + name +
+                                   (it == values.end() ? "" : " of shape " + p.value.shape().str());
+                     }));
   if (count > 0)
-    fail("nn", operation, "the model lacks " + std::to_string(count) + " of the parameters that are needed: " + absent + (count > 5 ? ", ..." : ""),
-         "build it with the parts that hold them, e.g. with objective::everything or the needs of every objective that reads them");
-  for_each_parameter(to, ParameterVisitor<T, B>([&](const std::string& name, Parameter<T, B>& p) { p.value = values.at(name).clone(); }));
+    fail("nn", operation,
+         "the model lacks " + std::to_string(count) +
+             " of the parameters that are needed: " + absent + (count > 5 ? ", ..." : ""),
+         "build it with the parts that hold them, e.g. with objective::everything or the needs of "
+         "every objective that reads them");
+  for_each_parameter(to, ParameterVisitor<T, B>([&](const std::string& name, Parameter<T, B>& p) {
+                       p.value = values.at(name).clone();
+                     }));
 }
 
 /// A copy that shares no weights and holds no gradients.

@@ -4,15 +4,19 @@
 
 namespace hybridmed::nn {
 
-/// Non-overlapping patches through one matrix product: (batch, 3, side, side) -> (batch * n * n, width), n = side / patch.
+/// Non-overlapping patches through one matrix product: (batch, 3, side, side) -> (batch * n * n,
+/// width), n = side / patch.
 template <class T, class B>
 struct PatchEmbed {
   Parameter<T, B> weight, bias;  // (width, 3, patch, patch), (width)
   Index patch = 16;
 
   PatchEmbed() = default;
-  PatchEmbed(Index patch_, Index width) : weight({width, 3, patch_, patch_}), bias({width}), patch(patch_) {
-    if (patch < 1) fail("nn", "PatchEmbed", "expected a patch of at least 1 pixel, got " + std::to_string(patch));
+  PatchEmbed(Index patch_, Index width)
+      : weight({width, 3, patch_, patch_}), bias({width}), patch(patch_) {
+    if (patch < 1)
+      fail("nn", "PatchEmbed",
+           "expected a patch of at least 1 pixel, got " + std::to_string(patch));
   }
   template <class F>
   void visit(F&& f) {
@@ -23,7 +27,9 @@ struct PatchEmbed {
     hybridmed::detail::need_defined("PatchEmbed", image);
     const Shape& s = image.shape();
     if (s.rank() != 4 || s[1] != 3 || s[2] != s[3] || s[2] % patch != 0)
-      fail("nn", "PatchEmbed", "expected square images (B, 3, S, S) with S a multiple of " + std::to_string(patch) + ", got " + s.str());
+      fail("nn", "PatchEmbed",
+           "expected square images (B, 3, S, S) with S a multiple of " + std::to_string(patch) +
+               ", got " + s.str());
     const Index n = s[2] / patch, in = 3 * patch * patch;
     Tensor<T, B> rows({s[0] * n * n, in});
     B::patchify(s[0], 3, s[2], patch, image.data(), rows.data());
@@ -32,8 +38,9 @@ struct PatchEmbed {
   }
 };
 
-/// Four neighbouring tokens become one of twice the width (Swin): concatenation order (0,0), (1,0), (0,1), (1,1) as
-/// (row, column). (batch * side * side, width) -> (batch * side / 2 * side / 2, 2 width).
+/// Four neighbouring tokens become one of twice the width (Swin): concatenation order (0,0), (1,0),
+/// (0,1), (1,1) as (row, column). (batch * side * side, width) -> (batch * side / 2 * side / 2, 2
+/// width).
 template <class T, class B>
 struct PatchMerging {
   LayerNorm<T, B> norm;
@@ -41,7 +48,8 @@ struct PatchMerging {
   Index side = 0;  // of the input map
 
   PatchMerging() = default;
-  PatchMerging(Index width, Index side_, double eps) : norm(4 * width, eps), reduction(4 * width, 2 * width, false), side(side_) {}
+  PatchMerging(Index width, Index side_, double eps)
+      : norm(4 * width, eps), reduction(4 * width, 2 * width, false), side(side_) {}
   template <class F>
   void visit(F&& f) {
     f("norm", norm), f("reduction", reduction);
@@ -49,13 +57,17 @@ struct PatchMerging {
   template <Value V>
   V operator()(const V& x, Index batch) const {
     if (batch < 0 || side % 2 != 0 || value(x).rows() != batch * side * side)
-      fail("nn", "PatchMerging", "expected rows of " + std::to_string(batch) + " maps of an even side " + std::to_string(side) + ", got " + value(x).shape().str());
+      fail("nn", "PatchMerging",
+           "expected rows of " + std::to_string(batch) + " maps of an even side " +
+               std::to_string(side) + ", got " + value(x).shape().str());
     ArenaVector<std::int32_t> first;  // of one image
     for (Index i = 0; i < side; i += 2)
       for (Index j = 0; j < side; j += 2)
-        for (Index k = 0; k < 4; ++k) first.push_back(static_cast<std::int32_t>((i + k % 2) * side + j + k / 2));
+        for (Index k = 0; k < 4; ++k)
+          first.push_back(static_cast<std::int32_t>((i + k % 2) * side + j + k / 2));
     const Index width = value(x).cols();
-    return reduction(norm(reshape(gather_rows(x, repeated_indices<B>(first, batch, side * side)), {batch * side * side / 4, 4 * width})));
+    return reduction(norm(reshape(gather_rows(x, repeated_indices<B>(first, batch, side * side)),
+                                  {batch * side * side / 4, 4 * width})));
   }
 };
 

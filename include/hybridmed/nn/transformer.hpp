@@ -1,6 +1,6 @@
 #pragma once
-// Transformer blocks. What differs between architectures is a policy: the attention, the feed-forward part, the norm, and
-// where the norm sits.
+// Transformer blocks. What differs between architectures is a policy: the attention, the
+// feed-forward part, the norm, and where the norm sits.
 #include "hybridmed/autograd/feed_forward.hpp"
 #include "hybridmed/nn/attention.hpp"
 
@@ -20,7 +20,8 @@ struct FeedForward {
   }
   template <Value V>
   V operator()(const V& x) const {
-    return feed_forward(x, use<V>(fc1.weight), use<V>(fc1.bias), use<V>(fc2.weight), use<V>(fc2.bias), act);
+    return feed_forward(x, use<V>(fc1.weight), use<V>(fc1.bias), use<V>(fc2.weight),
+                        use<V>(fc2.bias), act);
   }
 };
 
@@ -40,12 +41,20 @@ struct PostNorm {
   }
 };
 
-/// Attention and feed-forward, each in a residual branch. `Attention` is any module called as attn(x, args...).
-template <class T, class B, class Attention = SelfAttention<T, B>, class Ffn = FeedForward<T, B>, class Norm = LayerNorm<T, B>, class Order = PreNorm>
+/// Attention and feed-forward, each in a residual branch. `Attention` is any module called as
+/// attn(x, args...).
+template <class T, class B, class Attention = SelfAttention<T, B>, class Ffn = FeedForward<T, B>,
+          class Norm = LayerNorm<T, B>, class Order = PreNorm>
 struct TransformerBlock {
-  static_assert(Module<Attention>, "hybridmed: the attention policy of TransformerBlock lacks visit(f); see docs/policies/transformer_block.md");
-  static_assert(Module<Ffn>, "hybridmed: the feed-forward policy of TransformerBlock lacks visit(f); see docs/policies/transformer_block.md");
-  static_assert(Module<Norm>, "hybridmed: the norm policy of TransformerBlock lacks visit(f); see docs/policies/transformer_block.md");
+  static_assert(Module<Attention>,
+                "hybridmed: the attention policy of TransformerBlock lacks visit(f); see "
+                "docs/policies/transformer_block.md");
+  static_assert(Module<Ffn>,
+                "hybridmed: the feed-forward policy of TransformerBlock lacks visit(f); see "
+                "docs/policies/transformer_block.md");
+  static_assert(Module<Norm>,
+                "hybridmed: the norm policy of TransformerBlock lacks visit(f); see "
+                "docs/policies/transformer_block.md");
   Norm ln1;
   Attention attn;
   Norm ln2;
@@ -53,7 +62,8 @@ struct TransformerBlock {
   Dropout dropout;  // on both branches; off by default, as in the reference
 
   TransformerBlock() = default;
-  TransformerBlock(Index width, Index hidden, double eps, Attention attention) : ln1(width, eps), attn(std::move(attention)), ln2(width, eps), mlp(width, hidden) {}
+  TransformerBlock(Index width, Index hidden, double eps, Attention attention)
+      : ln1(width, eps), attn(std::move(attention)), ln2(width, eps), mlp(width, hidden) {}
   template <class F>
   void visit(F&& f) {
     f("ln1", ln1), f("attn", attn), f("ln2", ln2), f("mlp", mlp);
@@ -69,7 +79,8 @@ struct TransformerBlock {
   template <Value V, class... Args>
   V train(const V& x, const Mode& mode, std::uint64_t site, const Args&... args) const {
     check<V, Args...>();
-    const V y = Order::residual(x, ln1, [&](const V& h) { return dropout(attn(h, args...), mode, 2 * site); });
+    const V y = Order::residual(
+        x, ln1, [&](const V& h) { return dropout(attn(h, args...), mode, 2 * site); });
     return Order::residual(y, ln2, [&](const V& h) { return dropout(mlp(h), mode, 2 * site + 1); });
   }
 
@@ -77,16 +88,20 @@ struct TransformerBlock {
   template <class V, class... Args>
   static constexpr void check() {
     static_assert(std::is_invocable_r_v<V, const Attention&, const V&, const Args&...>,
-                  "hybridmed: the attention policy of TransformerBlock must be callable as attn(x, args...) and return x's type; see docs/policies/transformer_block.md");
+                  "hybridmed: the attention policy of TransformerBlock must be callable as attn(x, "
+                  "args...) and return x's type; see docs/policies/transformer_block.md");
     static_assert(std::is_invocable_r_v<V, const Ffn&, const V&>,
-                  "hybridmed: the feed-forward policy of TransformerBlock must be callable as mlp(x) and return x's type; see docs/policies/transformer_block.md");
+                  "hybridmed: the feed-forward policy of TransformerBlock must be callable as "
+                  "mlp(x) and return x's type; see docs/policies/transformer_block.md");
     static_assert(std::is_invocable_r_v<V, const Norm&, const V&>,
-                  "hybridmed: the norm policy of TransformerBlock must be callable as norm(x) and return x's type; see docs/policies/transformer_block.md");
+                  "hybridmed: the norm policy of TransformerBlock must be callable as norm(x) and "
+                  "return x's type; see docs/policies/transformer_block.md");
     static_assert(
         requires(const V& x, const Norm& norm, V (&part)(const V&)) {
           { Order::residual(x, norm, part) } -> std::same_as<V>;
         },
-        "hybridmed: the order policy of TransformerBlock must be callable as Order::residual(x, norm, part) and return x's type; see docs/policies/transformer_block.md");
+        "hybridmed: the order policy of TransformerBlock must be callable as Order::residual(x, "
+        "norm, part) and return x's type; see docs/policies/transformer_block.md");
   }
 };
 

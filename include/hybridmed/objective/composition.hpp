@@ -11,8 +11,9 @@
 
 namespace hybridmed::objective {
 
-/// An objective has `static constexpr std::string_view name`, `static constexpr unsigned needs` (bits of Needs) and
-/// `template <Value V> V operator()(const Representations<V>&) const` returning one element. See docs/policies/objective.md.
+/// An objective has `static constexpr std::string_view name`, `static constexpr unsigned needs`
+/// (bits of Needs) and `template <Value V> V operator()(const Representations<V>&) const` returning
+/// one element. See docs/policies/objective.md.
 template <class O>
 concept Objective = requires {
   { O::name } -> std::convertible_to<std::string_view>;
@@ -26,8 +27,8 @@ struct NamedLoss {
   Tensor<T, B> value;
 };
 
-/// A term of weight 0 is left out: nothing that only it needs is computed, and its value is NaN. With `observed` it is computed
-/// without gradient, to be looked at.
+/// A term of weight 0 is left out: nothing that only it needs is computed, and its value is NaN.
+/// With `observed` it is computed without gradient, to be looked at.
 template <Objective O>
 struct Weighted {
   double weight;
@@ -46,17 +47,25 @@ struct WeightedSum {
 
   /// Bits of what the terms read that are not left out.
   unsigned active_needs() const {
-    return std::apply([](const auto&... term) { return (0u | ... | (term.active() ? std::remove_cvref_t<decltype(term.objective)>::needs : 0u)); }, terms);
+    return std::apply(
+        [](const auto&... term) {
+          return (0u | ... |
+                  (term.active() ? std::remove_cvref_t<decltype(term.objective)>::needs : 0u));
+        },
+        terms);
   }
 
   /// The weighted sum; each term's own value goes to `losses`.
   /// @throws Error where no term has a weight.
   template <Value V>
-  V operator()(const Representations<V>& r, std::array<NamedLoss<scalar_of<V>, backend_of<V>>, size>& losses) const {
+  V operator()(const Representations<V>& r,
+               std::array<NamedLoss<scalar_of<V>, backend_of<V>>, size>& losses) const {
     V total;
     std::size_t i = 0;
     std::apply([&](const auto&... term) { (accumulate(term, r, losses[i++], total), ...); }, terms);
-    if (!value(total).defined()) fail("objective", "total", "every term has weight 0: there is nothing to compute", "give at least one term a weight");
+    if (!value(total).defined())
+      fail("objective", "total", "every term has weight 0: there is nothing to compute",
+           "give at least one term a weight");
     return total;
   }
   template <Value V>
@@ -67,13 +76,18 @@ struct WeightedSum {
 
  private:
   template <Value V, class Term>
-  static void accumulate(const Term& term, const Representations<V>& r, NamedLoss<scalar_of<V>, backend_of<V>>& out, V& total) {
-    static_assert(std::is_invocable_r_v<V, const decltype(term.objective)&, const Representations<V>&>,
-                  "hybridmed: an objective needs template <Value V> V operator()(const Representations<V>&) const; see docs/policies/objective.md");
+  static void accumulate(const Term& term, const Representations<V>& r,
+                         NamedLoss<scalar_of<V>, backend_of<V>>& out, V& total) {
+    static_assert(
+        std::is_invocable_r_v<V, const decltype(term.objective)&, const Representations<V>&>,
+        "hybridmed: an objective needs template <Value V> V operator()(const Representations<V>&) "
+        "const; see docs/policies/objective.md");
     out.name = term.objective.name;
     if (term.weight == 0) {
       NoGrad off;
-      out.value = term.observed ? value(term.objective(r)) : tensor_of<V>::full(Shape{}, std::numeric_limits<scalar_of<V>>::quiet_NaN());
+      out.value = term.observed
+                      ? value(term.objective(r))
+                      : tensor_of<V>::full(Shape{}, std::numeric_limits<scalar_of<V>>::quiet_NaN());
       return;
     }
     const V loss = term.objective(r);
@@ -94,9 +108,12 @@ WeightedSum<O> observe(O objective) {
 }
 /// Never chosen for an objective: says what an almost-objective lacks.
 template <class O>
-  requires(!Objective<O> && std::is_invocable_v<const O&, const Representations<Tensor<float, Reference>>&>)
-void operator*(double, O) {
-  static_assert(Objective<O>, "hybridmed: an objective needs static constexpr members name (a string view) and needs (bits of objective::Needs); see docs/policies/objective.md");
+requires(!Objective<O> &&
+         std::is_invocable_v<const O&, const Representations<Tensor<float, Reference>>&>) void
+operator*(double, O) {
+  static_assert(Objective<O>,
+                "hybridmed: an objective needs static constexpr members name (a string view) and "
+                "needs (bits of objective::Needs); see docs/policies/objective.md");
 }
 template <Objective... A>
 WeightedSum<A...> operator*(double weight, WeightedSum<A...> sum) {
@@ -116,10 +133,9 @@ WeightedSum<O, A...> operator+(O o, const WeightedSum<A...>& a) {
   return 1.0 * std::move(o) + a;
 }
 template <Objective O, Objective P>
-  requires(!requires { O::size; } && !requires { P::size; })
-WeightedSum<O, P> operator+(O o, P p) {
-  return 1.0 * std::move(o) + 1.0 * std::move(p);
-}
+requires(
+    !requires { O::size; } && !requires { P::size; }) WeightedSum<O, P>
+operator+(O o, P p) { return 1.0 * std::move(o) + 1.0 * std::move(p); }
 
 }  // namespace hybridmed::objective
 

@@ -1,5 +1,6 @@
 #pragma once
-// AdamW with decoupled decay (Loshchilov & Hutter, ICLR 2019), global-norm clipping folded into the update.
+// AdamW with decoupled decay (Loshchilov & Hutter, ICLR 2019), global-norm clipping folded into the
+// update.
 #include <algorithm>
 #include <cmath>
 #include <string>
@@ -10,9 +11,11 @@
 
 namespace hybridmed::optim {
 
-/// False for what is never decayed: vectors and scalars, positions, level embeddings, relative position biases.
+/// False for what is never decayed: vectors and scalars, positions, level embeddings, relative
+/// position biases.
 inline bool decays(std::string_view name, const Shape& shape) {
-  return shape.rank() >= 2 && !name.ends_with(".pos") && !name.ends_with(".level_embed") && !name.ends_with(".rel_bias");
+  return shape.rank() >= 2 && !name.ends_with(".pos") && !name.ends_with(".level_embed") &&
+         !name.ends_with(".rel_bias");
 }
 
 struct AdamWOptions {
@@ -30,51 +33,79 @@ class AdamW {
     Tensor<T, B> m, v;
   };
 
-  /// Takes every trainable parameter of the model; their moments start at zero. The model must outlive the optimizer, where it is.
+  /// Takes every trainable parameter of the model; their moments start at zero. The model must
+  /// outlive the optimizer, where it is.
   template <class M>
   AdamW(M& model, AdamWOptions options) : options_(options) {
     const auto need = [](bool ok, const char* what, double got) {
       if (!ok) fail("optim", "AdamW", std::string(what) + ", got " + std::to_string(got));
     };
-    need(options.beta1 >= 0 && options.beta1 < 1, "expected beta1 from 0 to below 1", options.beta1);
-    need(options.beta2 >= 0 && options.beta2 < 1, "expected beta2 from 0 to below 1", options.beta2);
+    need(options.beta1 >= 0 && options.beta1 < 1, "expected beta1 from 0 to below 1",
+         options.beta1);
+    need(options.beta2 >= 0 && options.beta2 < 1, "expected beta2 from 0 to below 1",
+         options.beta2);
     need(options.eps > 0 && std::isfinite(options.eps), "expected eps above 0", options.eps);
-    need(options.weight_decay >= 0 && std::isfinite(options.weight_decay), "expected a weight_decay of at least 0", options.weight_decay);
-    need(options.clip >= 0 && std::isfinite(options.clip), "expected a clip of at least 0 (0: none)", options.clip);
-    nn::for_each_parameter(model, nn::ParameterVisitor<T, B>([&](const std::string& name, Parameter<T, B>& p) {
-      if (p.trainable)
-        entries_.push_back({name, &p, decays(name, p.value.shape()), Tensor<T, B>::zeros(p.value.shape()), Tensor<T, B>::zeros(p.value.shape())});
-      else
-        frozen_.emplace_back(name, &p);
-    }));
+    need(options.weight_decay >= 0 && std::isfinite(options.weight_decay),
+         "expected a weight_decay of at least 0", options.weight_decay);
+    need(options.clip >= 0 && std::isfinite(options.clip),
+         "expected a clip of at least 0 (0: none)", options.clip);
+    nn::for_each_parameter(
+        model, nn::ParameterVisitor<T, B>([&](const std::string& name, Parameter<T, B>& p) {
+          if (p.trainable)
+            entries_.push_back({name, &p, decays(name, p.value.shape()),
+                                Tensor<T, B>::zeros(p.value.shape()),
+                                Tensor<T, B>::zeros(p.value.shape())});
+          else
+            frozen_.emplace_back(name, &p);
+        }));
   }
 
-  /// One update. A trained parameter without a gradient counts as gradient 0; one that was frozen after the optimizer was made
-  /// stays as it is, moments too. Gradients are released.
-  /// Returns the global gradient norm before clipping; where that is not finite, nothing is updated.
+  /// One update. A trained parameter without a gradient counts as gradient 0; one that was frozen
+  /// after the optimizer was made stays as it is, moments too. Gradients are released. Returns the
+  /// global gradient norm before clipping; where that is not finite, nothing is updated.
   /// @throws Error where a parameter has a gradient that was frozen when the optimizer was made.
   double step(double learning_rate) {
-    if (!(learning_rate >= 0) || !std::isfinite(learning_rate)) fail("optim", "AdamW", "expected a learning rate of at least 0, got " + std::to_string(learning_rate));
+    if (!(learning_rate >= 0) || !std::isfinite(learning_rate))
+      fail("optim", "AdamW",
+           "expected a learning rate of at least 0, got " + std::to_string(learning_rate));
     for (const Entry& e : entries_)
-      if (const auto& g = e.parameter->slot.grad; e.parameter->value.size() != e.m.size() || (g.defined() && g.size() != e.m.size()))
-        fail("optim", "AdamW", "the parameter '" + e.name + "' of shape " + e.m.shape().str() + " now has " + e.parameter->value.shape().str() + (g.defined() ? " and a gradient " + g.shape().str() : std::string()));
+      if (const auto& g = e.parameter->slot.grad;
+          e.parameter->value.size() != e.m.size() || (g.defined() && g.size() != e.m.size()))
+        fail("optim", "AdamW",
+             "the parameter '" + e.name + "' of shape " + e.m.shape().str() + " now has " +
+                 e.parameter->value.shape().str() +
+                 (g.defined() ? " and a gradient " + g.shape().str() : std::string()));
     for (const auto& [name, p] : frozen_)
       if (p->trainable && p->slot.grad.defined())
-        fail("optim", "AdamW", "the parameter '" + name + "' has a gradient, but was frozen when the optimizer was made", "choose what is trained first, then make the optimizer");
-    const auto square = Tensor<double, B>::zeros({1}), small_square = std::is_same_v<T, double> ? Tensor<double, B>::zeros({1}) : Tensor<double, B>();
+        fail("optim", "AdamW",
+             "the parameter '" + name +
+                 "' has a gradient, but was frozen when the optimizer was made",
+             "choose what is trained first, then make the optimizer");
+    const auto square = Tensor<double, B>::zeros({1}),
+               small_square =
+                   std::is_same_v<T, double> ? Tensor<double, B>::zeros({1}) : Tensor<double, B>();
     for (const Entry& e : entries_) {
       const Tensor<T, B>& g = e.parameter->slot.grad;
       if (!e.parameter->trainable || !g.defined()) continue;
       B::squared_norm(g.size(), g.data(), square.data());
-      if (small_square.defined()) {  // squares of doubles overflow; those of floats, summed in double, do not
+      if (small_square.defined()) {  // squares of doubles overflow; those of floats, summed in
+                                     // double, do not
         Tensor<T, B> shrunk(g.shape());
         B::scale(g.size(), static_cast<T>(AdamWArgs::shrink), g.data(), shrunk.data());
         B::squared_norm(shrunk.size(), shrunk.data(), small_square.data());
       }
     }
     ++steps_;
-    AdamWArgs a{learning_rate, options_.beta1, options_.beta2, options_.eps, 0, 1 - std::pow(options_.beta1, static_cast<double>(steps_)),
-                1 - std::pow(options_.beta2, static_cast<double>(steps_)), options_.clip, square.data(), small_square.data()};
+    AdamWArgs a{learning_rate,
+                options_.beta1,
+                options_.beta2,
+                options_.eps,
+                0,
+                1 - std::pow(options_.beta1, static_cast<double>(steps_)),
+                1 - std::pow(options_.beta2, static_cast<double>(steps_)),
+                options_.clip,
+                square.data(),
+                small_square.data()};
     for (Entry& e : entries_) {
       if (!e.parameter->trainable) {
         e.parameter->slot.grad = {};
@@ -82,12 +113,14 @@ class AdamW {
       }
       a.decay = e.decay ? options_.weight_decay : 0;
       auto& slot = e.parameter->slot;
-      B::adamw(e.m.size(), a, slot.grad.defined() ? slot.grad.data() : nullptr, e.m.data(), e.v.data(), e.parameter->value.data());
+      B::adamw(e.m.size(), a, slot.grad.defined() ? slot.grad.data() : nullptr, e.m.data(),
+               e.v.data(), e.parameter->value.data());
       slot.grad = {};
     }
     // The only wait of a device: everything is issued by now.
     const double on_host[] = {square.item(), small_square.defined() ? small_square.item() : 0.0};
-    a.squared_norm = &on_host[0], a.squared_norm_small = small_square.defined() ? &on_host[1] : nullptr;
+    a.squared_norm = &on_host[0],
+    a.squared_norm_small = small_square.defined() ? &on_host[1] : nullptr;
     const double norm = a.norm();
     if (!std::isfinite(norm)) --steps_;
     return norm;

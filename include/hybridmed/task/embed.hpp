@@ -17,12 +17,12 @@ struct Embeddings {
 /// A few texts encoded as impressions: unit global vectors and projected words, specials excluded.
 template <class T, class B>
 struct EncodedTexts {
-  xt::xtensor<double, 2> global;                 // (k, d_e)
-  Tensor<T, B> words;                            // (words, d_e)
-  Tensor<std::int32_t, Reference> offsets;       // (k + 1)
-  std::vector<std::vector<std::int32_t>> tokens; // without BOS and EOS
-  std::size_t cut = 0;                           // texts longer than the model reads
-  std::size_t unknown = 0;                       // tokens that the vocabulary lacks
+  xt::xtensor<double, 2> global;                  // (k, d_e)
+  Tensor<T, B> words;                             // (words, d_e)
+  Tensor<std::int32_t, Reference> offsets;        // (k + 1)
+  std::vector<std::vector<std::int32_t>> tokens;  // without BOS and EOS
+  std::size_t cut = 0;                            // texts longer than the model reads
+  std::size_t unknown = 0;                        // tokens that the vocabulary lacks
 };
 
 namespace detail {
@@ -30,17 +30,23 @@ namespace detail {
 template <class M>
 void need_parts(const M& model, unsigned needs, const char* operation, const char* parts) {
   if constexpr (requires { model.has(needs); })
-    if (!model.has(needs)) fail("task", operation, std::string("the model was built without ") + parts, "build it with objective::everything, or with the needs of the objectives that train them");
+    if (!model.has(needs))
+      fail("task", operation, std::string("the model was built without ") + parts,
+           "build it with objective::everything, or with the needs of the objectives that train "
+           "them");
 }
 
 template <class T, class B>
-void put_rows(const Tensor<T, B>& from, xt::xtensor<double, 2>& to, const std::vector<std::size_t>& rows) {
+void put_rows(const Tensor<T, B>& from, xt::xtensor<double, 2>& to,
+              const std::vector<std::size_t>& rows) {
   const auto v = from.to_host();
   const auto cols = static_cast<std::size_t>(from.cols());
   for (std::size_t r = 0; r < rows.size(); ++r)
     for (std::size_t c = 0; c < cols; ++c) {
       to(rows[r], c) = static_cast<double>(v[r * cols + c]);
-      if (!std::isfinite(to(rows[r], c))) fail("task", "embed", "the model's embedding is not a number", "its weights have diverged: take an earlier checkpoint");
+      if (!std::isfinite(to(rows[r], c)))
+        fail("task", "embed", "the model's embedding is not a number",
+             "its weights have diverged: take an earlier checkpoint");
     }
 }
 }  // namespace detail
@@ -48,11 +54,16 @@ void put_rows(const Tensor<T, B>& from, xt::xtensor<double, 2>& to, const std::v
 /// Images (n, 3, S, S) alone: unit vectors and image tokens; no texts.
 template <class T, class B, class M>
 Embeddings<T, B> embed_images(const M& model, const Tensor<T, B>& images) {
-  detail::need_parts(model, objective::image_global | objective::image_tokens, "embed_images", "the global projection or the aggregator of image tokens");
+  detail::need_parts(model, objective::image_global | objective::image_tokens, "embed_images",
+                     "the global projection or the aggregator of image tokens");
   model::need_images("embed_images", images, model.config.image_size);
   const auto n = static_cast<std::size_t>(images.shape()[0]);
-  const auto features = model.image.template operator()<Tensor<T, B>>(images, nn::Mode::evaluation(), model::Levels::all);
-  Embeddings<T, B> out{xt::xtensor<double, 2>::from_shape({n, static_cast<std::size_t>(model.config.d_e)}), {}, {model.aggregator(features.levels)}};
+  const auto features = model.image.template operator()<Tensor<T, B>>(
+      images, nn::Mode::evaluation(), model::Levels::all);
+  Embeddings<T, B> out{
+      xt::xtensor<double, 2>::from_shape({n, static_cast<std::size_t>(model.config.d_e)}),
+      {},
+      {model.aggregator(features.levels)}};
   std::vector<std::size_t> rows(n);
   for (std::size_t i = 0; i < n; ++i) rows[i] = i;
   detail::put_rows(normalize_rows(model.proj.image_global(features.global)), out.image, rows);
@@ -61,10 +72,13 @@ Embeddings<T, B> embed_images(const M& model, const Tensor<T, B>& images) {
 
 /// `progress(done, total)` is called after every batch.
 template <class T, class B, class M, class F>
-Embeddings<T, B> embed_dataset(const M& model, const data::Dataset& dataset, std::size_t batch, int workers, F&& progress) {
+Embeddings<T, B> embed_dataset(const M& model, const data::Dataset& dataset, std::size_t batch,
+                               int workers, F&& progress) {
   using X = Tensor<T, B>;
   const auto d_e = static_cast<std::size_t>(model.config.d_e);
-  Embeddings<T, B> out{xt::xtensor<double, 2>::from_shape({dataset.size(), d_e}), xt::xtensor<double, 2>::from_shape({dataset.size(), d_e}), {}};
+  Embeddings<T, B> out{xt::xtensor<double, 2>::from_shape({dataset.size(), d_e}),
+                       xt::xtensor<double, 2>::from_shape({dataset.size(), d_e}),
+                       {}};
   out.text.fill(0.0);
   data::Loader loader(dataset, {batch, false, false, workers}, Philox(), 0);
   std::size_t done = 0;
@@ -76,9 +90,12 @@ Embeddings<T, B> embed_dataset(const M& model, const data::Dataset& dataset, std
     out.regions.push_back(images.regions[0]);
     if (b.text.present.size()) {
       std::vector<std::size_t> rows;
-      for (std::int32_t i : b.text.present.to_host()) rows.push_back(host->studies[static_cast<std::size_t>(i)]);
+      for (std::int32_t i : b.text.present.to_host())
+        rows.push_back(host->studies[static_cast<std::size_t>(i)]);
       const X encoded = model.text.template operator()<X>(b.text);
-      detail::put_rows(normalize_rows(model.proj.text_global(model.text.norm(gather_rows(encoded, b.text.present_cls)))), out.text, rows);
+      detail::put_rows(normalize_rows(model.proj.text_global(
+                           model.text.norm(gather_rows(encoded, b.text.present_cls)))),
+                       out.text, rows);
     }
     check_interrupt("the data set is embedded");
     done += host->studies.size();
@@ -88,20 +105,27 @@ Embeddings<T, B> embed_dataset(const M& model, const data::Dataset& dataset, std
 }
 
 template <class T, class B, class M>
-EncodedTexts<T, B> encode_texts(const M& model, const data::WordPiece& vocabulary, const std::vector<std::string>& texts, data::Cleaning cleaning) {
+EncodedTexts<T, B> encode_texts(const M& model, const data::WordPiece& vocabulary,
+                                const std::vector<std::string>& texts, data::Cleaning cleaning) {
   using X = Tensor<T, B>;
-  detail::need_parts(model, objective::text_global | objective::findings_tokens, "encode_texts", "the global or the local projection of texts");
+  detail::need_parts(model, objective::text_global | objective::findings_tokens, "encode_texts",
+                     "the global or the local projection of texts");
   std::vector<std::int32_t> ids, offsets{0}, words, word_offsets{0};
   EncodedTexts<T, B> out;
   for (const auto& text : texts) {
     bool cut = false;
-    const auto section = vocabulary.encode_section(data::clean_text(text, cleaning), static_cast<std::size_t>(model.config.positions()), &cut);
+    const auto section = vocabulary.encode_section(
+        data::clean_text(text, cleaning), static_cast<std::size_t>(model.config.positions()), &cut);
     out.cut += cut;
-    if (section.size() < 3) fail("task", "encode", "the text '" + text + "' has no words after cleaning");
+    if (section.size() < 3)
+      fail("task", "encode", "the text '" + text + "' has no words after cleaning");
     out.tokens.emplace_back(section.begin() + 1, section.end() - 1);
-    out.unknown += static_cast<std::size_t>(std::count(out.tokens.back().begin(), out.tokens.back().end(), vocabulary.unk));
-    const auto row = static_cast<std::int32_t>(ids.size() + out.tokens.size() - 1);  // one CLS row follows each earlier text
-    for (std::size_t t = 1; t + 1 < section.size(); ++t) words.push_back(row + static_cast<std::int32_t>(t));
+    out.unknown += static_cast<std::size_t>(
+        std::count(out.tokens.back().begin(), out.tokens.back().end(), vocabulary.unk));
+    const auto row = static_cast<std::int32_t>(ids.size() + out.tokens.size() -
+                                               1);  // one CLS row follows each earlier text
+    for (std::size_t t = 1; t + 1 < section.size(); ++t)
+      words.push_back(row + static_cast<std::int32_t>(t));
     word_offsets.push_back(static_cast<std::int32_t>(words.size()));
     ids.insert(ids.end(), section.begin(), section.end());
     offsets.push_back(static_cast<std::int32_t>(ids.size()));
@@ -109,19 +133,27 @@ EncodedTexts<T, B> encode_texts(const M& model, const data::WordPiece& vocabular
   const std::vector<std::int32_t> none(offsets.size(), 0);
   const auto plan = model.plan({{}, none}, {ids, offsets}, {});
   const X encoded = model.text.template operator()<X>(plan);
-  const X global = normalize_rows(model.proj.text_global(model.text.norm(gather_rows(encoded, plan.present_cls))));
-  out.global = xt::xtensor<double, 2>::from_shape({texts.size(), static_cast<std::size_t>(model.config.d_e)});
+  const X global = normalize_rows(
+      model.proj.text_global(model.text.norm(gather_rows(encoded, plan.present_cls))));
+  out.global = xt::xtensor<double, 2>::from_shape(
+      {texts.size(), static_cast<std::size_t>(model.config.d_e)});
   std::vector<std::size_t> rows;
   for (std::size_t i = 0; i < texts.size(); ++i) rows.push_back(i);
   detail::put_rows(global, out.global, rows);
-  out.words = model.proj.text_local(gather_rows(encoded, IndexTensor<B>::from_host(words, {static_cast<Index>(words.size())})));
-  out.offsets = Tensor<std::int32_t, Reference>::from_host(word_offsets, {static_cast<Index>(word_offsets.size())});
+  out.words = model.proj.text_local(
+      gather_rows(encoded, IndexTensor<B>::from_host(words, {static_cast<Index>(words.size())})));
+  out.offsets = Tensor<std::int32_t, Reference>::from_host(
+      word_offsets, {static_cast<Index>(word_offsets.size())});
   return out;
 }
 
 /// Cosines of unit rows: (n, d), (m, d) -> (n, m).
-inline xt::xtensor<double, 2> cosines(const xt::xtensor<double, 2>& a, const xt::xtensor<double, 2>& b) {
-  if (a.shape()[1] != b.shape()[1]) fail("task", "cosines", "expected equal widths, got " + std::to_string(a.shape()[1]) + " and " + std::to_string(b.shape()[1]));
+inline xt::xtensor<double, 2> cosines(const xt::xtensor<double, 2>& a,
+                                      const xt::xtensor<double, 2>& b) {
+  if (a.shape()[1] != b.shape()[1])
+    fail("task", "cosines",
+         "expected equal widths, got " + std::to_string(a.shape()[1]) + " and " +
+             std::to_string(b.shape()[1]));
   auto out = xt::xtensor<double, 2>::from_shape({a.shape()[0], b.shape()[0]});
   for (std::size_t i = 0; i < a.shape()[0]; ++i)
     for (std::size_t j = 0; j < b.shape()[0]; ++j) {
@@ -134,17 +166,27 @@ inline xt::xtensor<double, 2> cosines(const xt::xtensor<double, 2>& a, const xt:
 
 /// Local scores Z_max / gamma2 of every image with every text: (n, k).
 template <class T, class B>
-xt::xtensor<double, 2> local_similarity(const std::vector<Tensor<T, B>>& regions, Index per_image, const EncodedTexts<T, B>& texts, double gamma1, double gamma2) {
-  if (per_image < 1 || !texts.words.defined() || !texts.offsets.defined()) fail("task", "local_similarity", "expected at least one region an image and encoded texts");
+xt::xtensor<double, 2> local_similarity(const std::vector<Tensor<T, B>>& regions, Index per_image,
+                                        const EncodedTexts<T, B>& texts, double gamma1,
+                                        double gamma2) {
+  if (per_image < 1 || !texts.words.defined() || !texts.offsets.defined())
+    fail("task", "local_similarity", "expected at least one region an image and encoded texts");
   for (const auto& r : regions)
-    if (!r.defined() || r.rows() % per_image != 0) fail("task", "local_similarity", "expected regions of whole images of " + std::to_string(per_image) + ", got " + r.shape().str());
+    if (!r.defined() || r.rows() % per_image != 0)
+      fail("task", "local_similarity",
+           "expected regions of whole images of " + std::to_string(per_image) + ", got " +
+               r.shape().str());
   const auto k = static_cast<std::size_t>(texts.offsets.size() - 1);
   std::size_t n = 0, at = 0;
   for (const auto& r : regions) n += static_cast<std::size_t>(r.rows() / per_image);
   auto out = xt::xtensor<double, 2>::from_shape({n, k});
   for (const auto& r : regions)
-    for (T z : local_scores(r, r.rows() / per_image, texts.words, texts.offsets, {gamma1, gamma2, LocalAggregation::max}).to_host()) {
-      if (!std::isfinite(z)) fail("task", "embed", "a local score is not a number", "the model's weights have diverged: take an earlier checkpoint");
+    for (T z : local_scores(r, r.rows() / per_image, texts.words, texts.offsets,
+                            {gamma1, gamma2, LocalAggregation::max})
+                   .to_host()) {
+      if (!std::isfinite(z))
+        fail("task", "embed", "a local score is not a number",
+             "the model's weights have diverged: take an earlier checkpoint");
       out.data()[at++] = static_cast<double>(z) / gamma2;
     }
   return out;

@@ -1,5 +1,6 @@
 #pragma once
-// Everything that is measured on a held-out split: zero-shot AUROC, retrieval, generated text, pointing game.
+// Everything that is measured on a held-out split: zero-shot AUROC, retrieval, generated text,
+// pointing game.
 #include <cstdio>
 
 #include "hybridmed/metrics/classification.hpp"
@@ -9,8 +10,8 @@
 #include "hybridmed/task/calibration.hpp"
 #include "hybridmed/task/generate.hpp"
 #include "hybridmed/task/zero_shot.hpp"
-#include "hybridmed/train/trainer.hpp"
 #include "hybridmed/train/trained_run.hpp"
+#include "hybridmed/train/trainer.hpp"
 
 namespace hybridmed::task {
 
@@ -25,9 +26,16 @@ struct Figure {
 
 inline io::Json to_json(const std::vector<Figure>& figures) {
   io::Json out = io::Json::array();
-  const auto number = [](const std::optional<double>& x) { return x && std::isfinite(*x) ? io::Json(*x) : io::Json(nullptr); };
+  const auto number = [](const std::optional<double>& x) {
+    return x && std::isfinite(*x) ? io::Json(*x) : io::Json(nullptr);
+  };
   for (const Figure& f : figures) {
-    out.push_back({{"name", f.name}, {"value", number(f.value)}, {"low", number(f.low)}, {"high", number(f.high)}, {"n", f.n}, {"chance", number(f.chance)}});
+    out.push_back({{"name", f.name},
+                   {"value", number(f.value)},
+                   {"low", number(f.low)},
+                   {"high", number(f.high)},
+                   {"n", f.n},
+                   {"chance", number(f.chance)}});
     if (!f.labels.empty()) out.back()["labels"] = f.labels;
   }
   return out;
@@ -36,12 +44,15 @@ inline io::Json to_json(const std::vector<Figure>& figures) {
 inline std::string to_table(const std::vector<Figure>& figures) {
   std::size_t width = 44;
   for (const Figure& f : figures) width = (std::max)(width, data::characters_in(f.name));
-  const auto padded = [&](const std::string& s) { return s + std::string(width - data::characters_in(s), ' '); };
+  const auto padded = [&](const std::string& s) {
+    return s + std::string(width - data::characters_in(s), ' ');
+  };
   std::string out = padded("figure") + "   value   95 % interval      n   chance\n";
   for (const Figure& f : figures) {
     char line[160], interval[32] = "", chance[16] = "", value[16] = "-";
     if (f.value && std::isfinite(*f.value)) std::snprintf(value, sizeof value, "%.3f", *f.value);
-    if (f.low && f.high && std::isfinite(*f.low)) std::snprintf(interval, sizeof interval, "%.3f - %.3f", *f.low, *f.high);
+    if (f.low && f.high && std::isfinite(*f.low))
+      std::snprintf(interval, sizeof interval, "%.3f - %.3f", *f.low, *f.high);
     if (f.chance) std::snprintf(chance, sizeof chance, "%.3f", *f.chance);
     std::snprintf(line, sizeof line, " %7s   %-13s %6zu   %6s\n", value, interval, f.n, chance);
     out += padded(f.name) + line;
@@ -49,16 +60,21 @@ inline std::string to_table(const std::vector<Figure>& figures) {
   return out;
 }
 
-/// AUROC of each label over the studies where it is known to be present or absent; fewer than 5 positives: no value. The mean is
-/// over `mean_of`, or where that is empty over the labels with at least 10 positives; it says which those are, and has no value where
-/// one of `mean_of` has none. Its interval resamples studies.
-inline void zero_shot_figures(const std::vector<LabelPrompts>& prompts, const ZeroShotScores& scores, const std::vector<data::Study>& studies, const data::Labels& labels, std::vector<Figure>& out,
+/// AUROC of each label over the studies where it is known to be present or absent; fewer than 5
+/// positives: no value. The mean is over `mean_of`, or where that is empty over the labels with at
+/// least 10 positives; it says which those are, and has no value where one of `mean_of` has none.
+/// Its interval resamples studies.
+inline void zero_shot_figures(const std::vector<LabelPrompts>& prompts,
+                              const ZeroShotScores& scores, const std::vector<data::Study>& studies,
+                              const data::Labels& labels, std::vector<Figure>& out,
                               const std::vector<std::string>& mean_of = {}) {
-  const std::pair<const char*, const xt::xtensor<double, 2>*> kinds[] = {{"global", &scores.global}, {"local", &scores.local}, {"both", &scores.both}};
+  const std::pair<const char*, const xt::xtensor<double, 2>*> kinds[] = {
+      {"global", &scores.global}, {"local", &scores.local}, {"both", &scores.both}};
   for (const auto& [kind, score] : kinds) {
     double sum = 0;
     bool complete = true;
-    std::vector<std::pair<std::vector<double>, std::vector<int>>> counted;  // scores and truth of the labels in the mean
+    std::vector<std::pair<std::vector<double>, std::vector<int>>>
+        counted;  // scores and truth of the labels in the mean
     std::vector<std::string> names;
     for (std::size_t k = 0; k < prompts.size(); ++k) {
       const std::size_t column = labels.at(prompts[k].label);
@@ -68,7 +84,8 @@ inline void zero_shot_figures(const std::vector<LabelPrompts>& prompts, const Ze
         const auto it = labels.of.find(studies[i].id);
         if (it == labels.of.end()) continue;
         all.push_back((*score)(i, k)), truth.push_back(it->second[column]);
-        if (truth.back() == 0 || truth.back() == 1) s.push_back(all.back()), y.push_back(truth.back());
+        if (truth.back() == 0 || truth.back() == 1)
+          s.push_back(all.back()), y.push_back(truth.back());
       }
       const auto positives = static_cast<std::size_t>(std::count(y.begin(), y.end(), 1));
       Figure f{std::string("auroc/") + kind + "/" + prompts[k].label, {}, {}, {}, positives, 0.5};
@@ -79,15 +96,26 @@ inline void zero_shot_figures(const std::vector<LabelPrompts>& prompts, const Ze
           f.low = interval.low, f.high = interval.high;
         }
       }
-      const bool listed = std::find(mean_of.begin(), mean_of.end(), prompts[k].label) != mean_of.end();
+      const bool listed =
+          std::find(mean_of.begin(), mean_of.end(), prompts[k].label) != mean_of.end();
       if (mean_of.empty() ? positives >= 10 && f.value : listed) {
         names.push_back(prompts[k].label);
-        if (f.value) sum += *f.value, counted.emplace_back(std::move(all), std::move(truth));
-        else complete = false;
+        if (f.value)
+          sum += *f.value, counted.emplace_back(std::move(all), std::move(truth));
+        else
+          complete = false;
       }
       out.push_back(f);
     }
-    Figure mean{std::string("auroc/") + kind + (mean_of.empty() ? "/mean of labels with n >= 10" : "/mean of the labels listed"), {}, {}, {}, names.size(), 0.5, names};
+    Figure mean{
+        std::string("auroc/") + kind +
+            (mean_of.empty() ? "/mean of labels with n >= 10" : "/mean of the labels listed"),
+        {},
+        {},
+        {},
+        names.size(),
+        0.5,
+        names};
     if (!counted.empty() && complete) {
       mean.value = sum / static_cast<double>(counted.size());
       const auto interval = metrics::mean_auroc_interval(counted, Philox(17).fork(prompts.size()));
@@ -97,45 +125,76 @@ inline void zero_shot_figures(const std::vector<LabelPrompts>& prompts, const Ze
   }
 }
 
-/// How reliable a run's calibrated probabilities are on studies that it was not fitted on: the expected calibration error beside that
-/// of the uncalibrated score, the Brier score beside that of the share of positives, sensitivity and specificity at the threshold.
-inline void calibration_figures(const RunCalibration& calibration, double log_scale, const std::vector<LabelPrompts>& prompts, const ZeroShotScores& scores, const std::vector<data::Study>& studies,
-                                const data::Labels& labels, std::vector<Figure>& out) {
+/// How reliable a run's calibrated probabilities are on studies that it was not fitted on: the
+/// expected calibration error beside that of the uncalibrated score, the Brier score beside that of
+/// the share of positives, sensitivity and specificity at the threshold.
+inline void calibration_figures(const RunCalibration& calibration, double log_scale,
+                                const std::vector<LabelPrompts>& prompts,
+                                const ZeroShotScores& scores,
+                                const std::vector<data::Study>& studies, const data::Labels& labels,
+                                std::vector<Figure>& out) {
   for (std::size_t k = 0; k < prompts.size(); ++k) {
     const LabelCalibration* c = calibration.of(prompts[k]);
     const KnownScores known = known_scores(scores.both, k, prompts[k].label, studies, labels);
     if (!c || known.truth.empty()) continue;
-    const Reliability after = reliability_of(known.map([&](double s) { return c->fit.probability(s); }), known.truth);
-    const Reliability before = reliability_of(known.map([&](double s) { return uncalibrated(s, log_scale); }), known.truth);
-    out.push_back({"calibration/error/" + prompts[k].label + " (chance: uncalibrated)", after.error, {}, {}, known.truth.size(), before.error});
+    const Reliability after =
+        reliability_of(known.map([&](double s) { return c->fit.probability(s); }), known.truth);
+    const Reliability before = reliability_of(
+        known.map([&](double s) { return uncalibrated(s, log_scale); }), known.truth);
+    out.push_back({"calibration/error/" + prompts[k].label + " (chance: uncalibrated)",
+                   after.error,
+                   {},
+                   {},
+                   known.truth.size(),
+                   before.error});
     const RightAnswers answers = right_answers(c->fit, known);
     const std::size_t positives = known.positives(), negatives = known.truth.size() - positives;
-    for (const auto& [name, right, n] : {std::tuple{"sensitivity", answers.positives, positives}, {"specificity", answers.negatives, negatives}}) {
+    for (const auto& [name, right, n] : {std::tuple{"sensitivity", answers.positives, positives},
+                                         {"specificity", answers.negatives, negatives}}) {
       if (n == 0) continue;
       const metrics::Interval interval = metrics::share_interval(right, n);
-      out.push_back({std::string("calibration/") + name + " at the threshold/" + prompts[k].label, static_cast<double>(right) / static_cast<double>(n), interval.low, interval.high, n, {}});
+      out.push_back({std::string("calibration/") + name + " at the threshold/" + prompts[k].label,
+                     static_cast<double>(right) / static_cast<double>(n),
+                     interval.low,
+                     interval.high,
+                     n,
+                     {}});
     }
-    out.push_back({"calibration/Brier/" + prompts[k].label + " (chance: base rate)", after.brier, {}, {}, known.truth.size(), known.base_brier()});
+    out.push_back({"calibration/Brier/" + prompts[k].label + " (chance: base rate)",
+                   after.brier,
+                   {},
+                   {},
+                   known.truth.size(),
+                   known.base_brier()});
   }
 }
 
-/// Recall both ways over the studies with an impression; relevance is an equal impression text. `seen`: hashes of the
-/// training impressions; the figures named "novel" take only queries whose text is not among them.
-inline void retrieval_figures(const xt::xtensor<double, 2>& image, const xt::xtensor<double, 2>& text, const data::Dataset& dataset, const std::set<std::uint64_t>& seen, std::vector<Figure>& out) {
+/// Recall both ways over the studies with an impression; relevance is an equal impression text.
+/// `seen`: hashes of the training impressions; the figures named "novel" take only queries whose
+/// text is not among them.
+inline void retrieval_figures(const xt::xtensor<double, 2>& image,
+                              const xt::xtensor<double, 2>& text, const data::Dataset& dataset,
+                              const std::set<std::uint64_t>& seen, std::vector<Figure>& out) {
   std::vector<std::size_t> rows;
   std::vector<std::int32_t> keys;
   std::vector<bool> novel;
   for (std::size_t i = 0; i < dataset.size(); ++i)
-    if (!dataset.impression(i).empty()) rows.push_back(i), keys.push_back(dataset.key(i)), novel.push_back(!seen.count(train::text_hash(dataset.study(i).impression)));
+    if (!dataset.impression(i).empty())
+      rows.push_back(i), keys.push_back(dataset.key(i)),
+          novel.push_back(!seen.count(train::text_hash(dataset.study(i).impression)));
   if (rows.size() < 2) return;
   auto a = xt::xtensor<double, 2>::from_shape({rows.size(), image.shape()[1]}), b = a;
   for (std::size_t r = 0; r < rows.size(); ++r)
-    for (std::size_t c = 0; c < image.shape()[1]; ++c) a(r, c) = image(rows[r], c), b(r, c) = text(rows[r], c);
+    for (std::size_t c = 0; c < image.shape()[1]; ++c)
+      a(r, c) = image(rows[r], c), b(r, c) = text(rows[r], c);
   const auto forward = cosines(a, b), back = cosines(b, a);
-  for (const auto& [name, similarity] : {std::pair<const char*, const xt::xtensor<double, 2>*>{"image to text", &forward}, {"text to image", &back}})
+  for (const auto& [name, similarity] :
+       {std::pair<const char*, const xt::xtensor<double, 2>*>{"image to text", &forward},
+        {"text to image", &back}})
     for (const bool only_novel : {false, true})
       for (std::size_t k : {1u, 5u, 10u}) {
-        const auto r = metrics::recall_at(*similarity, keys, keys, k, only_novel ? novel : std::vector<bool>());
+        const auto r = metrics::recall_at(*similarity, keys, keys, k,
+                                          only_novel ? novel : std::vector<bool>());
         if (r.n == 0) continue;
         const auto interval = metrics::bootstrap(
             r.hits.size(),
@@ -145,31 +204,57 @@ inline void retrieval_figures(const xt::xtensor<double, 2>& image, const xt::xte
               return std::optional(s / static_cast<double>(index.size()));
             },
             Philox(23));
-        out.push_back({std::string("retrieval/") + name + "/R@" + std::to_string(k) + (only_novel ? " novel texts" : ""), r.value, interval.low, interval.high, r.n, r.chance});
+        out.push_back({std::string("retrieval/") + name + "/R@" + std::to_string(k) +
+                           (only_novel ? " novel texts" : ""),
+                       r.value, interval.low, interval.high, r.n, r.chance});
       }
 }
 
-/// BLEU and ROUGE-L of generated texts, of the constant text beside them, and how many texts are distinct.
-inline void text_figures(const std::string& name, const std::vector<std::string>& texts, const std::vector<std::string>& references, const std::string& constant, std::vector<Figure>& out) {
+/// BLEU and ROUGE-L of generated texts, of the constant text beside them, and how many texts are
+/// distinct.
+inline void text_figures(const std::string& name, const std::vector<std::string>& texts,
+                         const std::vector<std::string>& references, const std::string& constant,
+                         std::vector<Figure>& out) {
   std::vector<metrics::Words> candidates, truth, same(texts.size(), metrics::split_words(constant));
   for (const auto& t : texts) candidates.push_back(metrics::split_words(t));
   for (const auto& t : references) truth.push_back(metrics::split_words(t));
   const auto mine = metrics::bleu(candidates, truth), base = metrics::bleu(same, truth);
-  for (std::size_t n = 0; n < 4; ++n) out.push_back({name + "/BLEU-" + std::to_string(n + 1) + " (chance: constant)", mine[n], {}, {}, texts.size(), base[n]});
-  out.push_back({name + "/ROUGE-L (chance: constant)", metrics::rouge_l(candidates, truth), {}, {}, texts.size(), metrics::rouge_l(same, truth)});
-  out.push_back({name + "/distinct texts", static_cast<double>(std::set<std::string>(texts.begin(), texts.end()).size()), {}, {}, texts.size(), 1.0});
+  for (std::size_t n = 0; n < 4; ++n)
+    out.push_back({name + "/BLEU-" + std::to_string(n + 1) + " (chance: constant)",
+                   mine[n],
+                   {},
+                   {},
+                   texts.size(),
+                   base[n]});
+  out.push_back({name + "/ROUGE-L (chance: constant)",
+                 metrics::rouge_l(candidates, truth),
+                 {},
+                 {},
+                 texts.size(),
+                 metrics::rouge_l(same, truth)});
+  out.push_back({name + "/distinct texts",
+                 static_cast<double>(std::set<std::string>(texts.begin(), texts.end()).size()),
+                 {},
+                 {},
+                 texts.size(),
+                 1.0});
 }
 
-/// Does generated text say the same whatever it is made from? A sentence where one text is at least half of three or more, else "".
-/// `constant`: the most frequent training impression.
-inline std::string collapse_warning(const std::string& what, const std::vector<std::string>& texts, const std::string& constant) {
+/// Does generated text say the same whatever it is made from? A sentence where one text is at least
+/// half of three or more, else "". `constant`: the most frequent training impression.
+inline std::string collapse_warning(const std::string& what, const std::vector<std::string>& texts,
+                                    const std::string& constant) {
   std::map<std::string, std::size_t> counts;
   for (const auto& t : texts) ++counts[t];
-  const auto commonest = std::max_element(counts.begin(), counts.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  const auto commonest =
+      std::max_element(counts.begin(), counts.end(),
+                       [](const auto& a, const auto& b) { return a.second < b.second; });
   if (texts.size() < 3 || 2 * commonest->second < texts.size()) return {};
   const bool same = metrics::split_words(commonest->first) == metrics::split_words(constant);
-  return std::to_string(commonest->second) + " of " + std::to_string(texts.size()) + " " + what + " are the same text" + (same ? ", the most frequent training impression" : "") + " ('" + commonest->first + "'), " +
-         std::to_string(counts.size()) + " are distinct: the model has not learned to tell these inputs apart in words";
+  return std::to_string(commonest->second) + " of " + std::to_string(texts.size()) + " " + what +
+         " are the same text" + (same ? ", the most frequent training impression" : "") + " ('" +
+         commonest->first + "'), " + std::to_string(counts.size()) +
+         " are distinct: the model has not learned to tell these inputs apart in words";
 }
 
 /// A planted finding of one study, its box in fractions of the model's crop and of the picture.
@@ -197,7 +282,10 @@ inline std::vector<BoxRow> read_boxes(const std::filesystem::path& path) {
       const std::string& cell = t.rows[r][extents[k]];
       char* end = nullptr;
       v[k] = std::strtod(cell.c_str(), &end);
-      if (end == cell.c_str() || *end || !std::isfinite(v[k])) fail("data", "boxes", path.string() + ", line " + std::to_string(t.lines[r]) + ": expected a number, got '" + cell + "'");
+      if (end == cell.c_str() || *end || !std::isfinite(v[k]))
+        fail("data", "boxes",
+             path.string() + ", line " + std::to_string(t.lines[r]) + ": expected a number, got '" +
+                 cell + "'");
     }
     out.push_back({t.rows[r][image], t.rows[r][label], t.rows[r][text], {v[0], v[1], v[2], v[3]}});
   }
@@ -205,7 +293,8 @@ inline std::vector<BoxRow> read_boxes(const std::filesystem::path& path) {
 }
 
 /// boxes.csv of a phantom folder mapped to the crop; empty where there is none.
-inline std::vector<PlantedBox> planted_boxes(const data::DataFolder& folder, const data::Dataset& dataset) {
+inline std::vector<PlantedBox> planted_boxes(const data::DataFolder& folder,
+                                             const data::Dataset& dataset) {
   std::vector<PlantedBox> out;
   const auto path = folder.root() / "boxes.csv";
   if (!std::filesystem::exists(path)) return out;
@@ -213,36 +302,51 @@ inline std::vector<PlantedBox> planted_boxes(const data::DataFolder& folder, con
   for (std::size_t i = 0; i < dataset.size(); ++i)
     if (!dataset.study(i).images.empty()) of[dataset.study(i).images.front()] = i;
   const auto& o = dataset.options().transform;
-  const double side = static_cast<double>(o.resize), crop = static_cast<double>(o.image_size), offset = static_cast<double>((o.resize - o.image_size) / 2);
+  const double side = static_cast<double>(o.resize), crop = static_cast<double>(o.image_size),
+               offset = static_cast<double>((o.resize - o.image_size) / 2);
   for (const BoxRow& row : read_boxes(path))
     if (const auto it = of.find(row.image); it != of.end())
-      out.push_back({it->second, row.label, row.text, (row.box.x * side - offset) / crop, (row.box.y * side - offset) / crop, row.box.width * side / crop, row.box.height * side / crop, row.box});
+      out.push_back({it->second, row.label, row.text, (row.box.x * side - offset) / crop,
+                     (row.box.y * side - offset) / crop, row.box.width * side / crop,
+                     row.box.height * side / crop, row.box});
   return out;
 }
 
 /// The maps of a planted finding's sentence in its own image.
 template <class T, class B>
-AttentionMaps maps_of(const PlantedBox& box, const std::vector<Tensor<T, B>>& regions, Index grid, const EncodedTexts<T, B>& texts, Index text, double gamma1) {
+AttentionMaps maps_of(const PlantedBox& box, const std::vector<Tensor<T, B>>& regions, Index grid,
+                      const EncodedTexts<T, B>& texts, Index text, double gamma1) {
   const Index n = grid * grid, per_batch = regions[0].rows() / n, i = static_cast<Index>(box.study);
-  return attention_maps(regions[static_cast<std::size_t>(i / per_batch)].row_slice(i % per_batch * n, (i % per_batch + 1) * n),
-                        texts.words.row_slice(texts.offsets.data()[text], texts.offsets.data()[text + 1]), gamma1);
+  return attention_maps(
+      regions[static_cast<std::size_t>(i / per_batch)].row_slice(i % per_batch * n,
+                                                                 (i % per_batch + 1) * n),
+      texts.words.row_slice(texts.offsets.data()[text], texts.offsets.data()[text + 1]), gamma1);
 }
 
-/// Is the maximum of the map of a finding's sentence inside its box? Text k belongs to box k. Chance: the box's share of the cells.
+/// Is the maximum of the map of a finding's sentence inside its box? Text k belongs to box k.
+/// Chance: the box's share of the cells.
 template <class T, class B>
-void pointing_figures(const std::vector<PlantedBox>& boxes, const std::vector<Tensor<T, B>>& regions, Index grid, const EncodedTexts<T, B>& texts, double gamma1, std::vector<Figure>& out) {
+void pointing_figures(const std::vector<PlantedBox>& boxes,
+                      const std::vector<Tensor<T, B>>& regions, Index grid,
+                      const EncodedTexts<T, B>& texts, double gamma1, std::vector<Figure>& out) {
   const Index n = grid * grid;
-  std::map<std::string, std::pair<std::vector<double>, double>> hits;  // label -> hits, summed chance
+  std::map<std::string, std::pair<std::vector<double>, double>>
+      hits;  // label -> hits, summed chance
   for (std::size_t k = 0; k < boxes.size(); ++k) {
     const PlantedBox& box = boxes[k];
-    const auto inside = [&](Index cell) {  // the cell's centre lies in the box, or the box is smaller than a cell and inside it
-      const double size = 1 / static_cast<double>(grid), x = (static_cast<double>(cell % grid) + 0.5) * size, y = (static_cast<double>(cell / grid) + 0.5) * size;
-      const double w = (std::max)(box.width, size), h = (std::max)(box.height, size), cx = box.x + box.width / 2, cy = box.y + box.height / 2;
+    const auto inside = [&](Index cell) {  // the cell's centre lies in the box, or the box is
+                                           // smaller than a cell and inside it
+      const double size = 1 / static_cast<double>(grid),
+                   x = (static_cast<double>(cell % grid) + 0.5) * size,
+                   y = (static_cast<double>(cell / grid) + 0.5) * size;
+      const double w = (std::max)(box.width, size), h = (std::max)(box.height, size),
+                   cx = box.x + box.width / 2, cy = box.y + box.height / 2;
       return std::abs(x - cx) <= w / 2 && std::abs(y - cy) <= h / 2;
     };
     double share = 0;
     for (Index cell = 0; cell < n; ++cell) share += inside(cell);
-    const bool hit = inside(static_cast<Index>(maps_of(box, regions, grid, texts, static_cast<Index>(k), gamma1).maximum()));
+    const bool hit = inside(static_cast<Index>(
+        maps_of(box, regions, grid, texts, static_cast<Index>(k), gamma1).maximum()));
     for (const std::string& name : {box.label, std::string("all")}) {
       hits[name].first.push_back(hit ? 1 : 0);
       hits[name].second += share / static_cast<double>(n);

@@ -1,13 +1,14 @@
 #pragma once
-// Zero-shot classification from prompts (method 6): per label the positive prompts minus the negative ones, by global
-// cosine, by local score, or by their mean.
+// Zero-shot classification from prompts (method 6): per label the positive prompts minus the
+// negative ones, by global cosine, by local score, or by their mean.
 #include "hybridmed/io/json.hpp"
 #include "hybridmed/task/embed.hpp"
 
 namespace hybridmed::task {
 
-/// How the prompts of one side become one score: the best of them (GLoRIA), fit where each names another place or kind; or
-/// their mean (CXR-CLIP), fit where they say the same in other words: it depends less on what one sentence happens to mean.
+/// How the prompts of one side become one score: the best of them (GLoRIA), fit where each names
+/// another place or kind; or their mean (CXR-CLIP), fit where they say the same in other words: it
+/// depends less on what one sentence happens to mean.
 enum class PromptEnsemble { max, mean };
 
 struct LabelPrompts {
@@ -20,22 +21,35 @@ struct LabelPrompts {
 inline std::vector<std::string> read_mean_of(const std::filesystem::path& path, const io::Json& j) {
   if (!j.is_object() || !j.contains("mean_of")) return {};
   const io::Json& list = j.at("mean_of");
-  const bool texts = list.is_array() && !list.empty() && std::all_of(list.begin(), list.end(), [](const io::Json& x) { return x.is_string(); });
-  if (!texts) fail("task", "prompts", path.string() + ": the key 'mean_of' expects a list of at least one label of this file, got " + list.dump().substr(0, 60), "no label can be called mean_of");
+  const bool texts =
+      list.is_array() && !list.empty() &&
+      std::all_of(list.begin(), list.end(), [](const io::Json& x) { return x.is_string(); });
+  if (!texts)
+    fail("task", "prompts",
+         path.string() +
+             ": the key 'mean_of' expects a list of at least one label of this file, got " +
+             list.dump().substr(0, 60),
+         "no label can be called mean_of");
   auto names = list.get<std::vector<std::string>>();
   for (std::size_t i = 0; i < names.size(); ++i) {
-    if (names[i] == "mean_of" || !j.contains(names[i])) fail("task", "prompts", path.string() + ": mean_of names '" + names[i] + "', which has no prompts here");
-    if (std::find(names.begin(), names.begin() + static_cast<std::ptrdiff_t>(i), names[i]) != names.begin() + static_cast<std::ptrdiff_t>(i)) fail("task", "prompts", path.string() + ": mean_of names '" + names[i] + "' twice");
+    if (names[i] == "mean_of" || !j.contains(names[i]))
+      fail("task", "prompts",
+           path.string() + ": mean_of names '" + names[i] + "', which has no prompts here");
+    if (std::find(names.begin(), names.begin() + static_cast<std::ptrdiff_t>(i), names[i]) !=
+        names.begin() + static_cast<std::ptrdiff_t>(i))
+      fail("task", "prompts", path.string() + ": mean_of names '" + names[i] + "' twice");
   }
   return names;
 }
 
-/// {"label": {"positive": ["..."], "negative": ["..."], "ensemble": "max" or "mean"}, ...}; without "ensemble": max. The key
-/// "mean_of" is no label: see read_mean_of.
+/// {"label": {"positive": ["..."], "negative": ["..."], "ensemble": "max" or "mean"}, ...}; without
+/// "ensemble": max. The key "mean_of" is no label: see read_mean_of.
 inline std::vector<LabelPrompts> read_prompts(const std::filesystem::path& path) {
   const io::Json j = io::read_json(path);
   std::vector<LabelPrompts> out;
-  if (!j.is_object() || j.empty()) fail("task", "prompts", path.string() + ": expected an object {label: {positive: [...], negative: [...]}}");
+  if (!j.is_object() || j.empty())
+    fail("task", "prompts",
+         path.string() + ": expected an object {label: {positive: [...], negative: [...]}}");
   for (const auto& item : j.items()) {
     const std::string& label = item.key();
     const io::Json& p = item.value();
@@ -44,25 +58,39 @@ inline std::vector<LabelPrompts> read_prompts(const std::filesystem::path& path)
       continue;
     }
     const std::string where = path.string() + ", label '" + label + "'";
-    if (!p.is_object()) fail("task", "prompts", where + ": expected {positive: [...], negative: [...]}, got " + p.dump().substr(0, 60));
+    if (!p.is_object())
+      fail("task", "prompts",
+           where + ": expected {positive: [...], negative: [...]}, got " + p.dump().substr(0, 60));
     for (const auto& member : p.items())
-      if (const std::string& key = member.key(); key != "positive" && key != "negative" && key != "ensemble") fail("task", "prompts", where + ": unknown key '" + key + "'", "a label has positive, negative and ensemble");
-    out.push_back({label, io::get<std::vector<std::string>>(p, "positive", where), io::get<std::vector<std::string>>(p, "negative", where)});
-    if (out.back().positive.empty() || out.back().negative.empty()) fail("task", "prompts", where + ": needs at least one positive and one negative prompt");
+      if (const std::string& key = member.key();
+          key != "positive" && key != "negative" && key != "ensemble")
+        fail("task", "prompts", where + ": unknown key '" + key + "'",
+             "a label has positive, negative and ensemble");
+    out.push_back({label, io::get<std::vector<std::string>>(p, "positive", where),
+                   io::get<std::vector<std::string>>(p, "negative", where)});
+    if (out.back().positive.empty() || out.back().negative.empty())
+      fail("task", "prompts", where + ": needs at least one positive and one negative prompt");
     for (const auto& text : out.back().positive)
-      if (std::find(out.back().negative.begin(), out.back().negative.end(), text) != out.back().negative.end()) fail("task", "prompts", where + ": '" + text + "' stands on both sides", "a text speaks for a label or against it");
+      if (std::find(out.back().negative.begin(), out.back().negative.end(), text) !=
+          out.back().negative.end())
+        fail("task", "prompts", where + ": '" + text + "' stands on both sides",
+             "a text speaks for a label or against it");
     if (!p.contains("ensemble")) continue;
     const auto ensemble = io::get<std::string>(p, "ensemble", where);
-    if (ensemble != "max" && ensemble != "mean") fail("task", "prompts", where + ": expected ensemble max or mean, got '" + ensemble + "'");
+    if (ensemble != "max" && ensemble != "mean")
+      fail("task", "prompts", where + ": expected ensemble max or mean, got '" + ensemble + "'");
     if (ensemble == "mean") out.back().ensemble = PromptEnsemble::mean;
   }
   if (out.empty()) fail("task", "prompts", path.string() + ": no label");
   return out;
 }
 
-/// The labels over which a prompt file fixes the mean: {"mean_of": ["label", ...], ...}; empty where it fixes none. The same
-/// labels count on every data folder then, however few positives one of them has.
-inline std::vector<std::string> read_mean_of(const std::filesystem::path& path) { return read_mean_of(path, io::read_json(path)); }
+/// The labels over which a prompt file fixes the mean: {"mean_of": ["label", ...], ...}; empty
+/// where it fixes none. The same labels count on every data folder then, however few positives one
+/// of them has.
+inline std::vector<std::string> read_mean_of(const std::filesystem::path& path) {
+  return read_mean_of(path, io::read_json(path));
+}
 
 /// Prompts and what the model makes of them: encoded once, used for any number of images.
 template <class T, class B>
@@ -72,10 +100,14 @@ struct EncodedPrompts {
 };
 
 template <class T, class B, class M>
-EncodedPrompts<T, B> encode_prompts(const M& model, const data::WordPiece& vocabulary, data::Cleaning cleaning, const std::vector<LabelPrompts>& prompts) {
+EncodedPrompts<T, B> encode_prompts(const M& model, const data::WordPiece& vocabulary,
+                                    data::Cleaning cleaning,
+                                    const std::vector<LabelPrompts>& prompts) {
   std::vector<std::string> texts;
   for (const auto& p : prompts) {
-    if (p.positive.empty() || p.negative.empty()) fail("task", "prompts", "label '" + p.label + "': needs at least one positive and one negative prompt");
+    if (p.positive.empty() || p.negative.empty())
+      fail("task", "prompts",
+           "label '" + p.label + "': needs at least one positive and one negative prompt");
     texts.insert(texts.end(), p.positive.begin(), p.positive.end());
     texts.insert(texts.end(), p.negative.begin(), p.negative.end());
   }
@@ -88,18 +120,28 @@ struct ZeroShotScores {
 };
 
 template <class T, class B, class M>
-ZeroShotScores zero_shot(const M& model, const EncodedPrompts<T, B>& encoded, const Embeddings<T, B>& e) {
+ZeroShotScores zero_shot(const M& model, const EncodedPrompts<T, B>& encoded,
+                         const Embeddings<T, B>& e) {
   const std::vector<LabelPrompts>& prompts = encoded.labels;
   detail::need_parts(model, objective::image_tokens, "zero_shot", "the aggregator of image tokens");
   std::size_t sentences = 0;
   for (const auto& p : prompts) sentences += p.positive.size() + p.negative.size();
-  if (encoded.texts.global.shape()[0] != sentences) fail("task", "zero_shot", "the prompts are of " + std::to_string(sentences) + " sentences, but " + std::to_string(encoded.texts.global.shape()[0]) + " were encoded");
+  if (encoded.texts.global.shape()[0] != sentences)
+    fail("task", "zero_shot",
+         "the prompts are of " + std::to_string(sentences) + " sentences, but " +
+             std::to_string(encoded.texts.global.shape()[0]) + " were encoded");
   const auto g = cosines(e.image, encoded.texts.global);
-  const auto l = local_similarity(e.regions, model.aggregator.grid * model.aggregator.grid, encoded.texts, model.config.gamma1, model.config.gamma2);
-  if (l.shape()[0] != g.shape()[0]) fail("task", "zero_shot", "expected image tokens of " + std::to_string(g.shape()[0]) + " images, got those of " + std::to_string(l.shape()[0]));
-  const auto one_side = [](const xt::xtensor<double, 2>& similarity, std::size_t image, std::size_t first, std::size_t count, PromptEnsemble ensemble) {
+  const auto l = local_similarity(e.regions, model.aggregator.grid * model.aggregator.grid,
+                                  encoded.texts, model.config.gamma1, model.config.gamma2);
+  if (l.shape()[0] != g.shape()[0])
+    fail("task", "zero_shot",
+         "expected image tokens of " + std::to_string(g.shape()[0]) + " images, got those of " +
+             std::to_string(l.shape()[0]));
+  const auto one_side = [](const xt::xtensor<double, 2>& similarity, std::size_t image,
+                           std::size_t first, std::size_t count, PromptEnsemble ensemble) {
     double best = similarity(image, first), sum = 0;
-    for (std::size_t p = first; p < first + count; ++p) best = (std::max)(best, similarity(image, p)), sum += similarity(image, p);
+    for (std::size_t p = first; p < first + count; ++p)
+      best = (std::max)(best, similarity(image, p)), sum += similarity(image, p);
     return ensemble == PromptEnsemble::max ? best : sum / static_cast<double>(count);
   };
   const std::size_t n = e.image.shape()[0];
@@ -108,10 +150,13 @@ ZeroShotScores zero_shot(const M& model, const EncodedPrompts<T, B>& encoded, co
   for (std::size_t i = 0; i < n; ++i) {
     std::size_t at = 0;
     for (std::size_t k = 0; k < prompts.size(); ++k) {
-      const std::size_t positive = prompts[k].positive.size(), negative = prompts[k].negative.size();
+      const std::size_t positive = prompts[k].positive.size(),
+                        negative = prompts[k].negative.size();
       const PromptEnsemble how = prompts[k].ensemble;
-      s.global(i, k) = one_side(g, i, at, positive, how) - one_side(g, i, at + positive, negative, how);
-      s.local(i, k) = one_side(l, i, at, positive, how) - one_side(l, i, at + positive, negative, how);
+      s.global(i, k) =
+          one_side(g, i, at, positive, how) - one_side(g, i, at + positive, negative, how);
+      s.local(i, k) =
+          one_side(l, i, at, positive, how) - one_side(l, i, at + positive, negative, how);
       s.both(i, k) = 0.5 * (s.global(i, k) + s.local(i, k));
       at += positive + negative;
     }
@@ -120,7 +165,8 @@ ZeroShotScores zero_shot(const M& model, const EncodedPrompts<T, B>& encoded, co
 }
 /// The same, the prompts encoded for this call alone.
 template <class T, class B, class M>
-ZeroShotScores zero_shot(const M& model, const data::WordPiece& vocabulary, data::Cleaning cleaning, const std::vector<LabelPrompts>& prompts, const Embeddings<T, B>& e) {
+ZeroShotScores zero_shot(const M& model, const data::WordPiece& vocabulary, data::Cleaning cleaning,
+                         const std::vector<LabelPrompts>& prompts, const Embeddings<T, B>& e) {
   return zero_shot(model, encode_prompts<T, B>(model, vocabulary, cleaning, prompts), e);
 }
 

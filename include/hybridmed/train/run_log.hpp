@@ -1,6 +1,6 @@
 #pragma once
-// The logs of a run: JSONL (one object a line) and CSV with the same numbers. They hold no clock readings, so that a resumed
-// run writes the same bytes as an uninterrupted one.
+// The logs of a run: JSONL (one object a line) and CSV with the same numbers. They hold no clock
+// readings, so that a resumed run writes the same bytes as an uninterrupted one.
 #include "hybridmed/io/json.hpp"
 #include "hybridmed/train/checkpoint.hpp"
 
@@ -8,10 +8,14 @@ namespace hybridmed::train {
 
 class RunLog {
  public:
-  static constexpr std::array<const char*, 12> columns{"kind", "stage", "epoch", "step", "lr", "total", "cg", "cl", "sum", "cap", "dis", "grad_norm"};
+  static constexpr std::array<const char*, 12> columns{"kind", "stage", "epoch", "step",
+                                                       "lr",   "total", "cg",    "cl",
+                                                       "sum",  "cap",   "dis",   "grad_norm"};
 
-  /// Continues the logs at the recorded lengths: what a killed run wrote after its last checkpoint is cut off.
-  RunLog(const std::filesystem::path& run, const Progress& p) : jsonl_(run / "log.jsonl"), csv_(run / "log.csv") {
+  /// Continues the logs at the recorded lengths: what a killed run wrote after its last checkpoint
+  /// is cut off.
+  RunLog(const std::filesystem::path& run, const Progress& p)
+      : jsonl_(run / "log.jsonl"), csv_(run / "log.csv") {
     cut(jsonl_, p.log_bytes);
     cut(csv_, p.csv_bytes);
     if (p.csv_bytes == 0) {
@@ -32,14 +36,17 @@ class RunLog {
   /// What a checkpoint says of the logs must be on the disk before the checkpoint is.
   void record_lengths(Progress& p) const {
     io::sync_path(jsonl_), io::sync_path(csv_);
-    p.log_bytes = std::filesystem::file_size(jsonl_), p.csv_bytes = std::filesystem::file_size(csv_);
+    p.log_bytes = std::filesystem::file_size(jsonl_),
+    p.csv_bytes = std::filesystem::file_size(csv_);
   }
 
  private:
   static void cut(const std::filesystem::path& path, std::uint64_t bytes) {
     std::error_code ec;
     if (!std::filesystem::exists(path)) io::write_text_atomically(path, "");
-    if (std::filesystem::file_size(path) < bytes) fail("train", "log", path.string() + ": shorter than its checkpoint says", "an older checkpoint may fit: remove the newest folder under checkpoints");
+    if (std::filesystem::file_size(path) < bytes)
+      fail("train", "log", path.string() + ": shorter than its checkpoint says",
+           "an older checkpoint may fit: remove the newest folder under checkpoints");
     std::filesystem::resize_file(path, bytes, ec);
     if (ec) fail("train", "log", path.string() + ": " + ec.message());
   }

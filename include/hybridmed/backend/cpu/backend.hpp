@@ -1,6 +1,6 @@
 #pragma once
-// The CPU backend. Two policies: who multiplies matrices (Eigen, or oneDNN where HYBRIDMED_WITH_ONEDNN is defined) and who
-// runs tiles (OpenMP, std::thread, serial).
+// The CPU backend. Two policies: who multiplies matrices (Eigen, or oneDNN where
+// HYBRIDMED_WITH_ONEDNN is defined) and who runs tiles (OpenMP, std::thread, serial).
 #include "hybridmed/backend/cpu/attention.hpp"
 #include "hybridmed/backend/cpu/convolution.hpp"
 #include "hybridmed/backend/cpu/elementwise.hpp"
@@ -23,8 +23,12 @@ struct Cpu : cpu::Elementwise<Executor>,
              cpu::Convolution<Gemm, Executor>,
              cpu::Losses<Executor>,
              cpu::LocalAlignment<Gemm, Executor> {
-  static_assert(cpu::GemmProvider<Gemm, float> && cpu::GemmProvider<Gemm, double>, "hybridmed: the matrix-product policy of Cpu<> lacks serial or parallel; see docs/policies/gemm.md");
-  static_assert(executor::Executor<Executor>, "hybridmed: the executor policy of Cpu<> lacks threads, set_threads or for_each; see docs/policies/executor.md");
+  static_assert(cpu::GemmProvider<Gemm, float> && cpu::GemmProvider<Gemm, double>,
+                "hybridmed: the matrix-product policy of Cpu<> lacks serial or parallel; see "
+                "docs/policies/gemm.md");
+  static_assert(executor::Executor<Executor>,
+                "hybridmed: the executor policy of Cpu<> lacks threads, set_threads or for_each; "
+                "see docs/policies/executor.md");
   static constexpr const char* name = "cpu";
   using gemm_policy = Gemm;
   using executor_policy = Executor;
@@ -34,7 +38,8 @@ struct Cpu : cpu::Elementwise<Executor>,
 
   /// c (m, n) = alpha op(a) op(b) + beta c, row-major.
   template <class T>
-  static void gemm(bool ta, bool tb, Index m, Index n, Index k, T alpha, const T* a, Index lda, const T* b, Index ldb, T beta, T* c, Index ldc) {
+  static void gemm(bool ta, bool tb, Index m, Index n, Index k, T alpha, const T* a, Index lda,
+                   const T* b, Index ldb, T beta, T* c, Index ldc) {
     Gemm::template parallel<Executor>(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
   }
 };

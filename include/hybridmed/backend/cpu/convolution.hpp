@@ -1,6 +1,6 @@
 #pragma once
-// CPU kernels: convolution through matrix products. Patches are gathered for a few output rows at a time into scratch
-// memory, multiplied, and forgotten; nothing is kept for the backward pass.
+// CPU kernels: convolution through matrix products. Patches are gathered for a few output rows at a
+// time into scratch memory, multiplied, and forgotten; nothing is kept for the backward pass.
 #include <algorithm>
 #include <cstring>
 
@@ -19,12 +19,15 @@ struct Convolution : reference::Convolution {
       const Band b(s, task);
       T* out = y + (b.image * s.out_height() + b.row) * ow * s.out;
       if (pointwise(s)) {
-        Gemm::template serial<T>(false, true, b.rows * ow, s.out, s.in, T(1), x + (b.image * s.height + b.row) * s.width * s.in, s.in, w, s.in, T(0), out, s.out);
+        Gemm::template serial<T>(false, true, b.rows * ow, s.out, s.in, T(1),
+                                 x + (b.image * s.height + b.row) * s.width * s.in, s.in, w, s.in,
+                                 T(0), out, s.out);
         return;
       }
       const Workspace<T> patches(b.rows * ow * taps);
       gather(s, b, x, patches.data());
-      Gemm::template serial<T>(false, true, b.rows * ow, s.out, taps, T(1), patches.data(), taps, w, taps, T(0), out, s.out);
+      Gemm::template serial<T>(false, true, b.rows * ow, s.out, taps, T(1), patches.data(), taps, w,
+                               taps, T(0), out, s.out);
     });
   }
 
@@ -35,19 +38,25 @@ struct Convolution : reference::Convolution {
       T* target = dx + image * s.height * s.width * s.in;
       const T* from = dy + image * s.out_height() * ow * s.out;
       if (pointwise(s)) {
-        Gemm::template serial<T>(false, false, s.height * s.width, s.in, s.out, T(1), from, s.out, w, s.in, T(0), target, s.in);
+        Gemm::template serial<T>(false, false, s.height * s.width, s.in, s.out, T(1), from, s.out,
+                                 w, s.in, T(0), target, s.in);
         return;
       }
       std::fill_n(target, s.height * s.width * s.in, T(0));
       const Workspace<T> patches(band_rows(s) * ow * taps);
       for (Index k = 0; k < bands(s); ++k) {
         const Band b(s, image * bands(s) + k);
-        Gemm::template serial<T>(false, false, b.rows * ow, taps, s.out, T(1), from + b.row * ow * s.out, s.out, w, taps, T(0), patches.data(), taps);
-        each_run(s, b, [&](Index patch, Index pixel, Index length) {
-          T* to = dx + pixel;
-          const T* p = patches.data() + patch;
-          for (Index c = 0; c < length; ++c) to[c] += p[c];
-        }, [](Index, Index) {});
+        Gemm::template serial<T>(false, false, b.rows * ow, taps, s.out, T(1),
+                                 from + b.row * ow * s.out, s.out, w, taps, T(0), patches.data(),
+                                 taps);
+        each_run(
+            s, b,
+            [&](Index patch, Index pixel, Index length) {
+              T* to = dx + pixel;
+              const T* p = patches.data() + patch;
+              for (Index c = 0; c < length; ++c) to[c] += p[c];
+            },
+            [](Index, Index) {});
       }
     });
   }
@@ -55,7 +64,8 @@ struct Convolution : reference::Convolution {
   /// dw is accumulated; fixed groups of images are summed apart and then in order.
   template <class T>
   static void conv2d_backward_weight(const ConvShape& s, const T* x, const T* dy, T* dw) {
-    const Index taps = s.kernel * s.kernel * s.in, ow = s.out_width(), n = s.out * taps, groups = std::min<Index>(8, s.batch);
+    const Index taps = s.kernel * s.kernel * s.in, ow = s.out_width(), n = s.out * taps,
+                groups = std::min<Index>(8, s.batch);
     const Workspace<T> parts(groups * n);
     Executor::for_each(groups, [&](Index group) {
       T* sum = parts.data() + group * n;
@@ -66,9 +76,12 @@ struct Convolution : reference::Convolution {
           const Band b(s, image * bands(s) + k);
           const T* from = dy + (image * s.out_height() + b.row) * ow * s.out;
           const T* source = patches.data();
-          if (pointwise(s)) source = x + (image * s.height + b.row) * s.width * s.in;
-          else gather(s, b, x, patches.data());
-          Gemm::template serial<T>(true, false, s.out, taps, b.rows * ow, T(1), from, s.out, source, taps, T(1), sum, taps);
+          if (pointwise(s))
+            source = x + (image * s.height + b.row) * s.width * s.in;
+          else
+            gather(s, b, x, patches.data());
+          Gemm::template serial<T>(true, false, s.out, taps, b.rows * ow, T(1), from, s.out, source,
+                                   taps, T(1), sum, taps);
         }
     });
     for (Index i = 0; i < n; ++i) {
@@ -82,24 +95,32 @@ struct Convolution : reference::Convolution {
   static bool pointwise(const ConvShape& s) { return s.kernel == 1 && s.stride == 1 && s.pad == 0; }
   /// Output rows per band: about 256 kB of patches.
   static Index band_rows(const ConvShape& s) {
-    return std::clamp<Index>(65536 / (s.out_width() * s.kernel * s.kernel * s.in), 1, s.out_height());
+    return std::clamp<Index>(65536 / (s.out_width() * s.kernel * s.kernel * s.in), 1,
+                             s.out_height());
   }
-  static Index bands(const ConvShape& s) { return (s.out_height() + band_rows(s) - 1) / band_rows(s); }
+  static Index bands(const ConvShape& s) {
+    return (s.out_height() + band_rows(s) - 1) / band_rows(s);
+  }
 
   struct Band {
     Index image, row, rows;
     Band(const ConvShape& s, Index task)
-        : image(task / bands(s)), row(task % bands(s) * band_rows(s)), rows((std::min)(band_rows(s), s.out_height() - row)) {}
+        : image(task / bands(s)),
+          row(task % bands(s) * band_rows(s)),
+          rows((std::min)(band_rows(s), s.out_height() - row)) {}
   };
 
-  /// f(patch offset, pixel offset, length) for every contiguous run inside the image; g(patch offset, length) for padding.
+  /// f(patch offset, pixel offset, length) for every contiguous run inside the image; g(patch
+  /// offset, length) for padding.
   template <class F, class G>
   static void each_run(const ConvShape& s, const Band& b, F&& f, G&& g) {
     const Index taps = s.kernel * s.kernel * s.in;
     for (Index i = 0; i < b.rows; ++i)
       for (Index j = 0; j < s.out_width(); ++j) {
         const Index patch = (i * s.out_width() + j) * taps, x0 = j * s.stride - s.pad;
-        const Index left = std::clamp<Index>(-x0, 0, s.kernel), right = std::clamp<Index>(s.width - x0, left, s.kernel);  // taps inside the image
+        const Index left = std::clamp<Index>(-x0, 0, s.kernel),
+                    right =
+                        std::clamp<Index>(s.width - x0, left, s.kernel);  // taps inside the image
         for (Index u = 0; u < s.kernel; ++u) {
           const Index y = (b.row + i) * s.stride + u - s.pad, at = patch + u * s.kernel * s.in;
           if (y < 0 || y >= s.height) {
@@ -107,7 +128,8 @@ struct Convolution : reference::Convolution {
             continue;
           }
           if (left > 0) g(at, left * s.in);
-          f(at + left * s.in, ((b.image * s.height + y) * s.width + x0 + left) * s.in, (right - left) * s.in);
+          f(at + left * s.in, ((b.image * s.height + y) * s.width + x0 + left) * s.in,
+            (right - left) * s.in);
           if (right < s.kernel) g(at + right * s.in, (s.kernel - right) * s.in);
         }
       }
@@ -115,7 +137,10 @@ struct Convolution : reference::Convolution {
   template <class T>
   static void gather(const ConvShape& s, const Band& b, const T* x, T* patches) {
     each_run(
-        s, b, [&](Index patch, Index pixel, Index length) { std::memcpy(patches + patch, x + pixel, static_cast<std::size_t>(length) * sizeof(T)); },
+        s, b,
+        [&](Index patch, Index pixel, Index length) {
+          std::memcpy(patches + patch, x + pixel, static_cast<std::size_t>(length) * sizeof(T));
+        },
         [&](Index patch, Index length) { std::fill_n(patches + patch, length, T(0)); });
   }
 };

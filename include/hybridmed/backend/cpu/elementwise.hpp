@@ -1,6 +1,6 @@
 #pragma once
-// CPU kernels: element-wise arithmetic, activations, optimizer. Tiles of fixed size go to the executor; inner loops are
-// plain, for the compiler to vectorise.
+// CPU kernels: element-wise arithmetic, activations, optimizer. Tiles of fixed size go to the
+// executor; inner loops are plain, for the compiler to vectorise.
 #include <cstring>
 
 #include "hybridmed/backend/cpu/math.hpp"
@@ -26,7 +26,9 @@ struct Elementwise : reference::Elementwise {
       if (n > 0) std::memcpy(y, x, static_cast<std::size_t>(n) * sizeof(T));
       return;
     }
-    executor::for_tiles<Executor>(n, tile, [=](Index a, Index b) { std::memcpy(y + a, x + a, static_cast<std::size_t>(b - a) * sizeof(T)); });
+    executor::for_tiles<Executor>(n, tile, [=](Index a, Index b) {
+      std::memcpy(y + a, x + a, static_cast<std::size_t>(b - a) * sizeof(T));
+    });
   }
   template <class T>
   static void add(Index n, const T* a, const T* b, T* y) {
@@ -61,10 +63,14 @@ struct Elementwise : reference::Elementwise {
           for (Index i = a; i < b; ++i) y[i] = x[i] < T(0) ? T(0) : x[i];  // NaN stays NaN
           break;
         case Activation::gelu:
-          for (Index i = a; i < b; ++i) y[i] = T(0.5) * x[i] * (T(1) + fast_erf(x[i] * T(0.70710678118654752440)));
+          for (Index i = a; i < b; ++i)
+            y[i] = T(0.5) * x[i] * (T(1) + fast_erf(x[i] * T(0.70710678118654752440)));
           break;
         case Activation::gelu_tanh:
-          for (Index i = a; i < b; ++i) y[i] = T(0.5) * x[i] * (T(1) + fast_tanh(T(0.79788456080286535588) * (x[i] + T(0.044715) * x[i] * x[i] * x[i])));
+          for (Index i = a; i < b; ++i)
+            y[i] = T(0.5) * x[i] *
+                   (T(1) + fast_tanh(T(0.79788456080286535588) *
+                                     (x[i] + T(0.044715) * x[i] * x[i] * x[i])));
           break;
         default:
           for (Index i = a; i < b; ++i) y[i] = x[i];
@@ -80,10 +86,13 @@ struct Elementwise : reference::Elementwise {
           break;
         case Activation::gelu:
           for (Index i = a; i < b; ++i)
-            dx[i] = dy[i] * (T(0.5) * (T(1) + fast_erf(x[i] * T(0.70710678118654752440))) + x[i] * T(0.39894228040143267794) * fast_exp(T(-0.5) * x[i] * x[i]));
+            dx[i] = dy[i] * (T(0.5) * (T(1) + fast_erf(x[i] * T(0.70710678118654752440))) +
+                             x[i] * T(0.39894228040143267794) * fast_exp(T(-0.5) * x[i] * x[i]));
           break;
         default:
-          for (Index i = a; i < b; ++i) dx[i] = static_cast<T>(act_derivative(kind, static_cast<double>(x[i])) * static_cast<double>(dy[i]));
+          for (Index i = a; i < b; ++i)
+            dx[i] = static_cast<T>(act_derivative(kind, static_cast<double>(x[i])) *
+                                   static_cast<double>(dy[i]));
       }
     });
   }
@@ -91,14 +100,16 @@ struct Elementwise : reference::Elementwise {
   template <class T>
   static void fill_normal(Index n, Philox random, double stddev, T* y) {
     executor::for_tiles<Executor>(n, tile, [=](Index a, Index b) {
-      for (Index i = a; i < b; ++i) y[i] = static_cast<T>(stddev * random.normal(static_cast<std::uint64_t>(i)));
+      for (Index i = a; i < b; ++i)
+        y[i] = static_cast<T>(stddev * random.normal(static_cast<std::uint64_t>(i)));
     });
   }
   template <class T>
   static void dropout_mask(Index n, Philox random, double p, T* y) {
     const T keep = static_cast<T>(1 / (1 - p));
     executor::for_tiles<Executor>(n, tile, [=](Index a, Index b) {
-      for (Index i = a; i < b; ++i) y[i] = random.uniform(static_cast<std::uint64_t>(i)) < p ? T(0) : keep;
+      for (Index i = a; i < b; ++i)
+        y[i] = random.uniform(static_cast<std::uint64_t>(i)) < p ? T(0) : keep;
     });
   }
 
@@ -112,9 +123,11 @@ struct Elementwise : reference::Elementwise {
       double lane[8] = {};
       Index i = t * tile;
       for (; i + 8 <= end; i += 8)
-        for (Index l = 0; l < 8; ++l) lane[l] += static_cast<double>(x[i + l]) * static_cast<double>(x[i + l]);
+        for (Index l = 0; l < 8; ++l)
+          lane[l] += static_cast<double>(x[i + l]) * static_cast<double>(x[i + l]);
       for (; i < end; ++i) lane[0] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
-      part[static_cast<std::size_t>(t)] = ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
+      part[static_cast<std::size_t>(t)] =
+          ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
     });
     double s = 0;
     for (double p : part) s += p;
@@ -126,8 +139,11 @@ struct Elementwise : reference::Elementwise {
     const double norm = a.squared_norm ? a.norm() : 0;
     if (!std::isfinite(norm)) return;
     const double root = std::sqrt(a.correction2), factor = AdamWArgs::gradient_scale(a.clip, norm);
-    const T b1 = static_cast<T>(a.beta1), b2 = static_cast<T>(a.beta2), c1 = static_cast<T>(1 - a.beta1), c2 = static_cast<T>(1 - a.beta2), keep = static_cast<T>(1 - a.learning_rate * a.decay),
-            step = static_cast<T>(a.learning_rate / a.correction1 * root), eps = static_cast<T>(a.eps * root);
+    const T b1 = static_cast<T>(a.beta1), b2 = static_cast<T>(a.beta2),
+            c1 = static_cast<T>(1 - a.beta1), c2 = static_cast<T>(1 - a.beta2),
+            keep = static_cast<T>(1 - a.learning_rate * a.decay),
+            step = static_cast<T>(a.learning_rate / a.correction1 * root),
+            eps = static_cast<T>(a.eps * root);
     executor::for_tiles<Executor>(n, tile, [=](Index from, Index to) {
       if (g) {
         for (Index i = from; i < to; ++i) {

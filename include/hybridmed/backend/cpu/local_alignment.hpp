@@ -1,7 +1,8 @@
 #pragma once
-// CPU kernel of attention-pooled local alignment (method 4.2a) without the pooled vectors: rho needs c_t only through
-// <w_t, c_t> = sum_n a2[n,t] s[n,t] and |c_t|^2 = a2_t^T (P P^T) a2_t, so one Gram matrix per image replaces T x d tensors.
-// Words are taken in blocks of whole texts; within a block images are independent tiles, then words are.
+// CPU kernel of attention-pooled local alignment (method 4.2a) without the pooled vectors: rho
+// needs c_t only through <w_t, c_t> = sum_n a2[n,t] s[n,t] and |c_t|^2 = a2_t^T (P P^T) a2_t, so
+// one Gram matrix per image replaces T x d tensors. Words are taken in blocks of whole texts;
+// within a block images are independent tiles, then words are.
 #include <algorithm>
 #include <cmath>
 
@@ -23,7 +24,8 @@ struct LocalAlignment {
       gram_matrix(a, image, gram.data());
       each_block(a, [&](Index first, Index last) {
         Attended<T> s(a, image, gram.data(), first, last);
-        for (Index i = first; i < last; ++i) z[image * a.texts + i] = static_cast<T>(s.score(a, i, nullptr));
+        for (Index i = first; i < last; ++i)
+          z[image * a.texts + i] = static_cast<T>(s.score(a, i, nullptr));
       });
     });
   }
@@ -45,16 +47,21 @@ struct LocalAlignment {
         Attended<T> s(a, image, grams.data() + image * n * n, first, last);
         T* ds = all_ds.data() + image * n * words;
         const Workspace<T> scaled(n * words);
-        s.backward(a, dz + image * a.texts, first, last, ds, scaled.data(), all_dnorm.data() + image * words);
+        s.backward(a, dz + image * a.texts, first, last, ds, scaled.data(),
+                   all_dnorm.data() + image * words);
         if (dp) {
-          Gemm::template serial<T>(false, false, n, d, words, T(1), ds, words, a.w + w0 * d, d, T(1), dp + image * n * d, d);
-          Gemm::template serial<T>(false, true, n, n, words, T(1), scaled.data(), words, s.a2.data(), words, T(1), dgrams.data() + image * n * n, n);
+          Gemm::template serial<T>(false, false, n, d, words, T(1), ds, words, a.w + w0 * d, d,
+                                   T(1), dp + image * n * d, d);
+          Gemm::template serial<T>(false, true, n, n, words, T(1), scaled.data(), words,
+                                   s.a2.data(), words, T(1), dgrams.data() + image * n * n, n);
         }
       });
       if (dw)
         executor::for_tiles<Executor>(words, 64, [&](Index from, Index to) {
           for (Index image = 0; image < a.images; ++image) {
-            Gemm::template serial<T>(true, false, to - from, d, n, T(1), all_ds.data() + image * n * words + from, words, a.p + image * n * d, d, T(1), dw + (w0 + from) * d, d);
+            Gemm::template serial<T>(true, false, to - from, d, n, T(1),
+                                     all_ds.data() + image * n * words + from, words,
+                                     a.p + image * n * d, d, T(1), dw + (w0 + from) * d, d);
             for (Index t = from; t < to; ++t) {
               const T k = static_cast<T>(all_dnorm[image * words + t]);
               for (Index c = 0; c < d; ++c) dw[(w0 + t) * d + c] += k * a.w[(w0 + t) * d + c];
@@ -64,7 +71,8 @@ struct LocalAlignment {
     });
     if (dp)
       Executor::for_each(a.images, [&](Index image) {
-        Gemm::template serial<T>(false, false, n, d, n, T(2), dgrams.data() + image * n * n, n, a.p + image * n * d, d, T(1), dp + image * n * d, d);
+        Gemm::template serial<T>(false, false, n, d, n, T(2), dgrams.data() + image * n * n, n,
+                                 a.p + image * n * d, d, T(1), dp + image * n * d, d);
       });
   }
 
@@ -82,14 +90,15 @@ struct LocalAlignment {
   template <class T>
   static void gram_matrix(const LocalArgs<T>& a, Index image, T* gram) {
     const T* p = a.p + image * a.regions * a.dim;
-    Gemm::template serial<T>(false, true, a.regions, a.regions, a.dim, T(1), p, a.dim, p, a.dim, T(0), gram, a.regions);
+    Gemm::template serial<T>(false, true, a.regions, a.regions, a.dim, T(1), p, a.dim, p, a.dim,
+                             T(0), gram, a.regions);
   }
 
   /// One image against the words of a block of texts: (regions, words) matrices and per-word sums.
   template <class T>
   struct Attended {
     Index n, w0, words;
-    Workspace<T> s, a1, a2, ga;               // scores; softmax over words; over regions; gram a2
+    Workspace<T> s, a1, a2, ga;                // scores; softmax over words; over regions; gram a2
     Workspace<double> dot, square, word_norm;  // <w, c>, |c|^2, |w|
     Workspace<double> rho, share;
 
@@ -106,11 +115,13 @@ struct LocalAlignment {
           word_norm(words),
           rho(words),
           share(words) {
-      Gemm::template serial<T>(false, true, n, words, a.dim, T(1), a.p + image * n * a.dim, a.dim, a.w + w0 * a.dim, a.dim, T(0), s.data(), words);
+      Gemm::template serial<T>(false, true, n, words, a.dim, T(1), a.p + image * n * a.dim, a.dim,
+                               a.w + w0 * a.dim, a.dim, T(0), s.data(), words);
       const Workspace<T> top(words);
       const Workspace<double> sum(words);
       std::fill_n(top.data(), words, T(0));
-      std::fill_n(sum.data(), words, 0.0), std::fill_n(dot.data(), words, 0.0), std::fill_n(square.data(), words, 0.0);
+      std::fill_n(sum.data(), words, 0.0), std::fill_n(dot.data(), words, 0.0),
+          std::fill_n(square.data(), words, 0.0);
       for (Index r = 0; r < n; ++r) {
         T* row = a1.data() + r * words;
         std::copy_n(s.data() + r * words, words, row);
@@ -135,16 +146,21 @@ struct LocalAlignment {
         T* y = a2.data() + r * words;
         for (Index t = 0; t < words; ++t) y[t] *= top[t];
       }
-      Gemm::template serial<T>(false, false, n, words, n, T(1), gram, n, a2.data(), words, T(0), ga.data(), words);
+      Gemm::template serial<T>(false, false, n, words, n, T(1), gram, n, a2.data(), words, T(0),
+                               ga.data(), words);
       for (Index r = 0; r < n; ++r) {
         const T *x = s.data() + r * words, *y = a2.data() + r * words, *g = ga.data() + r * words;
-        for (Index t = 0; t < words; ++t) dot[t] += static_cast<double>(x[t] * y[t]), square[t] += static_cast<double>(g[t] * y[t]);
+        for (Index t = 0; t < words; ++t)
+          dot[t] += static_cast<double>(x[t] * y[t]), square[t] += static_cast<double>(g[t] * y[t]);
       }
       for (Index t = 0; t < words; ++t) {
         const T* w = a.w + (w0 + t) * a.dim;
-        word_norm[t] = std::sqrt(lane_sum(a.dim, [=](Index c) { return static_cast<double>(w[c]) * static_cast<double>(w[c]); }));
-        square[t] = std::isfinite(square[t]) ? (std::max)(square[t], 0.0) : std::nan("");  // an overflow is no length
-        rho[t] = static_cast<double>(a.gamma2) * dot[t] / (std::max)(std::sqrt(square[t]) * word_norm[t], 1e-8);
+        word_norm[t] = std::sqrt(lane_sum(
+            a.dim, [=](Index c) { return static_cast<double>(w[c]) * static_cast<double>(w[c]); }));
+        square[t] = std::isfinite(square[t]) ? (std::max)(square[t], 0.0)
+                                             : std::nan("");  // an overflow is no length
+        rho[t] = static_cast<double>(a.gamma2) * dot[t] /
+                 (std::max)(std::sqrt(square[t]) * word_norm[t], 1e-8);
       }
     }
 
@@ -157,21 +173,26 @@ struct LocalAlignment {
       for (Index t = 0; t < m; ++t) sum += std::exp(x[t] - x[best]);
       const bool max = a.aggregation == LocalAggregation::max;
       if (out)
-        for (Index t = 0; t < m; ++t) out[t] = max ? (t == best ? 1.0 : 0.0) : std::exp(x[t] - x[best]) / sum;
+        for (Index t = 0; t < m; ++t)
+          out[t] = max ? (t == best ? 1.0 : 0.0) : std::exp(x[t] - x[best]) / sum;
       if (max && !std::isnan(sum)) return x[best];
-      return x[best] + std::log(sum) - (a.aggregation == LocalAggregation::mean ? std::log(static_cast<double>(m)) : 0.0);
+      return x[best] + std::log(sum) -
+             (a.aggregation == LocalAggregation::mean ? std::log(static_cast<double>(m)) : 0.0);
     }
 
     /// ds (n, words): gradient of the scores; scaled: a2 times d|c|^2; dnorm: d|w| / |w|.
-    void backward(const LocalArgs<T>& a, const T* dz, Index first, Index last, T* ds, T* scaled, double* dnorm) {
+    void backward(const LocalArgs<T>& a, const T* dz, Index first, Index last, T* ds, T* scaled,
+                  double* dnorm) {
       const Workspace<T> ddot(words), dsquare(words);
       const Workspace<double> mean(words);
       for (Index i = first; i < last; ++i) {
         const Index from = a.offsets[i] - w0;
         score(a, i, share.data() + from);
         for (Index t = from; t < a.offsets[i + 1] - w0; ++t) {
-          const double c = std::sqrt(square[t]), product = c * word_norm[t], den = (std::max)(product, 1e-8);
-          const double g = static_cast<double>(a.gamma2) * static_cast<double>(dz[i]) * share[t] / den;
+          const double c = std::sqrt(square[t]), product = c * word_norm[t],
+                       den = (std::max)(product, 1e-8);
+          const double g =
+              static_cast<double>(a.gamma2) * static_cast<double>(dz[i]) * share[t] / den;
           const double dden = product > 1e-8 ? -g * dot[t] / den : 0;
           ddot[t] = static_cast<T>(g);
           dsquare[t] = static_cast<T>(c > 0 ? dden * word_norm[t] / (2 * c) : 0);
@@ -198,7 +219,8 @@ struct LocalAlignment {
           const Index from = a.offsets[i] - w0, m = a.offsets[i + 1] - a.offsets[i];
           const T *xi = x + from, *yi = y + from;
           T* di = da + from;
-          const T row = static_cast<T>(lane_sum(m, [=](Index t) { return static_cast<double>(xi[t] * di[t]); }));
+          const T row = static_cast<T>(
+              lane_sum(m, [=](Index t) { return static_cast<double>(xi[t] * di[t]); }));
           for (Index t = 0; t < m; ++t) di[t] = ddot[from + t] * yi[t] + xi[t] * (di[t] - row);
         }
       }

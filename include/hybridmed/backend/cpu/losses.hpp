@@ -1,7 +1,8 @@
 #pragma once
-// CPU kernels of the objectives over the vocabulary: one row is one tile; row losses are added in order.
-#include "hybridmed/backend/cpu/norm.hpp"
+// CPU kernels of the objectives over the vocabulary: one row is one tile; row losses are added in
+// order.
 #include "hybridmed/backend/cpu/math.hpp"
+#include "hybridmed/backend/cpu/norm.hpp"
 #include "hybridmed/backend/reference/losses.hpp"
 
 namespace hybridmed::cpu {
@@ -9,7 +10,8 @@ namespace hybridmed::cpu {
 template <class Executor>
 struct Losses : reference::Losses {
   template <class T>
-  static void cross_entropy(Index rows, Index classes, const T* z, const std::int32_t* target, double smoothing, T* loss, T* lse) {
+  static void cross_entropy(Index rows, Index classes, const T* z, const std::int32_t* target,
+                            double smoothing, T* loss, T* lse) {
     const Workspace<double> part(rows);
     Executor::for_each(rows, [&](Index r) {
       const T* zr = z + r * classes;
@@ -17,13 +19,18 @@ struct Losses : reference::Losses {
       const double l = log_sum_exp(classes, T(1), zr, top);
       lse[r] = static_cast<T>(l);
       part[r] = smoothing < 1 ? (1 - smoothing) * (l + (wide(top) - wide(zr[target[r]]))) : 0;
-      if (smoothing > 0) part[r] += smoothing / static_cast<double>(classes) * lane_sum(classes, [=](Index v) { return l + (wide(top) - wide(zr[v])); });
+      if (smoothing > 0)
+        part[r] += smoothing / static_cast<double>(classes) *
+                   lane_sum(classes, [=](Index v) { return l + (wide(top) - wide(zr[v])); });
     });
     *loss = static_cast<T>(mean(rows, part.data(), 1));
   }
   template <class T>
-  static void cross_entropy_backward(Index rows, Index classes, const T* z, const std::int32_t* target, double smoothing, const T* lse, const T* upstream, bool accumulate, T* dz) {
-    const T k = static_cast<T>(static_cast<double>(*upstream) / static_cast<double>(rows)), spread = static_cast<T>(smoothing / static_cast<double>(classes));
+  static void cross_entropy_backward(Index rows, Index classes, const T* z,
+                                     const std::int32_t* target, double smoothing, const T* lse,
+                                     const T* upstream, bool accumulate, T* dz) {
+    const T k = static_cast<T>(static_cast<double>(*upstream) / static_cast<double>(rows)),
+            spread = static_cast<T>(smoothing / static_cast<double>(classes));
     Executor::for_each(rows, [&](Index r) {
       const T* zr = z + r * classes;
       T* g = dz + r * classes;
@@ -33,41 +40,55 @@ struct Losses : reference::Losses {
       else
         for (Index v = 0; v < classes; ++v) g[v] = k * (fast_exp(zr[v] - top - l) - spread);
       // p - 1 of the target by expm1: where p is nearly 1, the difference keeps its digits
-      const double of_target = std::expm1(wide(zr[target[r]]) - wide(top) - wide(l)) + (smoothing - smoothing / static_cast<double>(classes));
+      const double of_target = std::expm1(wide(zr[target[r]]) - wide(top) - wide(l)) +
+                               (smoothing - smoothing / static_cast<double>(classes));
       g[target[r]] = before + static_cast<T>(wide(k) * of_target);
     });
   }
 
   template <class T>
-  static void distillation(Index rows, Index classes, const T* student, const T* teacher, double tau, T* loss, T* lse_s, T* lse_t) {
+  static void distillation(Index rows, Index classes, const T* student, const T* teacher,
+                           double tau, T* loss, T* lse_s, T* lse_t) {
     const Workspace<double> part(rows);
     const T inverse = static_cast<T>(1 / tau);
     Executor::for_each(rows, [&](Index r) {
       const T *s = student + r * classes, *t = teacher + r * classes;
       const T top_s = lane_max(classes, s), top_t = lane_max(classes, t);
-      const double ls = log_sum_exp(classes, inverse, s, top_s), lt = log_sum_exp(classes, inverse, t, top_t);
+      const double ls = log_sum_exp(classes, inverse, s, top_s),
+                   lt = log_sum_exp(classes, inverse, t, top_t);
       lse_s[r] = static_cast<T>(ls), lse_t[r] = static_cast<T>(lt);
       const T ltf = lse_t[r];
       const double gap = ls - lt;
       part[r] = lane_sum(classes, [=](Index v) {
         const T above_t = (t[v] - top_t) * inverse, above_s = (s[v] - top_s) * inverse;
         const double p = wide(fast_exp(above_t - ltf));
-        return above_t - ltf < T(-87) ? 0.0 : p * (wide(above_t - above_s) + gap);  // what the teacher all but excludes adds nothing
+        return above_t - ltf < T(-87)
+                   ? 0.0
+                   : p * (wide(above_t - above_s) +
+                          gap);  // what the teacher all but excludes adds nothing
       });
     });
     *loss = static_cast<T>(mean(rows, part.data(), tau * tau));
   }
   template <class T>
-  static void distillation_backward(Index rows, Index classes, const T* student, const T* teacher, double tau, const T* lse_s, const T* lse_t, const T* upstream, bool accumulate, T* dstudent) {
-    const T k = static_cast<T>(static_cast<double>(*upstream) * tau / static_cast<double>(rows)), inverse = static_cast<T>(1 / tau);
+  static void distillation_backward(Index rows, Index classes, const T* student, const T* teacher,
+                                    double tau, const T* lse_s, const T* lse_t, const T* upstream,
+                                    bool accumulate, T* dstudent) {
+    const T k = static_cast<T>(static_cast<double>(*upstream) * tau / static_cast<double>(rows)),
+            inverse = static_cast<T>(1 / tau);
     Executor::for_each(rows, [&](Index r) {
       const T *s = student + r * classes, *t = teacher + r * classes;
       T* g = dstudent + r * classes;
-      const T top_s = lane_max(classes, s), top_t = lane_max(classes, t), ls = lse_s[r], lt = lse_t[r];
+      const T top_s = lane_max(classes, s), top_t = lane_max(classes, t), ls = lse_s[r],
+              lt = lse_t[r];
       if (accumulate)
-        for (Index v = 0; v < classes; ++v) g[v] += k * (fast_exp((s[v] - top_s) * inverse - ls) - fast_exp((t[v] - top_t) * inverse - lt));
+        for (Index v = 0; v < classes; ++v)
+          g[v] += k * (fast_exp((s[v] - top_s) * inverse - ls) -
+                       fast_exp((t[v] - top_t) * inverse - lt));
       else
-        for (Index v = 0; v < classes; ++v) g[v] = k * (fast_exp((s[v] - top_s) * inverse - ls) - fast_exp((t[v] - top_t) * inverse - lt));
+        for (Index v = 0; v < classes; ++v)
+          g[v] = k * (fast_exp((s[v] - top_s) * inverse - ls) -
+                      fast_exp((t[v] - top_t) * inverse - lt));
     });
   }
 

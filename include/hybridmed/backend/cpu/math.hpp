@@ -1,6 +1,6 @@
 #pragma once
-// Branch-free exp, erf and tanh for float that compilers turn into vector code; double goes to the standard library.
-// Errors: exp 2 ulp, erf 2e-7 absolute.
+// Branch-free exp, erf and tanh for float that compilers turn into vector code; double goes to the
+// standard library. Errors: exp 2 ulp, erf 2e-7 absolute.
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -28,7 +28,8 @@ inline float fast_exp(float x) {
 }
 inline double fast_exp(double x) { return std::exp(x); }
 
-/// erf(x): x P(x^2) / Q(x^2), a weighted least-squares fit on |x| <= 3.92, where erf reaches 1 - 3e-8.
+/// erf(x): x P(x^2) / Q(x^2), a weighted least-squares fit on |x| <= 3.92, where erf reaches 1 -
+/// 3e-8.
 inline float fast_erf(float x) {
   x = x < -3.92f ? -3.92f : x > 3.92f ? 3.92f : x;
   const float u = x * x;
@@ -70,7 +71,9 @@ T lane_max(Index n, const T* x) {
 
 /// A number in the type that sums are kept in.
 template <class T>
-double wide(T x) { return static_cast<double>(x); }
+double wide(T x) {
+  return static_cast<double>(x);
+}
 
 /// Sum of f(i) over [0, n) in double.
 template <class F>

@@ -8,7 +8,9 @@ namespace hybridmed::cpu {
 template <class T>
 class Workspace {
  public:
-  explicit Workspace(Index n) : data_(static_cast<T*>(HostArena::instance().allocate(static_cast<std::size_t>(n) * sizeof(T)))) {}
+  explicit Workspace(Index n)
+      : data_(static_cast<T*>(
+            HostArena::instance().allocate(static_cast<std::size_t>(n) * sizeof(T)))) {}
   ~Workspace() { HostArena::instance().deallocate(data_); }
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;

@@ -1,8 +1,8 @@
 #pragma once
-// The CUDA backend, a first slice: what layers without attention need (BackendFeedForward). Declarations only, so any C++20
-// compiler may include it; link hybridmed::cuda for the kernels.
-// Everything runs on one stream, in the order of the calls, and nothing waits but copy_to_host: a value is read where the
-// host asks for it. Use it from one host thread at a time.
+// The CUDA backend, a first slice: what layers without attention need (BackendFeedForward).
+// Declarations only, so any C++20 compiler may include it; link hybridmed::cuda for the kernels.
+// Everything runs on one stream, in the order of the calls, and nothing waits but copy_to_host: a
+// value is read where the host asks for it. Use it from one host thread at a time.
 #include "hybridmed/backend/concept.hpp"
 #include "hybridmed/backend/cuda/elementwise.hpp"
 #include "hybridmed/backend/cuda/memory.hpp"

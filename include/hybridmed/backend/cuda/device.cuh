@@ -1,5 +1,6 @@
 #pragma once
-// What the CUDA sources share: error checks, the context, launches, sums within a block. Never included by a host compiler.
+// What the CUDA sources share: error checks, the context, launches, sums within a block. Never
+// included by a host compiler.
 #include <cublasLt.h>
 #include <cublas_v2.h>
 #include <cuda_runtime.h>
@@ -13,7 +14,8 @@ namespace hybridmed::cuda {
 void check(cudaError_t status, const char* operation);
 void check(cublasStatus_t status, const char* operation);
 
-/// One device, one stream, the library handles and their workspace. Made at first use, kept until the process ends.
+/// One device, one stream, the library handles and their workspace. Made at first use, kept until
+/// the process ends.
 struct Context {
   static constexpr std::size_t workspace_bytes = std::size_t{32} << 20;
   static constexpr int most_partial_sums = 1024;
@@ -21,8 +23,8 @@ struct Context {
   cudaMemPool_t pool = nullptr;
   cublasHandle_t blas = nullptr;
   cublasLtHandle_t blas_lt = nullptr;
-  void* workspace = nullptr;        // of the libraries; one stream, so never in use twice
-  double* partial_sums = nullptr;   // of sums over whole arrays
+  void* workspace = nullptr;       // of the libraries; one stream, so never in use twice
+  double* partial_sums = nullptr;  // of sums over whole arrays
 
   Context();
   static Context& get();
@@ -32,7 +34,8 @@ struct Context {
 template <class T>
 class Scratch {
  public:
-  explicit Scratch(Index n) : data_(static_cast<T*>(Memory::allocate(static_cast<std::size_t>(n) * sizeof(T)))) {}
+  explicit Scratch(Index n)
+      : data_(static_cast<T*>(Memory::allocate(static_cast<std::size_t>(n) * sizeof(T)))) {}
   ~Scratch() { Memory::deallocate(data_); }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
@@ -51,7 +54,9 @@ inline unsigned blocks_for(Index n, Index per_block, Index most = 1 << 16) {
 
 template <class F>
 __global__ void __launch_bounds__(block_size) for_each_kernel(Index n, F f) {
-  for (Index i = blockIdx.x * Index{block_size} + threadIdx.x; i < n; i += gridDim.x * Index{block_size}) f(i);
+  for (Index i = blockIdx.x * Index{block_size} + threadIdx.x; i < n;
+       i += gridDim.x * Index{block_size})
+    f(i);
 }
 
 /// Runs f(i) on the device for i in [0, n).
@@ -73,7 +78,8 @@ __device__ T warp_max(T x) {
   for (int d = warp_size / 2; d > 0; d /= 2) x = max(x, __shfl_xor_sync(0xffffffffu, x, d));
   return x;
 }
-/// The sum over a block of block_size threads, in every thread. `shared` holds one element per warp.
+/// The sum over a block of block_size threads, in every thread. `shared` holds one element per
+/// warp.
 template <class T>
 __device__ T block_sum(T x, T* shared) {
   x = warp_sum(x);

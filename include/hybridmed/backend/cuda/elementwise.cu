@@ -8,23 +8,32 @@ namespace {
 template <class T>
 __device__ T activate(Activation kind, T x) {
   switch (kind) {
-    case Activation::relu: return x < T(0) ? T(0) : x;  // NaN stays NaN
-    case Activation::gelu: return T(0.5) * x * (T(1) + erf(x * T(0.70710678118654752440)));
-    case Activation::gelu_tanh: return T(0.5) * x * (T(1) + tanh(T(0.79788456080286535588) * (x + T(0.044715) * x * x * x)));
-    default: return x;
+    case Activation::relu:
+      return x < T(0) ? T(0) : x;  // NaN stays NaN
+    case Activation::gelu:
+      return T(0.5) * x * (T(1) + erf(x * T(0.70710678118654752440)));
+    case Activation::gelu_tanh:
+      return T(0.5) * x * (T(1) + tanh(T(0.79788456080286535588) * (x + T(0.044715) * x * x * x)));
+    default:
+      return x;
   }
 }
 
 template <class T>
 __device__ T activation_slope(Activation kind, T x) {
   switch (kind) {
-    case Activation::relu: return x > T(0) ? T(1) : T(0);
-    case Activation::gelu: return T(0.5) * (T(1) + erf(x * T(0.70710678118654752440))) + x * T(0.39894228040143267794) * exp(T(-0.5) * x * x);
+    case Activation::relu:
+      return x > T(0) ? T(1) : T(0);
+    case Activation::gelu:
+      return T(0.5) * (T(1) + erf(x * T(0.70710678118654752440))) +
+             x * T(0.39894228040143267794) * exp(T(-0.5) * x * x);
     case Activation::gelu_tanh: {
       const T t = tanh(T(0.79788456080286535588) * (x + T(0.044715) * x * x * x));
-      return T(0.5) * (T(1) + t) + T(0.5) * x * (T(1) - t * t) * T(0.79788456080286535588) * (T(1) + T(3 * 0.044715) * x * x);
+      return T(0.5) * (T(1) + t) + T(0.5) * x * (T(1) - t * t) * T(0.79788456080286535588) *
+                                       (T(1) + T(3 * 0.044715) * x * x);
     }
-    default: return T(1);
+    default:
+      return T(1);
   }
 }
 
@@ -33,14 +42,17 @@ template <class F>
 __global__ void __launch_bounds__(block_size) partial_sum_kernel(Index n, F term, double* part) {
   __shared__ double shared[block_size / warp_size];
   double s = 0;
-  for (Index i = blockIdx.x * Index{block_size} + threadIdx.x; i < n; i += gridDim.x * Index{block_size}) s += term(i);
+  for (Index i = blockIdx.x * Index{block_size} + threadIdx.x; i < n;
+       i += gridDim.x * Index{block_size})
+    s += term(i);
   s = block_sum(s, shared);
   if (threadIdx.x == 0) part[blockIdx.x] = s;
 }
 
 /// Calls done(sum of part) in one thread.
 template <class F>
-__global__ void __launch_bounds__(block_size) final_sum_kernel(int parts, const double* part, F done) {
+__global__ void __launch_bounds__(block_size)
+    final_sum_kernel(int parts, const double* part, F done) {
   __shared__ double shared[block_size / warp_size];
   double s = 0;
   for (int i = static_cast<int>(threadIdx.x); i < parts; i += block_size) s += part[i];
@@ -67,7 +79,10 @@ void Elementwise::fill(Index n, T value, T* y) {
 }
 template <class T>
 void Elementwise::copy(Index n, const T* x, T* y) {
-  if (n > 0) check(cudaMemcpyAsync(y, x, static_cast<std::size_t>(n) * sizeof(T), cudaMemcpyDeviceToDevice, Context::get().stream), "copy");
+  if (n > 0)
+    check(cudaMemcpyAsync(y, x, static_cast<std::size_t>(n) * sizeof(T), cudaMemcpyDeviceToDevice,
+                          Context::get().stream),
+          "copy");
 }
 template <class T>
 void Elementwise::add(Index n, const T* a, const T* b, T* y) {
@@ -95,7 +110,9 @@ void Elementwise::exponential(Index n, const T* x, T* y) {
 }
 template <class T>
 void Elementwise::clamp(Index n, T low, T high, T* y) {
-  for_each(n, "clamp", [=] __device__(Index i) { y[i] = y[i] < low ? low : y[i] > high ? high : y[i]; });
+  for_each(n, "clamp", [=] __device__(Index i) {
+    y[i] = y[i] < low ? low : y[i] > high ? high : y[i];
+  });
 }
 template <class T>
 void Elementwise::reciprocal_sqrt(Index n, const T* x, T eps, T* y) {
@@ -107,27 +124,37 @@ void Elementwise::activation(Activation kind, Index n, const T* x, T* y) {
 }
 template <class T>
 void Elementwise::activation_backward(Activation kind, Index n, const T* x, const T* dy, T* dx) {
-  for_each(n, "activation_backward", [=] __device__(Index i) { dx[i] = activation_slope(kind, x[i]) * dy[i]; });
+  for_each(n, "activation_backward",
+           [=] __device__(Index i) { dx[i] = activation_slope(kind, x[i]) * dy[i]; });
 }
 template <class T>
 void Elementwise::fill_normal(Index n, Philox random, double stddev, T* y) {
-  for_each(n, "fill_normal", [=] __device__(Index i) { y[i] = static_cast<T>(stddev * random.normal(static_cast<std::uint64_t>(i))); });
+  for_each(n, "fill_normal", [=] __device__(Index i) {
+    y[i] = static_cast<T>(stddev * random.normal(static_cast<std::uint64_t>(i)));
+  });
 }
 template <class T>
 void Elementwise::dropout_mask(Index n, Philox random, double p, T* y) {
   const T keep = static_cast<T>(1 / (1 - p));
-  for_each(n, "dropout_mask", [=] __device__(Index i) { y[i] = random.uniform(static_cast<std::uint64_t>(i)) < p ? T(0) : keep; });
+  for_each(n, "dropout_mask", [=] __device__(Index i) {
+    y[i] = random.uniform(static_cast<std::uint64_t>(i)) < p ? T(0) : keep;
+  });
 }
 
 template <class T>
 void Elementwise::adamw(Index n, const AdamWArgs& a, const T* g, T* m, T* v, T* p) {
   const double root = std::sqrt(a.correction2);
-  const T b1 = static_cast<T>(a.beta1), b2 = static_cast<T>(a.beta2), c1 = static_cast<T>(1 - a.beta1), c2 = static_cast<T>(1 - a.beta2), keep = static_cast<T>(1 - a.learning_rate * a.decay),
-          step = static_cast<T>(a.learning_rate / a.correction1 * root), eps = static_cast<T>(a.eps * root);
+  const T b1 = static_cast<T>(a.beta1), b2 = static_cast<T>(a.beta2),
+          c1 = static_cast<T>(1 - a.beta1), c2 = static_cast<T>(1 - a.beta2),
+          keep = static_cast<T>(1 - a.learning_rate * a.decay),
+          step = static_cast<T>(a.learning_rate / a.correction1 * root),
+          eps = static_cast<T>(a.eps * root);
   for_each(n, "adamw", [=] __device__(Index i) {
     const double norm = a.squared_norm ? a.norm() : 0;
     if (!isfinite(norm)) return;
-    const T gi = g ? static_cast<T>(static_cast<double>(g[i]) * AdamWArgs::gradient_scale(a.clip, norm)) : T(0);
+    const T gi =
+        g ? static_cast<T>(static_cast<double>(g[i]) * AdamWArgs::gradient_scale(a.clip, norm))
+          : T(0);
     m[i] = b1 * m[i] + c1 * gi;
     v[i] = b2 * v[i] + c2 * gi * gi;
     p[i] = keep * p[i] - step * m[i] / (sqrt(v[i]) + eps);
@@ -136,30 +163,36 @@ void Elementwise::adamw(Index n, const AdamWArgs& a, const T* g, T* m, T* v, T* 
 
 template <class T>
 void Elementwise::dot(Index n, T alpha, const T* a, const T* b, T* y) {
-  sum(n, "dot", [=] __device__(Index i) { return static_cast<double>(a[i]) * static_cast<double>(b[i]); }, [=] __device__(double s) { *y += static_cast<T>(static_cast<double>(alpha) * s); });
+  sum(
+      n, "dot",
+      [=] __device__(Index i) { return static_cast<double>(a[i]) * static_cast<double>(b[i]); },
+      [=] __device__(double s) { *y += static_cast<T>(static_cast<double>(alpha) * s); });
 }
 template <class T>
 void Elementwise::squared_norm(Index n, const T* x, double* total) {
-  sum(n, "squared_norm", [=] __device__(Index i) { return static_cast<double>(x[i]) * static_cast<double>(x[i]); }, [=] __device__(double s) { *total += s; });
+  sum(
+      n, "squared_norm",
+      [=] __device__(Index i) { return static_cast<double>(x[i]) * static_cast<double>(x[i]); },
+      [=] __device__(double s) { *total += s; });
 }
 
-#define HYBRIDMED_INSTANTIATE(T)                                                                 \
-  template void Elementwise::fill(Index, T, T*);                                                 \
-  template void Elementwise::copy(Index, const T*, T*);                                          \
-  template void Elementwise::add(Index, const T*, const T*, T*);                                 \
-  template void Elementwise::multiply(Index, const T*, const T*, T*);                            \
-  template void Elementwise::scale(Index, T, const T*, T*);                                      \
-  template void Elementwise::axpy(Index, T, const T*, T*);                                       \
-  template void Elementwise::scale_by(Index, const T*, const T*, T*);                            \
-  template void Elementwise::exponential(Index, const T*, T*);                                   \
-  template void Elementwise::clamp(Index, T, T, T*);                                             \
-  template void Elementwise::reciprocal_sqrt(Index, const T*, T, T*);                            \
-  template void Elementwise::activation(Activation, Index, const T*, T*);                        \
-  template void Elementwise::activation_backward(Activation, Index, const T*, const T*, T*);     \
-  template void Elementwise::fill_normal(Index, Philox, double, T*);                             \
-  template void Elementwise::dropout_mask(Index, Philox, double, T*);                            \
-  template void Elementwise::adamw(Index, const AdamWArgs&, const T*, T*, T*, T*);               \
-  template void Elementwise::dot(Index, T, const T*, const T*, T*);                              \
+#define HYBRIDMED_INSTANTIATE(T)                                                             \
+  template void Elementwise::fill(Index, T, T*);                                             \
+  template void Elementwise::copy(Index, const T*, T*);                                      \
+  template void Elementwise::add(Index, const T*, const T*, T*);                             \
+  template void Elementwise::multiply(Index, const T*, const T*, T*);                        \
+  template void Elementwise::scale(Index, T, const T*, T*);                                  \
+  template void Elementwise::axpy(Index, T, const T*, T*);                                   \
+  template void Elementwise::scale_by(Index, const T*, const T*, T*);                        \
+  template void Elementwise::exponential(Index, const T*, T*);                               \
+  template void Elementwise::clamp(Index, T, T, T*);                                         \
+  template void Elementwise::reciprocal_sqrt(Index, const T*, T, T*);                        \
+  template void Elementwise::activation(Activation, Index, const T*, T*);                    \
+  template void Elementwise::activation_backward(Activation, Index, const T*, const T*, T*); \
+  template void Elementwise::fill_normal(Index, Philox, double, T*);                         \
+  template void Elementwise::dropout_mask(Index, Philox, double, T*);                        \
+  template void Elementwise::adamw(Index, const AdamWArgs&, const T*, T*, T*, T*);           \
+  template void Elementwise::dot(Index, T, const T*, const T*, T*);                          \
   template void Elementwise::squared_norm(Index, const T*, double*);
 HYBRIDMED_INSTANTIATE(float)
 HYBRIDMED_INSTANTIATE(double)

@@ -1,31 +1,48 @@
 #pragma once
-// CUDA kernels, element by element, and sums over whole arrays; backend/reference/elementwise.hpp says what each computes.
-// Instantiated for float and double.
+// CUDA kernels, element by element, and sums over whole arrays; backend/reference/elementwise.hpp
+// says what each computes. Instantiated for float and double.
 #include "hybridmed/backend/arguments.hpp"
 #include "hybridmed/core/philox.hpp"
 
 namespace hybridmed::cuda {
 
 struct Elementwise {
-  template <class T> static void fill(Index n, T value, T* y);
-  template <class T> static void copy(Index n, const T* x, T* y);
-  template <class T> static void add(Index n, const T* a, const T* b, T* y);
-  template <class T> static void multiply(Index n, const T* a, const T* b, T* y);
-  template <class T> static void scale(Index n, T alpha, const T* x, T* y);
-  template <class T> static void axpy(Index n, T alpha, const T* x, T* y);
-  template <class T> static void scale_by(Index n, const T* alpha, const T* x, T* y);
-  template <class T> static void exponential(Index n, const T* x, T* y);
-  template <class T> static void clamp(Index n, T low, T high, T* y);
-  template <class T> static void reciprocal_sqrt(Index n, const T* x, T eps, T* y);
-  template <class T> static void activation(Activation kind, Index n, const T* x, T* y);
-  template <class T> static void activation_backward(Activation kind, Index n, const T* x, const T* dy, T* dx);
-  template <class T> static void fill_normal(Index n, Philox random, double stddev, T* y);
-  template <class T> static void dropout_mask(Index n, Philox random, double p, T* y);
-  template <class T> static void adamw(Index n, const AdamWArgs& a, const T* g, T* m, T* v, T* p);
+  template <class T>
+  static void fill(Index n, T value, T* y);
+  template <class T>
+  static void copy(Index n, const T* x, T* y);
+  template <class T>
+  static void add(Index n, const T* a, const T* b, T* y);
+  template <class T>
+  static void multiply(Index n, const T* a, const T* b, T* y);
+  template <class T>
+  static void scale(Index n, T alpha, const T* x, T* y);
+  template <class T>
+  static void axpy(Index n, T alpha, const T* x, T* y);
+  template <class T>
+  static void scale_by(Index n, const T* alpha, const T* x, T* y);
+  template <class T>
+  static void exponential(Index n, const T* x, T* y);
+  template <class T>
+  static void clamp(Index n, T low, T high, T* y);
+  template <class T>
+  static void reciprocal_sqrt(Index n, const T* x, T eps, T* y);
+  template <class T>
+  static void activation(Activation kind, Index n, const T* x, T* y);
+  template <class T>
+  static void activation_backward(Activation kind, Index n, const T* x, const T* dy, T* dx);
+  template <class T>
+  static void fill_normal(Index n, Philox random, double stddev, T* y);
+  template <class T>
+  static void dropout_mask(Index n, Philox random, double p, T* y);
+  template <class T>
+  static void adamw(Index n, const AdamWArgs& a, const T* g, T* m, T* v, T* p);
 
   /// Both sum in double, in an order that depends on n alone.
-  template <class T> static void dot(Index n, T alpha, const T* a, const T* b, T* y);
-  template <class T> static void squared_norm(Index n, const T* x, double* sum);
+  template <class T>
+  static void dot(Index n, T alpha, const T* a, const T* b, T* y);
+  template <class T>
+  static void squared_norm(Index n, const T* x, double* sum);
 };
 
 }  // namespace hybridmed::cuda

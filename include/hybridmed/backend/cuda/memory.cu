@@ -7,12 +7,17 @@ namespace hybridmed::cuda {
 
 void check(cudaError_t status, const char* operation) {
   if (status == cudaSuccess) return;
-  const std::string message = std::string(cudaGetErrorName(status)) + ": " + cudaGetErrorString(status);
-  const bool none = status == cudaErrorNoDevice || status == cudaErrorInsufficientDriver || status == cudaErrorInitializationError;
-  fail("cuda", operation, message, none ? "the CUDA backend needs an NVIDIA GPU and its driver; CpuBackend needs neither" : "");
+  const std::string message =
+      std::string(cudaGetErrorName(status)) + ": " + cudaGetErrorString(status);
+  const bool none = status == cudaErrorNoDevice || status == cudaErrorInsufficientDriver ||
+                    status == cudaErrorInitializationError;
+  fail("cuda", operation, message,
+       none ? "the CUDA backend needs an NVIDIA GPU and its driver; CpuBackend needs neither" : "");
 }
 void check(cublasStatus_t status, const char* operation) {
-  if (status != CUBLAS_STATUS_SUCCESS) fail("cuda", operation, std::string(cublasGetStatusName(status)) + ": " + cublasGetStatusString(status));
+  if (status != CUBLAS_STATUS_SUCCESS)
+    fail("cuda", operation,
+         std::string(cublasGetStatusName(status)) + ": " + cublasGetStatusString(status));
 }
 
 int device_count() noexcept {
@@ -39,7 +44,8 @@ Context::Context() {
 }
 
 Context& Context::get() {
-  static Context* context = new Context;  // never destroyed: static tensors may outlive every destructor order
+  static Context* context =
+      new Context;  // never destroyed: static tensors may outlive every destructor order
   return *context;
 }
 
@@ -52,7 +58,8 @@ MemoryStatistics memory_statistics() {
     check(cudaMemPoolGetAttribute(Context::get().pool, attribute, &value), "memory_statistics");
     return static_cast<std::size_t>(value);
   };
-  return {read(cudaMemPoolAttrUsedMemCurrent), read(cudaMemPoolAttrUsedMemHigh), read(cudaMemPoolAttrReservedMemCurrent)};
+  return {read(cudaMemPoolAttrUsedMemCurrent), read(cudaMemPoolAttrUsedMemHigh),
+          read(cudaMemPoolAttrReservedMemCurrent)};
 }
 
 void* Memory::allocate(std::size_t bytes) {
@@ -60,7 +67,10 @@ void* Memory::allocate(std::size_t bytes) {
   const cudaError_t status = cudaMallocAsync(&p, bytes ? bytes : 1, Context::get().stream);
   if (status == cudaErrorMemoryAllocation) {
     cudaGetLastError();  // not sticky: the next smaller request may succeed
-    fail("cuda", "allocate", "the device is out of memory for " + std::to_string(bytes) + " bytes; " + std::to_string(memory_statistics().in_use) + " are in use", "a smaller batch needs less");
+    fail("cuda", "allocate",
+         "the device is out of memory for " + std::to_string(bytes) + " bytes; " +
+             std::to_string(memory_statistics().in_use) + " are in use",
+         "a smaller batch needs less");
   }
   check(status, "allocate");
   return p;
@@ -70,11 +80,14 @@ void Memory::deallocate(void* p) noexcept {
 }
 void Memory::copy_from_host(const void* host, void* device, std::size_t bytes) {
   // From pageable memory the call returns once the bytes are staged.
-  if (bytes) check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, Context::get().stream), "copy_from_host");
+  if (bytes)
+    check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, Context::get().stream),
+          "copy_from_host");
 }
 void Memory::copy_to_host(const void* device, void* host, std::size_t bytes) {
   if (!bytes) return;
-  check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, Context::get().stream), "copy_to_host");
+  check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, Context::get().stream),
+        "copy_to_host");
   synchronize();
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-// CUDA memory and the stream that everything runs on. Device memory comes from the driver's stream-ordered pool, which keeps
-// what is freed for the next step.
+// CUDA memory and the stream that everything runs on. Device memory comes from the driver's
+// stream-ordered pool, which keeps what is freed for the next step.
 #include <cstddef>
 
 namespace hybridmed::cuda {

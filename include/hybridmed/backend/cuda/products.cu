@@ -10,7 +10,8 @@ namespace hybridmed::cuda {
 namespace {
 
 int extent(Index n, const char* operation) {
-  if (n > INT_MAX) fail("cuda", operation, "an extent of " + std::to_string(n) + " is more than cuBLAS takes");
+  if (n > INT_MAX)
+    fail("cuda", operation, "an extent of " + std::to_string(n) + " is more than cuBLAS takes");
   return static_cast<int>(n);
 }
 int leading(Index n, const char* operation) { return extent(n > 0 ? n : 1, operation); }
@@ -29,14 +30,18 @@ struct LtProduct {
   }
 };
 
-/// y = epilogue(x w^T + b), float. cuBLASLt thinks in columns: y^T (out, rows) = w (out, in) x^T (in, rows), and its bias runs
-/// along the first extent of y^T. `aux` receives what the epilogue's activation is applied to, or is null.
-bool matmul(cublasLtEpilogue_t epilogue, Index rows, Index out, Index in, const float* x, const float* w, const float* b, float* aux, float* y) {
+/// y = epilogue(x w^T + b), float. cuBLASLt thinks in columns: y^T (out, rows) = w (out, in) x^T
+/// (in, rows), and its bias runs along the first extent of y^T. `aux` receives what the epilogue's
+/// activation is applied to, or is null.
+bool matmul(cublasLtEpilogue_t epilogue, Index rows, Index out, Index in, const float* x,
+            const float* w, const float* b, float* aux, float* y) {
   Context& context = Context::get();
   if (rows <= 0 || out <= 0 || in <= 0) return false;
   constexpr const char* name = "linear";
   LtProduct p;
-  const auto set = [&](cublasLtMatmulDescAttributes_t attribute, const auto& value) { check(cublasLtMatmulDescSetAttribute(p.operation, attribute, &value, sizeof value), name); };
+  const auto set = [&](cublasLtMatmulDescAttributes_t attribute, const auto& value) {
+    check(cublasLtMatmulDescSetAttribute(p.operation, attribute, &value, sizeof value), name);
+  };
   check(cublasLtMatmulDescCreate(&p.operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), name);
   set(CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T);
   set(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue);
@@ -45,61 +50,81 @@ bool matmul(cublasLtEpilogue_t epilogue, Index rows, Index out, Index in, const 
     set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, aux);
     set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, static_cast<std::int64_t>(out));
   }
-  const auto m = static_cast<std::uint64_t>(out), n = static_cast<std::uint64_t>(rows), k = static_cast<std::uint64_t>(in);
+  const auto m = static_cast<std::uint64_t>(out), n = static_cast<std::uint64_t>(rows),
+             k = static_cast<std::uint64_t>(in);
   check(cublasLtMatrixLayoutCreate(&p.a, CUDA_R_32F, k, m, in), name);
   check(cublasLtMatrixLayoutCreate(&p.b, CUDA_R_32F, k, n, in), name);
   check(cublasLtMatrixLayoutCreate(&p.c, CUDA_R_32F, m, n, out), name);
   check(cublasLtMatmulPreferenceCreate(&p.preference), name);
   std::size_t bytes = Context::workspace_bytes;
-  check(cublasLtMatmulPreferenceSetAttribute(p.preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes, sizeof bytes), name);
+  check(cublasLtMatmulPreferenceSetAttribute(p.preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                             &bytes, sizeof bytes),
+        name);
   cublasLtMatmulHeuristicResult_t best{};
   int found = 0;
-  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(context.blas_lt, p.operation, p.a, p.b, p.c, p.c, p.preference, 1, &best, &found);
-  if (status == CUBLAS_STATUS_NOT_SUPPORTED || (status == CUBLAS_STATUS_SUCCESS && found == 0)) return false;
+  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
+      context.blas_lt, p.operation, p.a, p.b, p.c, p.c, p.preference, 1, &best, &found);
+  if (status == CUBLAS_STATUS_NOT_SUPPORTED || (status == CUBLAS_STATUS_SUCCESS && found == 0))
+    return false;
   check(status, name);
   const float one = 1, zero = 0;
-  check(cublasLtMatmul(context.blas_lt, p.operation, &one, w, p.a, x, p.b, &zero, y, p.c, y, p.c, &best.algo, context.workspace, bytes, context.stream), name);
+  check(cublasLtMatmul(context.blas_lt, p.operation, &one, w, p.a, x, p.b, &zero, y, p.c, y, p.c,
+                       &best.algo, context.workspace, bytes, context.stream),
+        name);
   return true;
 }
 
 }  // namespace
 
 template <class T>
-void Products::gemm(bool ta, bool tb, Index m, Index n, Index k, T alpha, const T* a, Index lda, const T* b, Index ldb, T beta, T* c, Index ldc) {
+void Products::gemm(bool ta, bool tb, Index m, Index n, Index k, T alpha, const T* a, Index lda,
+                    const T* b, Index ldb, T beta, T* c, Index ldc) {
   constexpr const char* name = "gemm";
   Context& context = Context::get();
   if (m <= 0 || n <= 0) return;
   if (k <= 0) {  // an empty sum: c = beta c, without reading c where beta is 0
-    for (Index i = 0; i < m; ++i) beta == T(0) ? Elementwise::fill(n, T(0), c + i * ldc) : Elementwise::scale(n, beta, c + i * ldc, c + i * ldc);
+    for (Index i = 0; i < m; ++i)
+      beta == T(0) ? Elementwise::fill(n, T(0), c + i * ldc)
+                   : Elementwise::scale(n, beta, c + i * ldc, c + i * ldc);
     return;
   }
-  // Row-major c = op(a) op(b) is column-major c^T = op(b)^T op(a)^T: the same memory with the operands exchanged.
-  const cublasOperation_t opa = ta ? CUBLAS_OP_T : CUBLAS_OP_N, opb = tb ? CUBLAS_OP_T : CUBLAS_OP_N;
-  const int im = extent(m, name), in = extent(n, name), ik = extent(k, name), ia = leading(lda, name), ib = leading(ldb, name), ic = leading(ldc, name);
+  // Row-major c = op(a) op(b) is column-major c^T = op(b)^T op(a)^T: the same memory with the
+  // operands exchanged.
+  const cublasOperation_t opa = ta ? CUBLAS_OP_T : CUBLAS_OP_N,
+                          opb = tb ? CUBLAS_OP_T : CUBLAS_OP_N;
+  const int im = extent(m, name), in = extent(n, name), ik = extent(k, name),
+            ia = leading(lda, name), ib = leading(ldb, name), ic = leading(ldc, name);
   if constexpr (sizeof(T) == sizeof(float))
-    check(cublasSgemm(context.blas, opb, opa, in, im, ik, &alpha, b, ib, a, ia, &beta, c, ic), name);
+    check(cublasSgemm(context.blas, opb, opa, in, im, ik, &alpha, b, ib, a, ia, &beta, c, ic),
+          name);
   else
-    check(cublasDgemm(context.blas, opb, opa, in, im, ik, &alpha, b, ib, a, ia, &beta, c, ic), name);
+    check(cublasDgemm(context.blas, opb, opa, in, im, ik, &alpha, b, ib, a, ia, &beta, c, ic),
+          name);
 }
 
 template <class T>
 bool Products::linear(Index rows, Index out, Index in, const T* x, const T* w, const T* b, T* y) {
-  if constexpr (sizeof(T) == sizeof(float)) return matmul(CUBLASLT_EPILOGUE_BIAS, rows, out, in, x, w, b, nullptr, y);
+  if constexpr (sizeof(T) == sizeof(float))
+    return matmul(CUBLASLT_EPILOGUE_BIAS, rows, out, in, x, w, b, nullptr, y);
   return false;
 }
 
 template <class T>
-bool Products::linear_activation(Activation act, Index rows, Index out, Index in, const T* x, const T* w, const T* b, T* pre, T* y) {
+bool Products::linear_activation(Activation act, Index rows, Index out, Index in, const T* x,
+                                 const T* w, const T* b, T* pre, T* y) {
   // The library wants rows of `pre` in multiples of 16 bytes.
   if constexpr (sizeof(T) == sizeof(float))
-    if (act == Activation::gelu_tanh && out % 8 == 0) return matmul(CUBLASLT_EPILOGUE_GELU_AUX_BIAS, rows, out, in, x, w, b, pre, y);
+    if (act == Activation::gelu_tanh && out % 8 == 0)
+      return matmul(CUBLASLT_EPILOGUE_GELU_AUX_BIAS, rows, out, in, x, w, b, pre, y);
   return false;
 }
 
-#define HYBRIDMED_INSTANTIATE(T)                                                                                              \
-  template void Products::gemm(bool, bool, Index, Index, Index, T, const T*, Index, const T*, Index, T, T*, Index);          \
-  template bool Products::linear(Index, Index, Index, const T*, const T*, const T*, T*);                                     \
-  template bool Products::linear_activation(Activation, Index, Index, Index, const T*, const T*, const T*, T*, T*);
+#define HYBRIDMED_INSTANTIATE(T)                                                                 \
+  template void Products::gemm(bool, bool, Index, Index, Index, T, const T*, Index, const T*,    \
+                               Index, T, T*, Index);                                             \
+  template bool Products::linear(Index, Index, Index, const T*, const T*, const T*, T*);         \
+  template bool Products::linear_activation(Activation, Index, Index, Index, const T*, const T*, \
+                                            const T*, T*, T*);
 HYBRIDMED_INSTANTIATE(float)
 HYBRIDMED_INSTANTIATE(double)
 #undef HYBRIDMED_INSTANTIATE

@@ -6,28 +6,36 @@ namespace hybridmed::cuda {
 namespace {
 
 constexpr int warps = block_size / warp_size;
-constexpr Index rows_per_chunk = 256;  // of column sums: a fixed split, so that the order of a sum is fixed
+constexpr Index rows_per_chunk =
+    256;  // of column sums: a fixed split, so that the order of a sum is fixed
 
-/// Sums over a chunk of rows, one thread a column: part[(chunk * values + k) * cols + c] = sum of term(r, c)[k].
+/// Sums over a chunk of rows, one thread a column: part[(chunk * values + k) * cols + c] = sum of
+/// term(r, c)[k].
 template <int values, class F>
-__global__ void __launch_bounds__(block_size) column_partial_kernel(Index rows, Index cols, F term, double* part) {
-  const Index c = blockIdx.x * Index{block_size} + threadIdx.x, first = blockIdx.y * rows_per_chunk, last = min(rows, first + rows_per_chunk);
+__global__ void __launch_bounds__(block_size)
+    column_partial_kernel(Index rows, Index cols, F term, double* part) {
+  const Index c = blockIdx.x * Index{block_size} + threadIdx.x, first = blockIdx.y * rows_per_chunk,
+              last = min(rows, first + rows_per_chunk);
   if (c >= cols) return;
   double s[values] = {};
   for (Index r = first; r < last; ++r) term(r, c, s);
   for (int k = 0; k < values; ++k) part[(blockIdx.y * Index{values} + k) * cols + c] = s[k];
 }
 
-/// Column sums of `values` quantities at once: term(r, c, s) adds to s[k]; done(c, s) takes the sums.
+/// Column sums of `values` quantities at once: term(r, c, s) adds to s[k]; done(c, s) takes the
+/// sums.
 template <int values, class F, class G>
 void column_sums(Index rows, Index cols, const char* operation, F term, G done) {
   Context& context = Context::get();
   if (rows <= 0 || cols <= 0) return;
   const Index chunks = (rows + rows_per_chunk - 1) / rows_per_chunk;
-  if (chunks > 65535) fail("cuda", operation, "more than " + std::to_string(65535 * rows_per_chunk) + " rows");
+  if (chunks > 65535)
+    fail("cuda", operation, "more than " + std::to_string(65535 * rows_per_chunk) + " rows");
   Scratch<double> part(chunks * values * cols);
   double* p = part.data();
-  column_partial_kernel<values><<<dim3(blocks_for(cols, block_size, cols), static_cast<unsigned>(chunks)), block_size, 0, context.stream>>>(rows, cols, term, p);
+  column_partial_kernel<values>
+      <<<dim3(blocks_for(cols, block_size, cols), static_cast<unsigned>(chunks)), block_size, 0,
+         context.stream>>>(rows, cols, term, p);
   check(cudaGetLastError(), operation);
   for_each(cols, operation, [=] __device__(Index c) {
     double s[values] = {};
@@ -39,9 +47,12 @@ void column_sums(Index rows, Index cols, const char* operation, F term, G done) 
 
 /// One warp a row, two passes: the mean, then the squared distances from it.
 template <class T>
-__global__ void __launch_bounds__(block_size) layer_norm_kernel(Index rows, Index cols, const T* x, const T* gain, const T* bias, T eps, T* y, T* mean, T* rstd) {
+__global__ void __launch_bounds__(block_size)
+    layer_norm_kernel(Index rows, Index cols, const T* x, const T* gain, const T* bias, T eps, T* y,
+                      T* mean, T* rstd) {
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
-  for (Index r = blockIdx.x * Index{warps} + threadIdx.x / warp_size; r < rows; r += gridDim.x * Index{warps}) {
+  for (Index r = blockIdx.x * Index{warps} + threadIdx.x / warp_size; r < rows;
+       r += gridDim.x * Index{warps}) {
     const T* xr = x + r * cols;
     T s = 0, q = 0;
     for (Index c = lane; c < cols; c += warp_size) s += xr[c];
@@ -49,14 +60,18 @@ __global__ void __launch_bounds__(block_size) layer_norm_kernel(Index rows, Inde
     for (Index c = lane; c < cols; c += warp_size) q += (xr[c] - m) * (xr[c] - m);
     const T k = T(1) / sqrt(warp_sum(q) / static_cast<T>(cols) + eps);
     if (lane == 0) mean[r] = m, rstd[r] = k;
-    for (Index c = lane; c < cols; c += warp_size) y[r * cols + c] = (xr[c] - m) * k * gain[c] + bias[c];
+    for (Index c = lane; c < cols; c += warp_size)
+      y[r * cols + c] = (xr[c] - m) * k * gain[c] + bias[c];
   }
 }
 
 template <class T>
-__global__ void __launch_bounds__(block_size) layer_norm_backward_kernel(Index rows, Index cols, const T* x, const T* gain, const T* mean, const T* rstd, const T* dy, T* dx) {
+__global__ void __launch_bounds__(block_size)
+    layer_norm_backward_kernel(Index rows, Index cols, const T* x, const T* gain, const T* mean,
+                               const T* rstd, const T* dy, T* dx) {
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
-  for (Index r = blockIdx.x * Index{warps} + threadIdx.x / warp_size; r < rows; r += gridDim.x * Index{warps}) {
+  for (Index r = blockIdx.x * Index{warps} + threadIdx.x / warp_size; r < rows;
+       r += gridDim.x * Index{warps}) {
     const T m = mean[r], k = rstd[r], *xr = x + r * cols, *dr = dy + r * cols;
     T a = 0, b = 0;
     for (Index c = lane; c < cols; c += warp_size) {
@@ -64,7 +79,8 @@ __global__ void __launch_bounds__(block_size) layer_norm_backward_kernel(Index r
       a += d, b += d * (xr[c] - m) * k;
     }
     a = warp_sum(a) / static_cast<T>(cols), b = warp_sum(b) / static_cast<T>(cols);
-    for (Index c = lane; c < cols; c += warp_size) dx[r * cols + c] = (dr[c] * gain[c] - a - (xr[c] - m) * k * b) * k;
+    for (Index c = lane; c < cols; c += warp_size)
+      dx[r * cols + c] = (dr[c] * gain[c] - a - (xr[c] - m) * k * b) * k;
   }
 }
 
@@ -76,9 +92,12 @@ __device__ T row_max(Index n, const T* x, T* shared) {
   return block_max(top, shared);
 }
 
-/// One block a row: the maximum, then the sum of exponentials; each row's loss goes to `row_loss`. A target that is no class gives NaN.
+/// One block a row: the maximum, then the sum of exponentials; each row's loss goes to `row_loss`.
+/// A target that is no class gives NaN.
 template <class T>
-__global__ void __launch_bounds__(block_size) cross_entropy_kernel(Index classes, const T* z, const std::int32_t* target, double smoothing, double* row_loss, T* lse) {
+__global__ void __launch_bounds__(block_size)
+    cross_entropy_kernel(Index classes, const T* z, const std::int32_t* target, double smoothing,
+                         double* row_loss, T* lse) {
   __shared__ T shared[warps];
   __shared__ double shared_wide[warps];
   const Index r = blockIdx.x;
@@ -96,7 +115,8 @@ __global__ void __launch_bounds__(block_size) cross_entropy_kernel(Index classes
   const bool valid = target[r] >= 0 && target[r] < classes;
   lse[r] = static_cast<T>(l);
   double loss = valid ? 0.0 : static_cast<double>(NAN);
-  if (valid && smoothing < 1) loss += (1 - smoothing) * (l + (static_cast<double>(top) - static_cast<double>(zr[target[r]])));
+  if (valid && smoothing < 1)
+    loss += (1 - smoothing) * (l + (static_cast<double>(top) - static_cast<double>(zr[target[r]])));
   if (smoothing > 0) loss += smoothing * (l + spread / static_cast<double>(classes));
   row_loss[r] = loss;
 }
@@ -104,7 +124,9 @@ __global__ void __launch_bounds__(block_size) cross_entropy_kernel(Index classes
 /// One block a row. The gradient of a row whose target is no class is NaN.
 template <class T>
 __global__ void __launch_bounds__(block_size)
-    cross_entropy_backward_kernel(Index classes, const T* z, const std::int32_t* target, T flat, T smooth, T share, const T* lse, const T* upstream, bool accumulate, T* dz) {
+    cross_entropy_backward_kernel(Index classes, const T* z, const std::int32_t* target, T flat,
+                                  T smooth, T share, const T* lse, const T* upstream,
+                                  bool accumulate, T* dz) {
   __shared__ T shared[warps];
   const Index r = blockIdx.x;
   const T* zr = z + r * classes;
@@ -112,7 +134,8 @@ __global__ void __launch_bounds__(block_size)
   const bool valid = target[r] >= 0 && target[r] < classes;
   for (Index v = threadIdx.x; v < classes; v += block_size) {
     const T log_p = zr[v] - top - l;
-    T g = v == target[r] ? expm1(log_p) + smooth : exp(log_p);  // by expm1, p - 1 keeps its digits where p is nearly 1
+    T g = v == target[r] ? expm1(log_p) + smooth
+                         : exp(log_p);  // by expm1, p - 1 keeps its digits where p is nearly 1
     g = valid ? (g - flat) * k : T(NAN);
     T& out = dz[r * classes + v];
     out = accumulate ? out + g : g;
@@ -137,61 +160,77 @@ void Rows::add_vector(Index rows, Index cols, const T* x, const T* v, T* y) {
 template <class T>
 void Rows::column_sum(Index rows, Index cols, const T* x, T* y) {
   column_sums<1>(
-      rows, cols, "column_sum", [=] __device__(Index r, Index c, double* s) { s[0] += static_cast<double>(x[r * cols + c]); },
+      rows, cols, "column_sum",
+      [=] __device__(Index r, Index c, double* s) { s[0] += static_cast<double>(x[r * cols + c]); },
       [=] __device__(Index c, const double* s) { y[c] += static_cast<T>(s[0]); });
 }
 
 template <class T>
-void Rows::layer_norm(Index rows, Index cols, const T* x, const T* gain, const T* bias, double eps, T* y, T* mean, T* rstd) {
+void Rows::layer_norm(Index rows, Index cols, const T* x, const T* gain, const T* bias, double eps,
+                      T* y, T* mean, T* rstd) {
   Context& c = Context::get();
   if (rows <= 0) return;
-  layer_norm_kernel<<<blocks_for(rows, warps), block_size, 0, c.stream>>>(rows, cols, x, gain, bias, static_cast<T>(eps), y, mean, rstd);
+  layer_norm_kernel<<<blocks_for(rows, warps), block_size, 0, c.stream>>>(
+      rows, cols, x, gain, bias, static_cast<T>(eps), y, mean, rstd);
   check(cudaGetLastError(), "layer_norm");
 }
 template <class T>
-void Rows::layer_norm_backward(Index rows, Index cols, const T* x, const T* gain, const T* mean, const T* rstd, const T* dy, T* dx, T* dgain, T* dbias) {
+void Rows::layer_norm_backward(Index rows, Index cols, const T* x, const T* gain, const T* mean,
+                               const T* rstd, const T* dy, T* dx, T* dgain, T* dbias) {
   Context& c = Context::get();
   if (rows <= 0) return;
   if (dgain || dbias)
-    column_sums<2>(rows, cols, "layer_norm_backward",
-                   [=] __device__(Index r, Index k, double* s) {
-                     const auto d = static_cast<double>(dy[r * cols + k]);
-                     s[0] += d * static_cast<double>(x[r * cols + k] - mean[r]) * static_cast<double>(rstd[r]), s[1] += d;
-                   },
-                   [=] __device__(Index k, const double* s) {
-                     if (dgain) dgain[k] += static_cast<T>(s[0]);
-                     if (dbias) dbias[k] += static_cast<T>(s[1]);
-                   });
+    column_sums<2>(
+        rows, cols, "layer_norm_backward",
+        [=] __device__(Index r, Index k, double* s) {
+          const auto d = static_cast<double>(dy[r * cols + k]);
+          s[0] += d * static_cast<double>(x[r * cols + k] - mean[r]) * static_cast<double>(rstd[r]),
+              s[1] += d;
+        },
+        [=] __device__(Index k, const double* s) {
+          if (dgain) dgain[k] += static_cast<T>(s[0]);
+          if (dbias) dbias[k] += static_cast<T>(s[1]);
+        });
   if (!dx) return;
-  layer_norm_backward_kernel<<<blocks_for(rows, warps), block_size, 0, c.stream>>>(rows, cols, x, gain, mean, rstd, dy, dx);
+  layer_norm_backward_kernel<<<blocks_for(rows, warps), block_size, 0, c.stream>>>(
+      rows, cols, x, gain, mean, rstd, dy, dx);
   check(cudaGetLastError(), "layer_norm_backward");
 }
 
 template <class T>
-void Rows::cross_entropy(Index rows, Index classes, const T* z, const std::int32_t* target, double smoothing, T* loss, T* lse) {
+void Rows::cross_entropy(Index rows, Index classes, const T* z, const std::int32_t* target,
+                         double smoothing, T* loss, T* lse) {
   Context& c = Context::get();
   if (rows <= 0) return for_each(1, "cross_entropy", [=] __device__(Index) { *loss = T(0); });
   Scratch<double> row_loss(rows);
-  cross_entropy_kernel<<<static_cast<unsigned>(rows), block_size, 0, c.stream>>>(classes, z, target, smoothing, row_loss.data(), lse);
+  cross_entropy_kernel<<<static_cast<unsigned>(rows), block_size, 0, c.stream>>>(
+      classes, z, target, smoothing, row_loss.data(), lse);
   check(cudaGetLastError(), "cross_entropy");
   mean_kernel<<<1, block_size, 0, c.stream>>>(rows, row_loss.data(), loss);
   check(cudaGetLastError(), "cross_entropy");
 }
 template <class T>
-void Rows::cross_entropy_backward(Index rows, Index classes, const T* z, const std::int32_t* target, double smoothing, const T* lse, const T* upstream, bool accumulate, T* dz) {
-  const T flat = static_cast<T>(smoothing / static_cast<double>(classes)), smooth = static_cast<T>(smoothing), share = static_cast<T>(1 / static_cast<double>(rows));
+void Rows::cross_entropy_backward(Index rows, Index classes, const T* z, const std::int32_t* target,
+                                  double smoothing, const T* lse, const T* upstream,
+                                  bool accumulate, T* dz) {
+  const T flat = static_cast<T>(smoothing / static_cast<double>(classes)),
+          smooth = static_cast<T>(smoothing), share = static_cast<T>(1 / static_cast<double>(rows));
   if (rows <= 0) return;
-  cross_entropy_backward_kernel<<<static_cast<unsigned>(rows), block_size, 0, Context::get().stream>>>(classes, z, target, flat, smooth, share, lse, upstream, accumulate, dz);
+  cross_entropy_backward_kernel<<<static_cast<unsigned>(rows), block_size, 0,
+                                  Context::get().stream>>>(classes, z, target, flat, smooth, share,
+                                                           lse, upstream, accumulate, dz);
   check(cudaGetLastError(), "cross_entropy_backward");
 }
 
-#define HYBRIDMED_INSTANTIATE(T)                                                                                                        \
-  template void Rows::add_vector(Index, Index, const T*, const T*, T*);                                                                 \
-  template void Rows::column_sum(Index, Index, const T*, T*);                                                                           \
-  template void Rows::layer_norm(Index, Index, const T*, const T*, const T*, double, T*, T*, T*);                                       \
-  template void Rows::layer_norm_backward(Index, Index, const T*, const T*, const T*, const T*, const T*, T*, T*, T*);                  \
-  template void Rows::cross_entropy(Index, Index, const T*, const std::int32_t*, double, T*, T*);                                       \
-  template void Rows::cross_entropy_backward(Index, Index, const T*, const std::int32_t*, double, const T*, const T*, bool, T*);
+#define HYBRIDMED_INSTANTIATE(T)                                                                  \
+  template void Rows::add_vector(Index, Index, const T*, const T*, T*);                           \
+  template void Rows::column_sum(Index, Index, const T*, T*);                                     \
+  template void Rows::layer_norm(Index, Index, const T*, const T*, const T*, double, T*, T*, T*); \
+  template void Rows::layer_norm_backward(Index, Index, const T*, const T*, const T*, const T*,   \
+                                          const T*, T*, T*, T*);                                  \
+  template void Rows::cross_entropy(Index, Index, const T*, const std::int32_t*, double, T*, T*); \
+  template void Rows::cross_entropy_backward(Index, Index, const T*, const std::int32_t*, double, \
+                                             const T*, const T*, bool, T*);
 HYBRIDMED_INSTANTIATE(float)
 HYBRIDMED_INSTANTIATE(double)
 #undef HYBRIDMED_INSTANTIATE

@@ -1,23 +1,31 @@
 #pragma once
-// CUDA kernels on rows: LayerNorm, vectors over rows, softmax with cross-entropy; backend/reference/ says what each computes.
-// Instantiated for float and double. Sums run in an order that depends on the extents alone.
+// CUDA kernels on rows: LayerNorm, vectors over rows, softmax with cross-entropy;
+// backend/reference/ says what each computes. Instantiated for float and double. Sums run in an
+// order that depends on the extents alone.
 #include "hybridmed/backend/arguments.hpp"
 
 namespace hybridmed::cuda {
 
 struct Rows {
-  template <class T> static void add_vector(Index rows, Index cols, const T* x, const T* v, T* y);
-  template <class T> static void column_sum(Index rows, Index cols, const T* x, T* y);
+  template <class T>
+  static void add_vector(Index rows, Index cols, const T* x, const T* v, T* y);
+  template <class T>
+  static void column_sum(Index rows, Index cols, const T* x, T* y);
 
   template <class T>
-  static void layer_norm(Index rows, Index cols, const T* x, const T* gain, const T* bias, double eps, T* y, T* mean, T* rstd);
+  static void layer_norm(Index rows, Index cols, const T* x, const T* gain, const T* bias,
+                         double eps, T* y, T* mean, T* rstd);
   template <class T>
-  static void layer_norm_backward(Index rows, Index cols, const T* x, const T* gain, const T* mean, const T* rstd, const T* dy, T* dx, T* dgain, T* dbias);
+  static void layer_norm_backward(Index rows, Index cols, const T* x, const T* gain, const T* mean,
+                                  const T* rstd, const T* dy, T* dx, T* dgain, T* dbias);
 
   template <class T>
-  static void cross_entropy(Index rows, Index classes, const T* z, const std::int32_t* target, double smoothing, T* loss, T* lse);
+  static void cross_entropy(Index rows, Index classes, const T* z, const std::int32_t* target,
+                            double smoothing, T* loss, T* lse);
   template <class T>
-  static void cross_entropy_backward(Index rows, Index classes, const T* z, const std::int32_t* target, double smoothing, const T* lse, const T* upstream, bool accumulate, T* dz);
+  static void cross_entropy_backward(Index rows, Index classes, const T* z,
+                                     const std::int32_t* target, double smoothing, const T* lse,
+                                     const T* upstream, bool accumulate, T* dz);
 };
 
 }  // namespace hybridmed::cuda

@@ -1,5 +1,6 @@
 #pragma once
-// The reference backend: naive loops with double accumulation. Every other backend is tested against it.
+// The reference backend: naive loops with double accumulation. Every other backend is tested
+// against it.
 #include "hybridmed/backend/reference/attention.hpp"
 #include "hybridmed/backend/reference/convolution.hpp"
 #include "hybridmed/backend/reference/elementwise.hpp"

@@ -12,7 +12,9 @@ struct Convolution {
   static void conv2d(const ConvShape& s, const T* x, const T* w, T* y) {
     each_output(s, [&](Index b, Index i, Index j, Index o, Index at) {
       double sum = 0;
-      each_tap(s, b, i, j, o, [&](Index xi, Index wi) { sum += static_cast<double>(x[xi]) * static_cast<double>(w[wi]); });
+      each_tap(s, b, i, j, o, [&](Index xi, Index wi) {
+        sum += static_cast<double>(x[xi]) * static_cast<double>(w[wi]);
+      });
       y[at] = static_cast<T>(sum);
     });
   }
@@ -21,7 +23,10 @@ struct Convolution {
   static void conv2d_backward_input(const ConvShape& s, const T* dy, const T* w, T* dx) {
     std::vector<double> sum(static_cast<std::size_t>(s.batch * s.height * s.width * s.in));
     each_output(s, [&](Index b, Index i, Index j, Index o, Index at) {
-      each_tap(s, b, i, j, o, [&](Index xi, Index wi) { sum[static_cast<std::size_t>(xi)] += static_cast<double>(dy[at]) * static_cast<double>(w[wi]); });
+      each_tap(s, b, i, j, o, [&](Index xi, Index wi) {
+        sum[static_cast<std::size_t>(xi)] +=
+            static_cast<double>(dy[at]) * static_cast<double>(w[wi]);
+      });
     });
     for (std::size_t i = 0; i < sum.size(); ++i) dx[i] = static_cast<T>(sum[i]);
   }
@@ -30,17 +35,24 @@ struct Convolution {
   static void conv2d_backward_weight(const ConvShape& s, const T* x, const T* dy, T* dw) {
     std::vector<double> sum(static_cast<std::size_t>(s.out * s.kernel * s.kernel * s.in));
     each_output(s, [&](Index b, Index i, Index j, Index o, Index at) {
-      each_tap(s, b, i, j, o, [&](Index xi, Index wi) { sum[static_cast<std::size_t>(wi)] += static_cast<double>(dy[at]) * static_cast<double>(x[xi]); });
+      each_tap(s, b, i, j, o, [&](Index xi, Index wi) {
+        sum[static_cast<std::size_t>(wi)] +=
+            static_cast<double>(dy[at]) * static_cast<double>(x[xi]);
+      });
     });
     for (std::size_t i = 0; i < sum.size(); ++i) dw[i] += static_cast<T>(sum[i]);
   }
-  /// Max over each window (s.in == s.out channels); `where` keeps the flat input index of each maximum. NaN is passed on.
+  /// Max over each window (s.in == s.out channels); `where` keeps the flat input index of each
+  /// maximum. NaN is passed on.
   /// @throws Error where a map has more places than 32 bits tell apart.
   template <class T>
   static void max_pool(const ConvShape& s, const T* x, T* y, std::int32_t* where) {
     const Index oh = s.out_height(), ow = s.out_width(), image = s.height * s.width * s.in;
     if (image > 0 && s.batch > (std::numeric_limits<std::int32_t>::max)() / image)
-      fail("backend", "max_pool", "a map of " + std::to_string(s.batch) + " x " + std::to_string(s.height) + " x " + std::to_string(s.width) + " x " + std::to_string(s.in) + " has more places than 32 bits tell apart",
+      fail("backend", "max_pool",
+           "a map of " + std::to_string(s.batch) + " x " + std::to_string(s.height) + " x " +
+               std::to_string(s.width) + " x " + std::to_string(s.in) +
+               " has more places than 32 bits tell apart",
            "a smaller batch or image");
     for (Index b = 0; b < s.batch; ++b)
       for (Index i = 0; i < oh; ++i)
@@ -81,7 +93,8 @@ struct Convolution {
         const Index y = i * s.stride + u - s.pad, x = j * s.stride + v - s.pad;
         if (y < 0 || y >= s.height || x < 0 || x >= s.width) continue;
         for (Index c = 0; c < s.in; ++c)
-          f(((b * s.height + y) * s.width + x) * s.in + c, ((o * s.kernel + u) * s.kernel + v) * s.in + c);
+          f(((b * s.height + y) * s.width + x) * s.in + c,
+            ((o * s.kernel + u) * s.kernel + v) * s.in + c);
       }
   }
 };

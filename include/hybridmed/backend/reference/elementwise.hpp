@@ -82,18 +82,22 @@ struct Elementwise {
   /// dx = act'(x) dy; dx may be dy.
   template <class T>
   static void activation_backward(Activation kind, Index n, const T* x, const T* dy, T* dx) {
-    for (Index i = 0; i < n; ++i) dx[i] = static_cast<T>(act_derivative(kind, static_cast<double>(x[i])) * static_cast<double>(dy[i]));
+    for (Index i = 0; i < n; ++i)
+      dx[i] = static_cast<T>(act_derivative(kind, static_cast<double>(x[i])) *
+                             static_cast<double>(dy[i]));
   }
 
   /// y_i = stddev * normal(i) of the stream.
   template <class T>
   static void fill_normal(Index n, Philox random, double stddev, T* y) {
-    for (Index i = 0; i < n; ++i) y[i] = static_cast<T>(stddev * random.normal(static_cast<std::uint64_t>(i)));
+    for (Index i = 0; i < n; ++i)
+      y[i] = static_cast<T>(stddev * random.normal(static_cast<std::uint64_t>(i)));
   }
   /// Inverted dropout mask: 0 with probability p, else 1 / (1 - p).
   template <class T>
   static void dropout_mask(Index n, Philox random, double p, T* y) {
-    for (Index i = 0; i < n; ++i) y[i] = random.uniform(static_cast<std::uint64_t>(i)) < p ? T(0) : static_cast<T>(1 / (1 - p));
+    for (Index i = 0; i < n; ++i)
+      y[i] = random.uniform(static_cast<std::uint64_t>(i)) < p ? T(0) : static_cast<T>(1 / (1 - p));
   }
 
   /// *sum += sum of squares, in double.
@@ -114,7 +118,8 @@ struct Elementwise {
       const double mi = a.beta1 * static_cast<double>(m[i]) + (1 - a.beta1) * gi;
       const double vi = a.beta2 * static_cast<double>(v[i]) + (1 - a.beta2) * gi * gi;
       m[i] = static_cast<T>(mi), v[i] = static_cast<T>(vi);
-      const double step = a.learning_rate * (mi / a.correction1) / (std::sqrt(vi / a.correction2) + a.eps);
+      const double step =
+          a.learning_rate * (mi / a.correction1) / (std::sqrt(vi / a.correction2) + a.eps);
       p[i] = static_cast<T>(static_cast<double>(p[i]) * (1 - a.learning_rate * a.decay) - step);
     }
   }
@@ -122,22 +127,30 @@ struct Elementwise {
  protected:
   static double act(Activation kind, double x) {
     switch (kind) {
-      case Activation::relu: return x < 0 ? 0 : x;  // NaN stays NaN
-      case Activation::gelu: return 0.5 * x * (1 + std::erf(x * 0.70710678118654752440));
-      case Activation::gelu_tanh: return 0.5 * x * (1 + std::tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x)));
-      default: return x;
+      case Activation::relu:
+        return x < 0 ? 0 : x;  // NaN stays NaN
+      case Activation::gelu:
+        return 0.5 * x * (1 + std::erf(x * 0.70710678118654752440));
+      case Activation::gelu_tanh:
+        return 0.5 * x * (1 + std::tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x)));
+      default:
+        return x;
     }
   }
   static double act_derivative(Activation kind, double x) {
     switch (kind) {
-      case Activation::relu: return x > 0 ? 1 : 0;
+      case Activation::relu:
+        return x > 0 ? 1 : 0;
       case Activation::gelu:
-        return 0.5 * (1 + std::erf(x * 0.70710678118654752440)) + x * 0.39894228040143267794 * std::exp(-0.5 * x * x);
+        return 0.5 * (1 + std::erf(x * 0.70710678118654752440)) +
+               x * 0.39894228040143267794 * std::exp(-0.5 * x * x);
       case Activation::gelu_tanh: {
         const double t = std::tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x));
-        return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * 0.79788456080286535588 * (1 + 3 * 0.044715 * x * x);
+        return 0.5 * (1 + t) +
+               0.5 * x * (1 - t * t) * 0.79788456080286535588 * (1 + 3 * 0.044715 * x * x);
       }
-      default: return 1;
+      default:
+        return 1;
     }
   }
 };

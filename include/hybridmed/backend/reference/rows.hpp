@@ -1,5 +1,6 @@
 #pragma once
-// Reference kernels on rows: gather, scatter, column sums, sparse mixing, normalisation, layout changes.
+// Reference kernels on rows: gather, scatter, column sums, sparse mixing, normalisation, layout
+// changes.
 #include <cmath>
 
 #include "hybridmed/backend/arguments.hpp"
@@ -11,11 +12,13 @@ struct Rows {
   template <class T>
   static void gather_rows(Index rows, Index cols, const T* x, const std::int32_t* index, T* y) {
     for (Index r = 0; r < rows; ++r)
-      for (Index c = 0; c < cols; ++c) y[r * cols + c] = index[r] < 0 ? T(0) : x[index[r] * cols + c];
+      for (Index c = 0; c < cols; ++c)
+        y[r * cols + c] = index[r] < 0 ? T(0) : x[index[r] * cols + c];
   }
   /// dx_{index_r} += dy_r; rows with a negative index are dropped.
   template <class T>
-  static void scatter_add_rows(Index rows, Index cols, const T* dy, const std::int32_t* index, T* dx) {
+  static void scatter_add_rows(Index rows, Index cols, const T* dy, const std::int32_t* index,
+                               T* dx) {
     for (Index r = 0; r < rows; ++r)
       if (index[r] >= 0)
         for (Index c = 0; c < cols; ++c) dx[index[r] * cols + c] += dy[r * cols + c];
@@ -35,17 +38,19 @@ struct Rows {
       y[c] += static_cast<T>(s);
     }
   }
-  /// Per batch item b: y_{b,o} = sum_k weight_k x_{b, column_k} over k in [start_o, start_{o+1}); a resampling matrix in
-  /// compressed rows. x: (batch, inputs, cols) -> y: (batch, outputs, cols).
+  /// Per batch item b: y_{b,o} = sum_k weight_k x_{b, column_k} over k in [start_o, start_{o+1}); a
+  /// resampling matrix in compressed rows. x: (batch, inputs, cols) -> y: (batch, outputs, cols).
   template <class T>
-  static void mix_rows(Index batch, Index outputs, Index inputs, Index cols, const std::int32_t* start,
-                       const std::int32_t* column, const T* weight, const T* x, T* y) {
+  static void mix_rows(Index batch, Index outputs, Index inputs, Index cols,
+                       const std::int32_t* start, const std::int32_t* column, const T* weight,
+                       const T* x, T* y) {
     for (Index b = 0; b < batch; ++b)
       for (Index o = 0; o < outputs; ++o)
         for (Index c = 0; c < cols; ++c) {
           double s = 0;
           for (std::int32_t k = start[o]; k < start[o + 1]; ++k)
-            s += static_cast<double>(weight[k]) * static_cast<double>(x[(b * inputs + column[k]) * cols + c]);
+            s += static_cast<double>(weight[k]) *
+                 static_cast<double>(x[(b * inputs + column[k]) * cols + c]);
           y[(b * outputs + o) * cols + c] = static_cast<T>(s);
         }
   }
@@ -54,21 +59,27 @@ struct Rows {
   static void normalize_rows(Index rows, Index cols, const T* x, T* y, T* norm) {
     for (Index r = 0; r < rows; ++r) {
       double s = 0;
-      for (Index c = 0; c < cols; ++c) s += static_cast<double>(x[r * cols + c]) * static_cast<double>(x[r * cols + c]);
+      for (Index c = 0; c < cols; ++c)
+        s += static_cast<double>(x[r * cols + c]) * static_cast<double>(x[r * cols + c]);
       const double n = std::sqrt(s) > 1e-12 ? std::sqrt(s) : 1e-12;
       norm[r] = static_cast<T>(n);
-      for (Index c = 0; c < cols; ++c) y[r * cols + c] = static_cast<T>(static_cast<double>(x[r * cols + c]) / n);
+      for (Index c = 0; c < cols; ++c)
+        y[r * cols + c] = static_cast<T>(static_cast<double>(x[r * cols + c]) / n);
     }
   }
   /// dx = (dy - y <y, dy>) / |x|, given the forward's y and norm.
   template <class T>
-  static void normalize_rows_backward(Index rows, Index cols, const T* y, const T* norm, const T* dy, T* dx) {
+  static void normalize_rows_backward(Index rows, Index cols, const T* y, const T* norm,
+                                      const T* dy, T* dx) {
     for (Index r = 0; r < rows; ++r) {
       double s = 0;
       if (norm[r] > T(1e-12))  // below it the divisor is a constant
-        for (Index c = 0; c < cols; ++c) s += static_cast<double>(y[r * cols + c]) * static_cast<double>(dy[r * cols + c]);
+        for (Index c = 0; c < cols; ++c)
+          s += static_cast<double>(y[r * cols + c]) * static_cast<double>(dy[r * cols + c]);
       for (Index c = 0; c < cols; ++c)
-        dx[r * cols + c] = static_cast<T>((static_cast<double>(dy[r * cols + c]) - static_cast<double>(y[r * cols + c]) * s) / static_cast<double>(norm[r]));
+        dx[r * cols + c] = static_cast<T>(
+            (static_cast<double>(dy[r * cols + c]) - static_cast<double>(y[r * cols + c]) * s) /
+            static_cast<double>(norm[r]));
     }
   }
   /// Per batch item: (rows, cols) -> (cols, rows).
@@ -76,9 +87,11 @@ struct Rows {
   static void transpose(Index batch, Index rows, Index cols, const T* x, T* y) {
     for (Index b = 0; b < batch; ++b)
       for (Index r = 0; r < rows; ++r)
-        for (Index c = 0; c < cols; ++c) y[(b * cols + c) * rows + r] = x[(b * rows + r) * cols + c];
+        for (Index c = 0; c < cols; ++c)
+          y[(b * cols + c) * rows + r] = x[(b * rows + r) * cols + c];
   }
-  /// Non-overlapping patches: x (batch, channels, side, side) -> y (batch, side / patch squared, channels * patch * patch).
+  /// Non-overlapping patches: x (batch, channels, side, side) -> y (batch, side / patch squared,
+  /// channels * patch * patch).
   template <class T>
   static void patchify(Index batch, Index channels, Index side, Index patch, const T* x, T* y) {
     const Index n = side / patch;

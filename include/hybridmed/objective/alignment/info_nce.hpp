@@ -7,8 +7,9 @@
 
 namespace hybridmed::objective {
 
-/// Symmetric InfoNCE over the samples with an impression, learnable clamped scale (Radford et al., CLIP, ICML 2021).
-/// `dedup_targets`: equal impressions are positives of each other. Weights 0.5 / 0.5 are CLIP's, .75 / .25 ConVIRT's.
+/// Symmetric InfoNCE over the samples with an impression, learnable clamped scale (Radford et al.,
+/// CLIP, ICML 2021). `dedup_targets`: equal impressions are positives of each other. Weights 0.5 /
+/// 0.5 are CLIP's, .75 / .25 ConVIRT's.
 struct InfoNce {
   double label_smoothing = 0;
   bool dedup_targets = false;
@@ -21,8 +22,11 @@ struct InfoNce {
   V operator()(const Representations<V>& r) const {
     const V s = scaled_similarity(normalize_rows(r.image), normalize_rows(r.text), r.log_scale);
     if (dedup_targets && value(r.image).rows() > 0 && r.keys.size() != value(r.image).rows())
-      fail("objective", "InfoNce", "dedup_targets needs one impression key per sample, got " + std::to_string(r.keys.size()));
-    return symmetric_cross_entropy(s, dedup_targets ? r.keys : IndexTensor<backend_of<V>>(), label_smoothing, image_weight, text_weight);
+      fail("objective", "InfoNce",
+           "dedup_targets needs one impression key per sample, got " +
+               std::to_string(r.keys.size()));
+    return symmetric_cross_entropy(s, dedup_targets ? r.keys : IndexTensor<backend_of<V>>(),
+                                   label_smoothing, image_weight, text_weight);
   }
 };
 

@@ -5,7 +5,8 @@
 
 namespace hybridmed::objective {
 
-/// Attention-pooled local contrast (Huang et al., GLoRIA, ICCV 2021): cross-entropy over rows and columns of gamma3 Z.
+/// Attention-pooled local contrast (Huang et al., GLoRIA, ICCV 2021): cross-entropy over rows and
+/// columns of gamma3 Z.
 struct LocalAlignment {
   LocalScore score{};
   double gamma3 = 10;
@@ -17,7 +18,8 @@ struct LocalAlignment {
   template <Value V>
   V operator()(const Representations<V>& r) const {
     const V z = local_scores(r.regions, r.region_images, r.words, r.word_offsets, score);
-    return symmetric_cross_entropy(scale(z, gamma3), IndexTensor<backend_of<V>>(), 0, image_weight, text_weight);
+    return symmetric_cross_entropy(scale(z, gamma3), IndexTensor<backend_of<V>>(), 0, image_weight,
+                                   text_weight);
   }
 };
 

@@ -5,7 +5,8 @@
 
 namespace hybridmed::objective {
 
-/// Token cross-entropy of the summarization branch, mean over the target tokens of samples with both sections.
+/// Token cross-entropy of the summarization branch, mean over the target tokens of samples with
+/// both sections.
 struct Summarization {
   double label_smoothing = 0;
   static constexpr std::string_view name = "sum";
@@ -16,7 +17,8 @@ struct Summarization {
   }
 };
 
-/// Token cross-entropy of the captioning branch, mean over the target tokens of samples with an impression.
+/// Token cross-entropy of the captioning branch, mean over the target tokens of samples with an
+/// impression.
 struct Captioning {
   double label_smoothing = 0;
   static constexpr std::string_view name = "cap";
