@@ -97,7 +97,9 @@ struct Classifier {
 
   template <class F>
   void visit(F&& f) {
-    f("ln", ln), f("mlp", mlp), f("head", head);
+    f("ln", ln);
+    f("mlp", mlp);
+    f("head", head);
   }
 };
 
@@ -155,8 +157,10 @@ std::vector<std::vector<float>> small_case() {
   Backend::gemm(false, true, m, n, k, 1.0f, a.data(), k, b.data(), k, 0.0f, c.data(), n);
   if constexpr (BackendFusedActivation<Backend, float>) {
     if (!Backend::linear_activation(Activation::gelu_tanh, m, n, k, a.data(), b.data(), v.data(),
-                                    pre.data(), y.data()))
-      std::fprintf(stderr, "linear with GELU is not served\n"), std::exit(1);
+                                    pre.data(), y.data())) {
+      std::fprintf(stderr, "linear with GELU is not served\n");
+      std::exit(1);
+    }
   } else {
     Backend::add_vector(m, n, c.data(), v.data(), pre.data());
     Backend::activation(Activation::gelu_tanh, m * n, pre.data(), y.data());
@@ -206,7 +210,10 @@ BENCHMARK(training_step)->UseRealTime()->Unit(benchmark::kMillisecond);
 
 int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
-  if (cuda::device_count() == 0) return std::printf("SKIPPED: no CUDA device\n"), 77;
+  if (cuda::device_count() == 0) {
+    std::printf("SKIPPED: no CUDA device\n");
+    return 77;
+  }
   verify();
   {
     const Index n = 8192;

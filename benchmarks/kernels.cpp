@@ -11,7 +11,7 @@
 #include "hybridmed/autograd/norm.hpp"
 #include "hybridmed/backend/cpu/backend.hpp"
 #include "hybridmed/model/flops.hpp"
-#include "hybridmed/model/initialise.hpp"
+#include "hybridmed/nn/initialise.hpp"
 #include "hybridmed/train/step.hpp"
 #include "support.hpp"
 
@@ -35,9 +35,10 @@ void rate(benchmark::State& state, double flops) {
 template <class Backend>
 Segments<Backend> equal_segments(Index count, Index length) {
   std::vector<std::int32_t> r;
-  for (Index i = 0; i < count; ++i)
-    r.push_back(static_cast<std::int32_t>(i * length)),
-        r.push_back(static_cast<std::int32_t>((i + 1) * length));
+  for (Index i = 0; i < count; ++i) {
+    r.push_back(static_cast<std::int32_t>(i * length));
+    r.push_back(static_cast<std::int32_t>((i + 1) * length));
+  }
   return Segments<Backend>(r, count * length);
 }
 
@@ -135,8 +136,10 @@ struct Step {
         teacher(m.snapshot()),
         optimizer(m, {}),
         image(normal<Backend>({batch, 3, config.image_size, config.image_size}, 9)) {
-    for (Index b = 0; b < batch; ++b)
-      add(findings, f_offsets, config.t_findings), add(impression, i_offsets, config.t_impression);
+    for (Index b = 0; b < batch; ++b) {
+      add(findings, f_offsets, config.t_findings);
+      add(impression, i_offsets, config.t_impression);
+    }
   }
   double operator()() {
     const model::Batch<float, Backend> batch{
@@ -149,7 +152,7 @@ struct Step {
  private:
   static auto initialised(const model::Config& c) {
     auto m = model::make_hybridmed<float, Backend>(c);
-    model::initialise(m, c, 3);
+    nn::initialise(m, 3);
     return m;
   }
   void add(std::vector<std::int32_t>& ids, std::vector<std::int32_t>& offsets, Index length) const {

@@ -11,7 +11,7 @@
 
 #include "hybridmed/backend/cpu/backend.hpp"
 #include "hybridmed/model/flops.hpp"
-#include "hybridmed/model/initialise.hpp"
+#include "hybridmed/nn/initialise.hpp"
 #include "hybridmed/train/step.hpp"
 #include "support.hpp"
 
@@ -46,20 +46,22 @@ int run(const Options& o) {
   const model::Config c = model::Config::preset(o.config);
   const double before = bench::peak_gflops(o.threads);
   auto m = model::make_hybridmed<T, B>(c);
-  model::initialise(m, c, 1);
+  nn::initialise(m, 1);
   if (o.stage == 1)
     nn::for_each_parameter(m, [&](const std::string& n, auto& p) { p.trainable = m.in_stage1(n); });
   const auto teacher = m.snapshot();
   optim::AdamW<T, B> optimizer(m, {});
   Text findings, impression;
   std::ifstream lengths(o.lengths);
-  if (!o.lengths.empty() && !lengths)
-    return std::fprintf(stderr, "%s: cannot be read\n", o.lengths.c_str()), 1;
+  if (!o.lengths.empty() && !lengths) {
+    std::fprintf(stderr, "%s: cannot be read\n", o.lengths.c_str());
+    return 1;
+  }
   for (Index b = 0; b < o.batch; ++b) {
     Index f = c.t_findings, i = c.t_impression;
     if (!o.lengths.empty()) lengths >> f >> i;
-    findings.add(std::min(f, c.t_findings), c, Philox(1, 1)),
-        impression.add(std::min(i, c.t_impression), c, Philox(1, 2));
+    findings.add(std::min(f, c.t_findings), c, Philox(1, 1));
+    impression.add(std::min(i, c.t_impression), c, Philox(1, 2));
   }
   Tensor<T, B> image({o.batch, 3, c.image_size, c.image_size});
   B::fill_normal(image.size(), Philox(2), 1.0, image.data());
@@ -113,7 +115,10 @@ int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string a = argv[i];
     if (a == "--json") continue;  // the output always ends in a JSON line
-    if (i + 1 >= argc) return std::fprintf(stderr, "%s needs a value\n", a.c_str()), 2;
+    if (i + 1 >= argc) {
+      std::fprintf(stderr, "%s needs a value\n", a.c_str());
+      return 2;
+    }
     const std::string v = argv[++i];
     if (a == "--config")
       o.config = v;
@@ -131,8 +136,10 @@ int main(int argc, char** argv) {
       o.stage = std::atoi(v.c_str());
     else if (a == "--lengths")
       o.lengths = v;
-    else
-      return std::fprintf(stderr, "unknown option %s\n", a.c_str()), 2;
+    else {
+      std::fprintf(stderr, "unknown option %s\n", a.c_str());
+      return 2;
+    }
   }
   try {
     if (o.batch < 1 || o.steps < 1 || o.threads < 1)
@@ -142,6 +149,7 @@ int main(int argc, char** argv) {
     if (o.precision == "float") return run<float>(o);
     fail("bench", "step", "unknown precision '" + o.precision + "'", "float or double");
   } catch (const std::exception& e) {
-    return std::fprintf(stderr, "%s\n", e.what()), 1;
+    std::fprintf(stderr, "%s\n", e.what());
+    return 1;
   }
 }

@@ -31,8 +31,10 @@ inline double fma_rate_of_this_thread() {
   typedef float Vector __attribute__((vector_size(vector_bytes)));
   constexpr int accumulators = 12, rounds = 1 << 22;  // 12 and two operands fit 16 registers
   Vector a[accumulators], x, y;
-  for (int l = 0; l < vector_bytes / 4; ++l)
-    x[l] = 0.999f + 1e-6f * static_cast<float>(l), y[l] = 1e-6f;
+  for (int l = 0; l < vector_bytes / 4; ++l) {
+    x[l] = 0.999f + 1e-6f * static_cast<float>(l);
+    y[l] = 1e-6f;
+  }
 
 #pragma GCC unroll 16
   for (int i = 0; i < accumulators; ++i) a[i] = x;
@@ -90,18 +92,20 @@ Tensor<float, Backend> normal(const Shape& s, std::uint64_t stream, double stdde
 /// Ends the program where a result is off: a wrong kernel is not worth timing.
 inline void compare(const char* what, const std::vector<float>& a, const std::vector<float>& b,
                     double tolerance = 1e-4) {
-  if (a.size() != b.size())
-    std::fprintf(stderr, "%s: %zu numbers, the reference has %zu\n", what, a.size(), b.size()),
-        std::exit(1);
+  if (a.size() != b.size()) {
+    std::fprintf(stderr, "%s: %zu numbers, the reference has %zu\n", what, a.size(), b.size());
+    std::exit(1);
+  }
   double diff = 0, top = 0;
   for (std::size_t i = 0; i < a.size() && diff == diff; ++i) {  // a NaN stays
     const double d = std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i]));
     if (!(d <= diff)) diff = d;
     top = std::max(top, std::abs(static_cast<double>(b[i])));
   }
-  if (!(diff <= tolerance * top))
-    std::fprintf(stderr, "%s: differs from the reference by %g of %g\n", what, diff, top),
-        std::exit(1);
+  if (!(diff <= tolerance * top)) {
+    std::fprintf(stderr, "%s: differs from the reference by %g of %g\n", what, diff, top);
+    std::exit(1);
+  }
 }
 
 }  // namespace hybridmed::bench

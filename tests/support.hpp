@@ -39,7 +39,7 @@ Values values(const Tensor<T, B>& t) {
 /// A weight or an input whose gradient a test looks at.
 template <class T, class B>
 Parameter<T, B> leaf(const Values& x, const Shape& shape) {
-  Parameter<T, B> p(shape);
+  Parameter<T, B> p(shape, init::zeros());
   p.value = tensor<T, B>(x, shape);
   return p;
 }

@@ -10,7 +10,7 @@ int main() {
                       objective::LogitDistillation{/*temperature=*/2};
   auto model =
       model::make_hybridmed<T, B>(model::Config::preset("tiny"), stage1.needs | stage2.needs);
-  model::initialise(model, model.config, /*seed=*/1);
+  nn::initialise(model, /*seed=*/1);
   optim::AdamW<T, B> optimizer(model, {});
   Tape tape;
   const std::vector<std::int32_t> findings{1, 7, 8, 9, 2, 1, 7, 5, 2}, f_offsets{0, 5, 9},

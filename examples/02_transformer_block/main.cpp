@@ -2,6 +2,7 @@
 // Texts of different lengths are packed rows; segments say which rows belong together.
 #include <cstdio>
 #include <hybridmed/backend/cpu/backend.hpp>
+#include <hybridmed/nn/initialise.hpp>
 #include <hybridmed/nn/transformer.hpp>
 using namespace hybridmed;
 using T = double;
@@ -15,10 +16,8 @@ using Block =
 int main() {
   const Index width = 16, heads = 4;
   Block block(width, /*hidden=*/4 * width, /*eps=*/1e-5, nn::SelfAttention<T, B>(width, heads));
-  std::uint64_t stream = 0;
-  nn::for_each_parameter(block, [&](const std::string& name, auto& p) {
-    if (name.ends_with("weight"))
-      B::fill_normal(p.value.size(), Philox(1, ++stream), 0.2, p.value.data());
+  nn::initialise(block, /*seed=*/1);
+  nn::for_each_parameter(block, [](const std::string& name, auto& p) {
     std::printf("%-16s %s\n", name.c_str(), p.value.shape().str().c_str());
   });
 

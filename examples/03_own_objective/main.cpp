@@ -2,7 +2,7 @@
 // more. It adds to the others.
 #include <cstdio>
 #include <hybridmed/backend/cpu/backend.hpp>
-#include <hybridmed/model/initialise.hpp>
+#include <hybridmed/nn/initialise.hpp>
 #include <hybridmed/train/step.hpp>
 using namespace hybridmed;
 using T = double;
@@ -31,7 +31,7 @@ int main() {
               objective.needs & objective::summarization_logits ? "computed" : "not computed");
 
   auto model = model::make_hybridmed<T, B>(model::Config::preset("tiny"), objective.needs);
-  model::initialise(model, model.config, 1);
+  nn::initialise(model, 1);
   optim::AdamW<T, B> optimizer(model, {});
   Tape tape;
   const std::vector<std::int32_t> impression{1, 20, 2, 1, 30, 31, 2}, offsets{0, 3, 7},

@@ -3,6 +3,7 @@
 // al., MetaFormer, CVPR 2022).
 #include <cstdio>
 #include <hybridmed/backend/cpu/backend.hpp>
+#include <hybridmed/nn/initialise.hpp>
 #include <hybridmed/nn/transformer.hpp>
 using namespace hybridmed;
 using T = double;
@@ -40,11 +41,7 @@ int main() {
   nn::TransformerBlock<T, B, Pooling<T, B>> block(width, 2 * width, 1e-5, Pooling<T, B>(side));
   std::printf("parameters: %lld, none of them in the attention\n",
               static_cast<long long>(nn::count_parameters(block)));
-  std::uint64_t stream = 0;
-  nn::for_each_parameter(block, [&](const std::string& name, auto& p) {
-    if (name.ends_with("weight"))
-      B::fill_normal(p.value.size(), Philox(1, ++stream), 0.3, p.value.data());
-  });
+  nn::initialise(block, /*seed=*/1);
 
   // A single bright token in the first image: its neighbours change, the second image does not.
   Tensor<T, B> x({batch * side * side, width});

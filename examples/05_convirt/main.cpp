@@ -2,7 +2,7 @@
 // computes what it needs.
 #include <cstdio>
 #include <hybridmed/backend/cpu/backend.hpp>
-#include <hybridmed/model/initialise.hpp>
+#include <hybridmed/nn/initialise.hpp>
 #include <hybridmed/train/step.hpp>
 using namespace hybridmed;
 using T = double;
@@ -16,7 +16,7 @@ int main() {
   auto whole = model::make_hybridmed<T, B>(config);
   auto convirt = model::make_hybridmed<T, B>(config, objective.needs);
   convirt.log_scale.trainable = false;
-  model::initialise(convirt, config, 1);
+  nn::initialise(convirt, 1);
   std::printf("parameters: HybridMED %lld, ConVIRT %lld\n",
               static_cast<long long>(nn::count_parameters(whole)),
               static_cast<long long>(nn::count_parameters(convirt)));

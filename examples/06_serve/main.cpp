@@ -1,5 +1,7 @@
 // Serving a trained run: an image goes in; labels, a written impression and an attention map come
-// out. usage: serve RUN PROMPTS.json IMAGE MAP.png
+// out.
+//
+// usage: serve RUN PROMPTS.json IMAGE MAP.png
 #include <cstdio>
 #include <hybridmed/backend/cpu/backend.hpp>
 #include <hybridmed/picture/overlay.hpp>

@@ -16,7 +16,9 @@ struct Classifier {
 
   template <class F>
   void visit(F&& f) {
-    f("ln", ln), f("mlp", mlp), f("head", head);
+    f("ln", ln);
+    f("mlp", mlp);
+    f("head", head);
   }
   template <Value V>
   V operator()(const V& x) const {

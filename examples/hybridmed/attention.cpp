@@ -15,16 +15,22 @@ static std::string percent(double share) {
 }
 
 /// The rows of a phantom folder's boxes.csv for this image, which lies in its images/: the box of
-/// the sentence asked for; all of them where the text is none of its sentences.
+/// the sentence asked for; all of them where the text is none of its sentences. A file that is no
+/// such table is only noted: it need not belong to this image.
 static std::vector<picture::Rectangle> boxes_of(const fs::path& image, const std::string& text) {
   const fs::path table = fs::absolute(image).parent_path().parent_path() / "boxes.csv";
   std::error_code ec;
   std::vector<picture::Rectangle> all, asked;
-  if (!fs::exists(table, ec)) return all;
-  for (const task::BoxRow& row : task::read_boxes(table)) {
-    if (row.image != image.filename().string()) continue;
-    all.push_back({row.box.x, row.box.y, row.box.width, row.box.height});
-    if (row.text == text) asked.push_back(all.back());
+  if (!fs::is_regular_file(table, ec)) return all;
+  try {
+    for (const task::BoxRow& row : task::read_boxes(table)) {
+      if (row.image != image.filename().string()) continue;
+      all.push_back({row.box.x, row.box.y, row.box.width, row.box.height});
+      if (row.text == text) asked.push_back(all.back());
+    }
+  } catch (const Error& e) {
+    std::cerr << "note: no boxes are drawn: " << data::printable(e.reason()) << "\n";
+    return {};
   }
   return asked.empty() ? all : asked;
 }

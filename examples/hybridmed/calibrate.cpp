@@ -17,12 +17,26 @@ static picture::ReliabilityPanel reliability_panel(const task::LabelCalibration&
                    picture::Colour{0.75, 0.75, 0.78}},
         {"after", &after, picture::Colour{0.12, 0.35, 0.70}}}) {
     picture::ReliabilityCurve curve{name, {}, {}, {}, colour};
-    for (const auto& bin : metrics::reliability(*probability, known.truth))
-      curve.predicted.push_back(bin.predicted), curve.observed.push_back(bin.observed),
-          curve.n.push_back(bin.n);
+    for (const auto& bin : metrics::reliability(*probability, known.truth)) {
+      curve.predicted.push_back(bin.predicted);
+      curve.observed.push_back(bin.observed);
+      curve.n.push_back(bin.n);
+    }
     panel.curves.push_back(std::move(curve));
   }
   return panel;
+}
+
+/// What the run has of a calibration, in words; empty where there is none.
+static std::string present_calibration(const Run& run) {
+  try {
+    const auto before = task::read_calibration(run.folder);
+    return before ? "the calibration of " + std::to_string(before->labels.size()) +
+                        " labels that was fitted on " + data::printable(before->data)
+                  : std::string();
+  } catch (const Error& e) {
+    return "a calibration that cannot be read: " + e.reason();
+  }
 }
 
 int run_calibrate(const CalibrateOptions& o) {
@@ -37,47 +51,43 @@ int run_calibrate(const CalibrateOptions& o) {
          "--set labels=FILE names another file");
   for (const auto& p : prompts) labels.at(p.label);
   folder.need_images();
+  const bool all = !folder.has_splits() && o.split.empty();
   const std::string split =
-      folder.has_splits() ? data::split_key(o.split) : std::string();  // empty: all studies
-  data::StudySelection selection = c.selection(split.empty() ? std::string() : o.split);
+      all ? std::string() : chosen_split(folder, o.split.empty() ? "valid" : o.split, "");
+  data::StudySelection selection = c.selection(split);
   selection.needs_both = selection.needs_text = false;
   const data::Dataset dataset(folder, folder.select(selection), run.vocabulary, c.dataset());
-  if (dataset.size() == 0)
-    fail("app", "calibrate", o.data + ": no study in split '" + o.split + "'");
-  std::cout << "run         " << o.run << " (" << run.weights.string() << ")\ndata        "
-            << o.data << ", "
-            << (split.empty() ? "all studies (the folder has no splits)" : "split " + split) << ", "
-            << dataset.size() << " studies with an image\n";
+  if (dataset.size() == 0) fail("app", "calibrate", o.data + ": no study in split '" + split + "'");
+  std::cout << "run         " << data::printable(o.run) << " ("
+            << data::printable(run.weights.string()) << ")\ndata        " << data::printable(o.data)
+            << ", " << (split.empty() ? "all studies (the folder has no splits)" : "split " + split)
+            << ", " << dataset.size() << " studies with an image\n";
   const auto trained = fs::exists(run.folder / "trained_studies.txt")
                            ? hashes_of(run, "trained_studies.txt")
                            : std::set<std::uint64_t>();
   if (const std::size_t n = known_studies(dataset, trained); n > 0)
-    std::cout << "warning     the run was trained on " << n
-              << " of these studies: their scores are better than those of new ones, so the "
+    std::cout << "warning     " << n
+              << " of these studies have the ids of studies that the run was trained on: if they "
+                 "are the same, their scores are better than those of new ones, and the "
                  "probabilities will be too sure\n";
-  try {
-    if (const auto before = task::read_calibration(run.folder))
-      std::cout << "replaces    the calibration of " << before->labels.size()
-                << " labels that was fitted on " << before->data << "\n";
-  } catch (const Error& e) {
-    std::cout << "replaces    a calibration that cannot be read: " << e.reason() << "\n";
-  }
+  const std::string replaced = present_calibration(run);
   const EncodedPrompts encoded = encode_prompts(run, prompts);
   const auto scores = zero_shot(run, encoded, embed_dataset(run, dataset));
   const double scale = log_scale(run);
 
-  task::RunCalibration calibration{weights_checksum(run), o.data, split, {}, {}};
+  task::RunCalibration calibration{run.checksum, o.data, split, {}, {}};
   for (const auto& s : dataset.studies()) calibration.studies.push_back(train::text_hash(s.id));
   std::vector<picture::ReliabilityPanel> panels;
   std::size_t width = 5;
   for (const auto& p : prompts) width = (std::max)(width, p.label.size());
-  std::cout << "\n"
-            << std::left << std::setw(static_cast<int>(width)) << "label"
-            << "      n  present  temperature   offset  threshold   sensitivity  specificity   "
-               "calibration error*      Brier score\n"
-            << std::string(width, ' ')
-            << "                                                                           before  "
-               "  after   before   after  base rate\n";
+  std::cout
+      << "\n"
+      << std::left << std::setw(static_cast<int>(width)) << "label"
+      << "      n  present  temperature   offset    threshold   sensitivity  specificity   "
+         "calibration error*      Brier score\n"
+      << std::string(width, ' ')
+      << "                                                                             before  "
+         "  after   before   after  base rate\n";
   std::vector<std::string> left_out;
   for (std::size_t k = 0; k < prompts.size(); ++k) {
     const task::KnownScores known =
@@ -96,7 +106,7 @@ int run_calibrate(const CalibrateOptions& o) {
     char line[256];
     std::snprintf(
         line, sizeof line,
-        " %6zu  %7zu  %11.4f  %7.4f  %9.3f   %11.3f  %11.3f   %7.3f  %7.3f  %7.3f %7.3f  %9.3f\n",
+        " %6zu  %7zu  %11.4f  %7.4f  %11.6g   %11.3f  %11.3f   %7.3f  %7.3f  %7.3f %7.3f  %9.3f\n",
         known.truth.size(), fit->positives, fit->fit.temperature, fit->fit.offset,
         fit->fit.threshold,
         static_cast<double>(answers.positives) / static_cast<double>(fit->positives),
@@ -118,6 +128,7 @@ int run_calibrate(const CalibrateOptions& o) {
                                 "its area for the studies in it",
                             panels);
   task::write_calibration(run.folder, calibration);  // last: a command that fails changes nothing
+  if (!replaced.empty()) std::cout << "replaced    " << replaced << "\n";
   std::cout << "* expected calibration error over 15 bins of equal width; before: "
                "sigmoid(exp(log_scale) score)\n";
   std::cout << "\ncalibration " << task::calibration_file(run.folder).string() << "\npicture     "

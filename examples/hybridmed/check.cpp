@@ -5,6 +5,7 @@
 
 #include "commands.hpp"
 #include "hybridmed/metrics/text.hpp"
+#include "hybridmed/task/pointing.hpp"
 #include "hybridmed/train/console.hpp"
 #include "hybridmed/train/data_report.hpp"
 #include "hybridmed/train/run_config.hpp"
@@ -40,17 +41,7 @@ std::string quantiles(std::vector<std::size_t> values) {
 /// What makes a picture suspicious besides what its reader notes.
 std::vector<std::string> odd_in(const data::Image& image) {
   std::vector<std::string> out = data::size_notes(image);
-  std::vector<std::uint16_t> values(image.pixels.begin(), image.pixels.end());
-  const auto at = [&](double share) {
-    const auto nth = values.begin() +
-                     static_cast<std::ptrdiff_t>(share * static_cast<double>(values.size() - 1));
-    std::nth_element(values.begin(), nth, values.end());
-    return *nth;
-  };
-  const int low = at(0.01), high = at(0.99), full = image.bits == 16 ? 65535 : 255;
-  if (high - low < full / 50)
-    out.push_back("nearly constant: 98 % of its pixels lie between " + std::to_string(low) +
-                  " and " + std::to_string(high) + " of " + std::to_string(full));
+  for (auto& note : data::contrast_notes(image)) out.push_back(std::move(note));
   return out;
 }
 
@@ -87,6 +78,7 @@ class FolderCheck {
     say_texts();
     say_splits();
     say_labels();
+    say_boxes();
     row("suspicious pictures", suspicious_.size());
     list(suspicious_);
     say_unused_pictures();
@@ -179,7 +171,10 @@ class FolderCheck {
                          ", so its rows are the studies, without reports") +
                   "; the names of table and columns can be set in --config or with --set");
     std::size_t images = 0, several = 0;
-    for (const auto& s : studies_) images += s.images.size(), several += s.images.size() > 1;
+    for (const auto& s : studies_) {
+      images += s.images.size();
+      several += s.images.size() > 1;
+    }
     row("studies",
         std::to_string(studies_.size()) + " of " + std::to_string(table.rows.size()) + " rows");
     row("images",
@@ -197,17 +192,22 @@ class FolderCheck {
     std::map<std::string, std::size_t> f_texts, i_texts;
     std::vector<std::size_t> f_words, i_words;
     for (const auto& s : studies_) {
-      findings += !s.findings.empty(), impression += !s.impression.empty(),
-          both += !s.findings.empty() && !s.impression.empty();
+      findings += !s.findings.empty();
+      impression += !s.impression.empty();
+      both += !s.findings.empty() && !s.impression.empty();
       if (s.findings.empty() && s.impression.empty()) without.push_back(s.id);
       if (!s.findings.empty() && s.findings == s.impression) same.push_back(s.id);
       if (is_placeholder(s.raw_findings) || is_placeholder(s.raw_impression))
         placeholders.push_back(s.id);
       if (is_garbled(s.raw_findings) || is_garbled(s.raw_impression)) garbled.push_back(s.id);
-      if (!s.findings.empty())
-        ++f_texts[s.findings], f_words.push_back(metrics::split_words(s.findings).size());
-      if (!s.impression.empty())
-        ++i_texts[s.impression], i_words.push_back(metrics::split_words(s.impression).size());
+      if (!s.findings.empty()) {
+        ++f_texts[s.findings];
+        f_words.push_back(metrics::split_words(s.findings).size());
+      }
+      if (!s.impression.empty()) {
+        ++i_texts[s.impression];
+        i_words.push_back(metrics::split_words(s.impression).size());
+      }
     }
     row("findings",
         std::to_string(findings) + ", missing in " + std::to_string(studies_.size() - findings));
@@ -395,14 +395,14 @@ class FolderCheck {
       std::map<int, std::size_t> counts;
       for (const auto& id : ids)
         if (const auto it = labels.of.find(id); it != labels.of.end()) ++counts[it->second[k]];
-      row("  " + labels.names[k],
+      row("  " + data::printable(labels.names[k]),
           std::to_string(counts[1]) + " present, " + std::to_string(counts[0]) + " absent, " +
               std::to_string(counts[data::Labels::uncertain]) + " uncertain, " +
               std::to_string(counts[data::Labels::unknown]) + " unknown" +
               (counts[1] == 0 || counts[0] == 0 ? "; one value alone can measure nothing" : ""));
     }
     for (const auto& [name, value] : labels.other_columns)
-      row("  " + name, "no label column: it holds " + value);
+      row("  " + data::printable(name), "no label column: it holds " + data::printable(value));
     if (!labels.list_column().empty())
       row("", "--set column_labels='" + labels.list_column() +
                   "' would read that column as names of labels separated by |");
@@ -410,7 +410,36 @@ class FolderCheck {
     for (const auto& name : labels.spoiled)
       std::cout << "  " << name
                 << ": most of its cells are labels; an evaluation refuses it as it is\n";
-    if (labels.conflicts > 0 || !labels.spoiled.empty()) refuse("labels");
+    const bool nobody = unlabelled.size() == ids.size() && !ids.empty();
+    if (labels.names.empty() || nobody)
+      row("", std::string("an evaluation with prompts refuses it: ") +
+                  (nobody ? "no study has a row" : "no column is a label"));
+    if (labels.conflicts > 0 || !labels.spoiled.empty() || labels.names.empty() || nobody)
+      refuse("labels");
+  }
+
+  /// Places of findings, which an evaluation reads.
+  void say_boxes() {
+    try {
+      const auto boxes = task::boxes_of(folder_, data::cleaning_from(config_.cleaning));
+      if (boxes.empty()) return;
+      std::set<std::string> labels;
+      std::vector<std::string> strangers;
+      for (const auto& box : boxes) {
+        labels.insert(box.label);
+        if (!named_.count(box.image))
+          strangers.push_back("line " + std::to_string(box.line) + ", '" +
+                              data::printable(box.image) + "'");
+      }
+      row("boxes",
+          std::to_string(boxes.size()) + " of " + std::to_string(labels.size()) + " labels");
+      if (!strangers.empty())
+        row("  boxes, no study",
+            std::to_string(strangers.size()) + ": " + train::first_of(strangers));
+    } catch (const Error& e) {
+      row("boxes", e.reason());
+      refuse("boxes");
+    }
   }
 
   /// Pictures of the folder that no study names.
@@ -453,7 +482,7 @@ class FolderCheck {
 int run_check(const CheckOptions& o) {
   train::RunConfig config;
   if (!o.tables.config.empty()) config = train::RunConfig::read(o.tables.config);
-  for (const auto& assignment : o.tables.overrides) io::override_key(config, assignment);
+  io::override_keys(config, o.tables.overrides);
   if (!o.data.empty()) config.data = o.data;
   if (config.data.empty())
     fail("app", "check", "no data folder", "give --data FOLDER, or a configuration that names it");

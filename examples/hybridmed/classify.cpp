@@ -3,19 +3,13 @@
 
 namespace hybridmed::app {
 
-static std::string fixed(double x, int digits) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.*f", digits, x);
-  return text;
-}
-
 int run_classify(const ImagesOptions& o) {
   const auto prompts = task::read_prompts(o.prompts);
   const Run run = open_run(o.run);
   std::vector<const task::LabelCalibration*> fits(prompts.size(), nullptr);
   std::optional<task::RunCalibration> calibration;
   try {
-    calibration = task::calibration_of(run.folder, run.weights);
+    calibration = task::calibration_of(run.folder, run.checksum);
   } catch (const Error& e) {
     if (o.scores != "cosine") throw;  // cosines need none
     std::cerr << "note: " << e.what() << "\n";
@@ -61,9 +55,7 @@ int run_classify(const ImagesOptions& o) {
                   << (fits[k] && !cosine ? fits[k]->fit.probability(scores.both(i, k))
                                          : scores.both(i, k));
         if (fits[k])
-          std::cout << ","
-                    << (cosine ? fixed(fits[k]->fit.threshold_score(), 4)
-                               : fixed(fits[k]->fit.threshold, 3));
+          std::cout << "," << (cosine ? fits[k]->fit.threshold_score() : fits[k]->fit.threshold);
       }
       std::cout << "\n";
     }

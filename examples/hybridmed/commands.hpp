@@ -32,7 +32,7 @@ struct EvaluateOptions {
   TableOptions tables;
 };
 struct CalibrateOptions {
-  std::string run, data, split = "valid", prompts;
+  std::string run, data, split, prompts;  // split empty: valid, or all where there are none
   TableOptions tables;
 };
 struct ImagesOptions {
@@ -51,6 +51,10 @@ struct CheckOptions {
   std::string data;
   TableOptions tables;
 };
+struct ConfigOptions {
+  std::vector<std::string> keys;
+  bool markdown = false;
+};
 struct PhantomCommand {
   std::string out;
   std::size_t count = 2000, side = 96;
@@ -68,6 +72,7 @@ int run_classify(const ImagesOptions&);
 int run_embed(const EmbedOptions&);
 int run_attention(const AttentionOptions&);
 int run_check(const CheckOptions&);
+int run_config(const ConfigOptions&);
 int run_phantom(const Common&, const PhantomCommand&);
 int run_curves(const std::string& run);
 

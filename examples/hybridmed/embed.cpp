@@ -3,13 +3,21 @@
 
 namespace hybridmed::app {
 
+static std::string read_texts(const std::string& file) {
+  try {
+    return data::read_text_file(file);
+  } catch (const Error& e) {
+    fail("app", "embed", e.reason(), "convert it first, e.g. with: iconv -f LATIN1 -t UTF-8");
+  }
+}
+
 int run_embed(const EmbedOptions& o) {
   if (o.images.empty() == o.texts.empty())
     fail("app", "embed", o.images.empty() ? "nothing to embed" : "images and --texts at once",
          "give images, or --texts FILE with a text a line");
   std::vector<std::string> texts;
   if (!o.texts.empty()) {
-    const std::string all = data::read_text_file(o.texts);
+    const std::string all = read_texts(o.texts);
     for (std::size_t at = 0; at < all.size();) {  // lines end with \n, \r\n, or \r alone
       const std::size_t end = (std::min)(all.find_first_of("\r\n", at), all.size());
       texts.push_back(all.substr(at, end - at));

@@ -29,8 +29,8 @@ static std::vector<std::string> label_notes(const data::Labels& labels,
     ++with;
     for (const auto& p : prompts) {
       const int v = it->second[labels.at(p.label)];
-      open[p.label].first += v == data::Labels::uncertain,
-          open[p.label].second += v == data::Labels::unknown;
+      open[p.label].first += v == data::Labels::uncertain;
+      open[p.label].second += v == data::Labels::unknown;
     }
   }
   out.push_back(std::to_string(with) + " of " + std::to_string(studies.size()) +
@@ -81,15 +81,14 @@ static std::vector<std::string> draw_attention(const Run& run, const data::DataF
 
 /// What the figures are of: enough to make them again.
 static io::Json description(const Common& common, const EvaluateOptions& o, const Run& run,
-                            const std::string& checksum, const std::string& split,
-                            std::size_t images, std::size_t texts,
+                            const std::string& split, std::size_t images, std::size_t texts,
                             const std::vector<task::Figure>& figures) {
   io::Json labels = io::Json::object();
   for (const auto& f : figures)
     if (!f.labels.empty()) labels[f.name] = f.labels;
   return {{"run", o.run},
           {"weights", run.weights.string()},
-          {"weights_checksum", checksum},
+          {"weights_checksum", run.checksum},
           {"data", o.data},
           {"split", split},
           {"studies_with_image", images},
@@ -104,9 +103,9 @@ int run_evaluate(const Common& common, const EvaluateOptions& o) {
   const Run run = open_run(o.run);
   const auto& c = run.config;
   const data::DataFolder folder(o.data, folder_options(c.folder, o.tables));
-  std::string split = o.split;
-  if (split.empty() && folder.has_split("test")) split = "test";
+  const std::string split = chosen_split(folder, o.split, "test");
   folder.need_images();
+  const std::vector<task::BoxRow> box_rows = task::boxes_of(folder, run.cleaning());
   std::vector<std::string>
       notes;  // what is to be known of the figures: printed, and written beside them
   const auto note = [&](const std::string& title, const std::vector<std::string>& sentences) {
@@ -144,7 +143,8 @@ int run_evaluate(const Common& common, const EvaluateOptions& o) {
   std::vector<std::string> mean_of;
   data::Labels labels;
   if (!o.prompts.empty()) {  // before the long work
-    prompts = task::read_prompts(o.prompts), mean_of = task::read_mean_of(o.prompts);
+    prompts = task::read_prompts(o.prompts);
+    mean_of = task::read_mean_of(o.prompts);
     labels = folder.labels();
     if (labels.source.empty())
       fail("app", "evaluate",
@@ -160,9 +160,11 @@ int run_evaluate(const Common& common, const EvaluateOptions& o) {
   std::error_code ec;
   fs::create_directories(out, ec);
   if (ec) fail("app", "evaluate", out.string() + ": the folder cannot be made: " + ec.message());
-  std::cout << "run         " << o.run << " (" << run.weights.string() << ")\ndata        "
-            << o.data << ", " << which << ", " << dataset.size() << " studies with an image, "
-            << read.size() << " of them with texts\n";
+  io::need_writable(out / "evaluation.json");
+  std::cout << "run         " << data::printable(o.run) << " ("
+            << data::printable(run.weights.string()) << ")\ndata        " << data::printable(o.data)
+            << ", " << which << ", " << dataset.size() << " studies with an image, " << read.size()
+            << " of them with texts\n";
   if (!folder.has_texts())
     note("texts", {"none read: " + folder.table().source + " has no column " +
                    train::first_of(folder.absent_texts())});
@@ -174,14 +176,13 @@ int run_evaluate(const Common& common, const EvaluateOptions& o) {
     note("left out", {std::to_string(rejected.size()) + " rows (first: " + rejected[0].place() +
                       ": " + rejected[0].reason + ")"});
   note("leakage", train::leakage(folder));
-  const std::string checksum = weights_checksum(run);
   std::optional<task::RunCalibration> calibration;
   if (!prompts.empty()) try {
       calibration = task::read_calibration(run.folder);
     } catch (const Error& e) {
       note("calibration", {"does not count: " + e.reason()});
     }
-  if (calibration && calibration->weights != checksum) {
+  if (calibration && calibration->weights != run.checksum) {
     note("calibration",
          {task::calibration_file(run.folder).string() +
           " belongs to other weights, so it does not count: fit it again with 'calibrate'"});
@@ -197,8 +198,9 @@ int run_evaluate(const Common& common, const EvaluateOptions& o) {
           (calibration->split.empty() ? "all studies" : "split " + calibration->split)});
     if (both > 0 && here > 0)
       note("calibration",
-           {"it was fitted on " + std::to_string(both) + " of these " +
-            std::to_string(dataset.size()) + " studies: its figures are not held out"});
+           {std::to_string(both) + " of these " + std::to_string(dataset.size()) +
+            " studies have the ids of studies that it was fitted on: if they are the same, its "
+            "figures are not held out"});
   }
   const auto seen =
       hashes_of(run, "seen_impressions.txt");  // what a run wrote is read before the long work
@@ -212,13 +214,14 @@ int run_evaluate(const Common& common, const EvaluateOptions& o) {
     fail("app", "run", (run.folder / "trained_studies.txt").string() + ": an empty file",
          "give back the file that the run wrote");
   if (const std::size_t known = known_studies(dataset, trained); known > 0)
-    note("leakage", {"the run was trained on " + std::to_string(known) + " of these " +
-                     std::to_string(dataset.size()) + " studies: their figures are not held out"});
+    note("leakage", {std::to_string(known) + " of these " + std::to_string(dataset.size()) +
+                     " studies have the ids of studies that the run was trained on: if they are "
+                     "the same, their figures are not held out"});
   if (!split.empty() && data::split_key(split) == data::split_key(c.split_valid))
     note("split", {"the run chose its best weights by the split '" + split +
                    "', if this is the folder that it was trained on"});
   if (!prompts.empty()) note("labels", label_notes(labels, dataset.studies(), prompts));
-  note("texts", train::lost_letters(read, run.cleaning(), /*fixed=*/true));
+  note("texts", train::lost_letters(dataset.studies(), run.cleaning(), /*fixed=*/true));
   note("texts", train::unknown_words(texts_of, run.vocabulary.unk));
   note("texts", train::cut_texts(texts_of));
   std::cout << std::flush;
@@ -250,9 +253,12 @@ int run_evaluate(const Common& common, const EvaluateOptions& o) {
     for (std::size_t i = 0; i < host.studies.size(); ++i) {
       const auto& s = dataset.study(host.studies[i]);
       if (s.impression.empty()) continue;
-      captions.push_back(written[i]), caption_truth.push_back(s.impression);
-      if (!s.findings.empty())
-        summaries.push_back(summary[i]), summary_truth.push_back(s.impression);
+      captions.push_back(written[i]);
+      caption_truth.push_back(s.impression);
+      if (!s.findings.empty()) {
+        summaries.push_back(summary[i]);
+        summary_truth.push_back(s.impression);
+      }
     }
     done = end;
     line.update("writing", static_cast<double>(done), static_cast<double>(with_text.size()),
@@ -263,7 +269,11 @@ int run_evaluate(const Common& common, const EvaluateOptions& o) {
   if (!summaries.empty())
     task::text_figures("summary", summaries, summary_truth, constant, figures);
 
-  const auto boxes = task::planted_boxes(folder, dataset);
+  const auto boxes = task::planted_boxes(box_rows, dataset);
+  if (boxes.empty() && !box_rows.empty())
+    note("boxes",
+         {task::boxes_file(folder).string() + ": none of its " + std::to_string(box_rows.size()) +
+          " rows names a picture of these studies, so there is no pointing game"});
   std::optional<EncodedTexts> box_texts;
   if (!boxes.empty()) {
     std::vector<std::string> sentences;
@@ -275,14 +285,13 @@ int run_evaluate(const Common& common, const EvaluateOptions& o) {
   for (const std::string& warning : {task::collapse_warning("captions", captions, constant),
                                      task::collapse_warning("summaries", summaries, constant)})
     if (!warning.empty()) notes.push_back("warning: " + warning);
-  io::Json written =
-      description(common, o, run, checksum, which, dataset.size(), read.size(), figures);
+  io::Json written = description(common, o, run, which, dataset.size(), read.size(), figures);
   written["notes"] = notes;
   written["figures"] = task::to_json(figures);
   io::write_text_atomically(out / "evaluation.json",
                             written.dump(1, ' ', false, io::Json::error_handler_t::replace) +
                                 "\n");  // before the pictures: they can be drawn again
-  std::cout << "figures     " << (out / "evaluation.json").string() << "\n";
+  std::cout << "figures     " << data::printable((out / "evaluation.json").string()) << "\n";
   if (box_texts)
     for (const auto& file : draw_attention(run, folder, dataset, boxes, embeddings.regions,
                                            *box_texts, (out / "attention.png").string()))

@@ -19,26 +19,37 @@ int run_caption(const ImagesOptions& o) {
   return code;
 }
 
+/// Answers one findings text; `number`: its line.
+static void summarize_line(const Run& run, const std::string& line, std::size_t number) {
+  const std::string place = "standard input, line " + std::to_string(number);
+  if (!data::is_utf8(line) || line.find('\0') != line.npos)
+    fail("app", "summarize", place + ": it is no UTF-8 text",
+         "convert it first, e.g. with: iconv -f UTF-16 -t UTF-8");
+  bool cut = false;
+  note_lost({line}, run.cleaning(), place);
+  const auto ids =
+      run.vocabulary.encode_section(data::clean_text(line, run.cleaning()),
+                                    static_cast<std::size_t>(run.config.model.t_findings), &cut);
+  if (ids.empty())
+    std::cerr << "note: " << place << " has no words after cleaning, so its answer is empty\n";
+  if (cut)
+    std::cerr << "note: " << place << " is cut to t_findings = " << run.config.model.t_findings
+              << " tokens\n";
+  const std::vector<std::int32_t> offsets{0, static_cast<std::int32_t>(ids.size())};
+  std::cout << (ids.empty() ? "" : summarize(run, {ids, offsets})[0]) << "\n" << std::flush;
+}
+
 int run_summarize(const std::string& folder) {
   const Run run = open_run(folder);
   std::size_t number = 0;
-  for (std::string line; std::getline(std::cin, line);) {
-    bool cut = false;
-    ++number;
-    const std::string place = "line " + std::to_string(number);
-    note_lost({line}, run.cleaning(), place);
-    if (line.find('\0') != line.npos)
-      std::cerr << "note: " << place << " holds a zero byte: is it text?\n";
-    const auto ids =
-        run.vocabulary.encode_section(data::clean_text(line, run.cleaning()),
-                                      static_cast<std::size_t>(run.config.model.t_findings), &cut);
-    if (ids.empty())
-      std::cerr << "note: " << place << " has no words after cleaning, so its answer is empty\n";
-    if (cut)
-      std::cerr << "note: " << place << " is cut to t_findings = " << run.config.model.t_findings
-                << " tokens\n";
-    const std::vector<std::int32_t> offsets{0, static_cast<std::int32_t>(ids.size())};
-    std::cout << (ids.empty() ? "" : summarize(run, {ids, offsets})[0]) << "\n" << std::flush;
+  // Line by line, so that another program can ask and wait for its answer.
+  for (std::string read; std::getline(std::cin, read);) {
+    if (number == 0 && read.starts_with("\xEF\xBB\xBF")) read.erase(0, 3);
+    if (read.ends_with('\r')) read.pop_back();
+    for (std::size_t at = 0, end = 0; end != read.npos; at = end + 1) {  // old machines end with \r
+      end = read.find('\r', at);
+      summarize_line(run, read.substr(at, end == read.npos ? end : end - at), ++number);
+    }
   }
   return 0;
 }

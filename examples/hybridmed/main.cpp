@@ -100,8 +100,8 @@ static std::string suggestion(const CLI::App& app, int argc, char** argv) {
         std::string all;
         for (const auto& c : commands) all += (all.empty() ? "" : ", ") + c;
         const std::string question = near(word, commands);
-        return "there is no command '" + word + "'" + question +
-               (question.empty() ? "; the" : " The") + " commands are " + all;
+        return "there is no command '" + word + "'" + question + (question.empty() ? "." : "") +
+               " The commands are " + all;
       }
       command = app.get_subcommand(word);
     }
@@ -141,33 +141,44 @@ int main(int argc, char** argv) {
                    : "expected a whole number of at least 1, got '" + text + "'";
       },
       "");
+  const CLI::Validator thread_count(
+      [](const std::string& text) {
+        const bool fine = is_whole_number(text) && text.size() <= 5 && std::stol(text) >= 1;
+        return fine ? std::string()
+                    : "expected a number of threads from 1 to 99999, got '" + text + "'";
+      },
+      "");
   app.add_option("--threads", common.threads, "threads of the CPU backend (default: all)")
-      ->check(at_least_one);
+      ->check(thread_count);
   app.add_option("--seed", common.seed, "seed; overrides the configuration's")->check(whole_number);
 
   PretrainOptions pretrain;
-  auto* p = app.add_subcommand("pretrain", "train both stages");
-  p->add_option("--config", pretrain.config, "configuration (JSON); not needed with --resume");
-  p->add_option("--run", pretrain.run, "run folder to write")->required();
-  p->add_option("--set", pretrain.overrides,
-                "key=value, overrides the configuration; once for each key")
+  auto* pretrain_command = app.add_subcommand("pretrain", "train both stages");
+  pretrain_command->add_option("--config", pretrain.config,
+                               "configuration (JSON); not needed with --resume");
+  pretrain_command->add_option("--run", pretrain.run, "run folder to write")->required();
+  pretrain_command
+      ->add_option("--set", pretrain.overrides,
+                   "key=value, overrides the configuration; once for each key")
       ->allow_extra_args(false);
-  p->add_option("--init", pretrain.init, "start from these weights (safetensors)");
-  p->add_flag("--resume", pretrain.resume, "go on from the newest checkpoint of --run");
-  p->add_option("--stop-after", pretrain.stop_after,
-                "save and stop after this many steps, counted from the run's beginning")
+  pretrain_command->add_option("--init", pretrain.init, "start from these weights (safetensors)");
+  pretrain_command->add_flag("--resume", pretrain.resume,
+                             "go on from the newest checkpoint of --run");
+  pretrain_command
+      ->add_option("--stop-after", pretrain.stop_after,
+                   "save and stop after this many steps, counted from the run's beginning")
       ->check(at_least_one);
 
   EvaluateOptions evaluate;
-  auto* e = app.add_subcommand("evaluate",
-                               "zero-shot, retrieval, captions and summaries on a data folder");
-  e->add_option("--run", evaluate.run, "trained run")->required();
-  e->add_option("--data", evaluate.data, "data folder")->required();
-  e->add_option("--split", evaluate.split,
-                "split (default: test where the folder has one, else all studies)");
-  e->add_option("--prompts", evaluate.prompts, "prompts per label (JSON)");
-  e->add_option("--out", evaluate.out,
-                "write evaluation.json and pictures here (default: the run folder)");
+  auto* evaluate_command = app.add_subcommand(
+      "evaluate", "zero-shot, retrieval, captions and summaries on a data folder");
+  evaluate_command->add_option("--run", evaluate.run, "trained run")->required();
+  evaluate_command->add_option("--data", evaluate.data, "data folder")->required();
+  evaluate_command->add_option("--split", evaluate.split,
+                               "split (default: test where the folder has one, else all studies)");
+  evaluate_command->add_option("--prompts", evaluate.prompts, "prompts per label (JSON)");
+  evaluate_command->add_option("--out", evaluate.out,
+                               "write evaluation.json and pictures here (default: the run folder)");
   const auto tables = [](CLI::App* command, TableOptions& o) {
     command->add_option(
         "--config", o.config,
@@ -178,78 +189,98 @@ int main(int argc, char** argv) {
                      "encoding, column_...; once for each key")
         ->allow_extra_args(false);
   };
-  tables(e, evaluate.tables);
+  tables(evaluate_command, evaluate.tables);
 
   CalibrateOptions calibrate;
-  auto* b = app.add_subcommand(
+  auto* calibrate_command = app.add_subcommand(
       "calibrate",
       "fit zero-shot scores to probabilities on a labelled split, and keep that in the run");
-  b->add_option("--run", calibrate.run, "trained run")->required();
-  b->add_option("--data", calibrate.data, "data folder with labels")->required();
-  b->add_option("--split", calibrate.split,
-                "split to fit on (default: valid); not the one that is evaluated");
-  b->add_option("--prompts", calibrate.prompts, "prompts per label (JSON)")->required();
-  tables(b, calibrate.tables);
+  calibrate_command->add_option("--run", calibrate.run, "trained run")->required();
+  calibrate_command->add_option("--data", calibrate.data, "data folder with labels")->required();
+  calibrate_command->add_option("--split", calibrate.split,
+                                "split to fit on (default: valid); not the one that is evaluated");
+  calibrate_command->add_option("--prompts", calibrate.prompts, "prompts per label (JSON)")
+      ->required();
+  tables(calibrate_command, calibrate.tables);
 
   ImagesOptions caption, classify;
   EmbedOptions embed;
-  auto* c = app.add_subcommand("caption",
-                               "an impression for each image: path, tab, text (a tab, line break "
-                               "or backslash of a path is written \\t, \\n, \\\\)");
-  c->add_option("--run", caption.run, "trained run")->required();
-  c->add_option("images", caption.images, "PNG or JPEG files")->required();
-  auto* k = app.add_subcommand("classify", "zero-shot scores of each image as CSV");
-  k->add_option("--run", classify.run, "trained run")->required();
-  k->add_option("--prompts", classify.prompts, "prompts per label (JSON)")->required();
-  k->add_option("images", classify.images, "PNG or JPEG files")->required();
-  k->add_option("--scores", classify.scores,
-                "cosine: difference of similarities, no probability | probability: needs "
-                "'calibrate' (default: probability for the labels that have one)")
+  auto* caption_command =
+      app.add_subcommand("caption",
+                         "an impression for each image: path, tab, text (a tab, line break "
+                         "or backslash of a path is written \\t, \\n, \\\\)");
+  caption_command->add_option("--run", caption.run, "trained run")->required();
+  caption_command->add_option("images", caption.images, "PNG or JPEG files")->required();
+  auto* classify_command = app.add_subcommand("classify", "zero-shot scores of each image as CSV");
+  classify_command->add_option("--run", classify.run, "trained run")->required();
+  classify_command->add_option("--prompts", classify.prompts, "prompts per label (JSON)")
+      ->required();
+  classify_command->add_option("images", classify.images, "PNG or JPEG files")->required();
+  classify_command
+      ->add_option("--scores", classify.scores,
+                   "cosine: difference of similarities, no probability | probability: needs "
+                   "'calibrate' (default: probability for the labels that have one)")
       ->check(CLI::IsMember({"cosine", "probability"}));
-  auto* m =
+  auto* embed_command =
       app.add_subcommand("embed", "the global embedding of each image, or of each text, as CSV");
-  m->add_option("--run", embed.run, "trained run")->required();
-  m->add_option("--texts", embed.texts, "file with a text a line, instead of images");
-  m->add_option("images", embed.images, "PNG or JPEG files");
+  embed_command->add_option("--run", embed.run, "trained run")->required();
+  embed_command->add_option("--texts", embed.texts, "file with a text a line, instead of images");
+  embed_command->add_option("images", embed.images, "PNG or JPEG files");
 
   std::string summarize_run;
-  auto* s = app.add_subcommand(
+  auto* summarize_command = app.add_subcommand(
       "summarize", "an impression for each findings text, one a line on standard input");
-  s->add_option("--run", summarize_run, "trained run")->required();
+  summarize_command->add_option("--run", summarize_run, "trained run")->required();
 
   AttentionOptions attention;
-  auto* a = app.add_subcommand(
+  auto* attention_command = app.add_subcommand(
       "attention",
       "where the words of a text look in an image: a PNG sheet; on standard output each word's "
       "share of the text's score, and the cosine of the word and what it looks at");
-  a->add_option("--run", attention.run, "trained run")->required();
-  a->add_option("--prompt", attention.prompt, "text")->required();
-  a->add_option("--out", attention.out, "PNG to write; a long text goes on in NAME-2.png and so on")
+  attention_command->add_option("--run", attention.run, "trained run")->required();
+  attention_command->add_option("--prompt", attention.prompt, "text")->required();
+  attention_command
+      ->add_option("--out", attention.out,
+                   "PNG to write; a long text goes on in NAME-2.png and so on")
       ->required();
-  a->add_option("--npy", attention.npy, "also write the maps as numbers, (1 + words, G, G)");
-  a->add_option("--csv", attention.csv,
-                "also write them as a table: word, row and column of the grid, attention");
-  a->add_flag("--all-words", attention.all_words, "draw punctuation and stop words too");
-  a->add_option("image", attention.image, "PNG or JPEG file")->required();
+  attention_command->add_option("--npy", attention.npy,
+                                "also write the maps as numbers, (1 + words, G, G)");
+  attention_command->add_option(
+      "--csv", attention.csv,
+      "also write them as a table: word, row and column of the grid, attention");
+  attention_command->add_flag("--all-words", attention.all_words,
+                              "draw punctuation and stop words too");
+  attention_command->add_option("image", attention.image, "PNG or JPEG file")->required();
 
   CheckOptions check;
-  auto* d = app.add_subcommand("check", "what a data folder holds");
-  d->add_option("--data", check.data, "data folder (default: the configuration's)");
-  d->add_option("--config", check.tables.config,
-                "configuration of the training that is meant (JSON; default: the usual names)");
-  d->add_option("--set", check.tables.overrides,
-                "key=value, overrides the configuration; once for each key")
+  auto* check_command = app.add_subcommand("check", "what a data folder holds");
+  check_command->add_option("--data", check.data, "data folder (default: the configuration's)");
+  check_command->add_option(
+      "--config", check.tables.config,
+      "configuration of the training that is meant (JSON; default: the usual names)");
+  check_command
+      ->add_option("--set", check.tables.overrides,
+                   "key=value, overrides the configuration; once for each key")
       ->allow_extra_args(false);
 
+  ConfigOptions config;
+  auto* config_command =
+      app.add_subcommand("config", "every key of a configuration: default, values, what it is");
+  config_command->add_option("keys", config.keys, "keys to print (default: all)");
+  config_command->add_flag("--markdown", config.markdown, "as the page docs/configuration.md");
+
   PhantomCommand phantom;
-  auto* f = app.add_subcommand("phantom", "write a folder of procedural phantoms");
-  f->add_option("--out", phantom.out, "folder to write")->required();
-  f->add_option("--count", phantom.count, "number of studies")->check(CLI::Range(1, 1000000));
-  f->add_option("--side", phantom.side, "image side in pixels")->check(CLI::Range(32, 2048));
+  auto* phantom_command = app.add_subcommand("phantom", "write a folder of procedural phantoms");
+  phantom_command->add_option("--out", phantom.out, "folder to write")->required();
+  phantom_command->add_option("--count", phantom.count, "number of studies")
+      ->check(CLI::Range(1, 1000000));
+  phantom_command->add_option("--side", phantom.side, "image side in pixels")
+      ->check(CLI::Range(32, 2048));
 
   std::string curves_run;
-  auto* g = app.add_subcommand("curves", "draw the loss curves of a run to its curves.png");
-  g->add_option("--run", curves_run, "run folder")->required();
+  auto* curves_command =
+      app.add_subcommand("curves", "draw the loss curves of a run to its curves.png");
+  curves_command->add_option("--run", curves_run, "run folder")->required();
 
   for (CLI::App* command : app.get_subcommands({}))
     for (CLI::Option* option : command->get_options())
@@ -263,25 +294,29 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     const std::string better =
         error.get_exit_code() == 0 ? std::string() : suggestion(app, argc, argv);
-    if (better.empty()) return app.exit(error);
+    if (better.empty()) {
+      const int code = app.exit(error);
+      return std::cout.flush() ? code : 1;
+    }
     std::cerr << better << "\nRun with --help for more information.\n";
     return error.get_exit_code();
   }
   const auto run = [&] {
-    if (*p) {
+    if (*pretrain_command) {
       stop_on_signals();
       return run_pretrain(common, pretrain);
     }
     set_threads(common);
-    if (*e) return run_evaluate(common, evaluate);
-    if (*b) return run_calibrate(calibrate);
-    if (*c) return run_caption(caption);
-    if (*k) return run_classify(classify);
-    if (*m) return run_embed(embed);
-    if (*s) return run_summarize(summarize_run);
-    if (*a) return run_attention(attention);
-    if (*d) return run_check(check);
-    if (*f) return run_phantom(common, phantom);
+    if (*evaluate_command) return run_evaluate(common, evaluate);
+    if (*calibrate_command) return run_calibrate(calibrate);
+    if (*caption_command) return run_caption(caption);
+    if (*classify_command) return run_classify(classify);
+    if (*embed_command) return run_embed(embed);
+    if (*summarize_command) return run_summarize(summarize_run);
+    if (*attention_command) return run_attention(attention);
+    if (*check_command) return run_check(check);
+    if (*config_command) return run_config(config);
+    if (*phantom_command) return run_phantom(common, phantom);
     return run_curves(curves_run);
   };
   try {

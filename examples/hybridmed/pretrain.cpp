@@ -24,7 +24,7 @@ int run_pretrain(const Common& common, const PretrainOptions& o) {
   // it began with, key by key.
   train::RunConfig config = train::RunConfig::read(
       o.config.empty() ? fs::path(o.run) / "config.json" : fs::path(o.config));
-  for (const auto& s : o.overrides) io::override_key(config, s);
+  io::override_keys(config, o.overrides);
   if (o.resume && !o.init.empty())
     fail("app", "pretrain", "--init: a resumed run goes on with its own weights",
          "leave out --resume, and name a new --run, to start from others");

@@ -21,10 +21,6 @@ Run open_run(const std::string& folder) {
   return run;
 }
 
-std::string weights_checksum(const Run& run) {
-  return io::checksum_text(io::read_file(run.weights));
-}
-
 Embeddings embed_images(const Run& run, const X& images) {
   return task::embed_images<float, B>(run.model, images);
 }
@@ -131,6 +127,16 @@ std::set<std::uint64_t> hashes_of(const Run& run, const char* name) {
   return out;
 }
 
+std::string chosen_split(const data::DataFolder& folder, const std::string& asked,
+                         const std::string& usual) {
+  if (asked.empty()) return folder.has_split(usual) ? usual : std::string();
+  if (!folder.has_splits())
+    fail("app", "split",
+         folder.root().string() + ": --split " + asked + ", but the folder has no splits",
+         "without --split all of its studies are looked at");
+  return asked;
+}
+
 std::size_t known_studies(const data::Dataset& dataset, const std::set<std::uint64_t>& hashes) {
   return static_cast<std::size_t>(
       std::count_if(dataset.studies().begin(), dataset.studies().end(),
@@ -169,8 +175,8 @@ data::FolderOptions folder_options(data::FolderOptions base, const TableOptions&
            "--set " + key + ": here only the keys of a data folder can be set: " + list,
            "everything else belongs to the run; " +
                data::did_you_mean(key, {keys.begin(), keys.end()}));
-    io::override_key(base, assignment);
   }
+  io::override_keys(base, o.overrides);
   base.validate();
   return base;
 }

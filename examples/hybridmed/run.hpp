@@ -5,6 +5,7 @@
 #include "commands.hpp"
 #include "hybridmed/backend/cpu/backend.hpp"
 #include "hybridmed/task/evaluation.hpp"
+#include "hybridmed/task/pointing.hpp"
 
 namespace hybridmed::app {
 
@@ -18,9 +19,6 @@ namespace fs = std::filesystem;
 
 /// Opens a run and says what its weights file holds besides the model.
 Run open_run(const std::string& folder);
-/// Checksum of the weights file.
-std::string weights_checksum(const Run& run);
-
 Embeddings embed_images(const Run& run, const X& images);
 /// With a progress line.
 Embeddings embed_dataset(const Run& run, const data::Dataset& dataset);
@@ -43,6 +41,11 @@ void note_lost(const std::vector<std::string>& texts, data::Cleaning cleaning,
 
 /// The hashes in a file that the run wrote when it began, one a line.
 std::set<std::uint64_t> hashes_of(const Run& run, const char* name);
+/// The split that a command looks at: `asked`, else `usual` where the folder has it, else all ("").
+/// @throws Error where a split was asked for and the folder has none.
+std::string chosen_split(const data::DataFolder& folder, const std::string& asked,
+                         const std::string& usual);
+
 /// How many studies of a data set have an id whose hash is among these.
 std::size_t known_studies(const data::Dataset& dataset, const std::set<std::uint64_t>& hashes);
 /// The most frequent impression of the training split, whole; empty where the run has none.

@@ -3,7 +3,7 @@
 // step. Needs Eigen alone. Data, files, training runs, tasks and pictures are components of their
 // own, with headers of their own.
 #include "hybridmed/backend/cpu/backend.hpp"
-#include "hybridmed/model/initialise.hpp"
 #include "hybridmed/model/siblings.hpp"
+#include "hybridmed/nn/initialise.hpp"
 #include "hybridmed/optim/schedule.hpp"
 #include "hybridmed/train/step.hpp"

@@ -115,7 +115,7 @@ TEST_CASE("indices, targets and settings out of range are errors that name what 
 }
 
 TEST_CASE("a node that throws in the backward pass leaves tape and gradients clean") {
-  Parameter<T, B> w({1, 1});
+  Parameter<T, B> w({1, 1}, init::zeros());
   w.value.data()[0] = 2;
   Tape tape;
   const auto gradient = [&] { return w.slot.grad.defined() ? w.slot.grad.data()[0] : 0; };
@@ -146,7 +146,7 @@ TEST_CASE("a node that throws in the backward pass leaves tape and gradients cle
 }
 
 TEST_CASE("an exception in the forward pass empties the tape; a loss is used once") {
-  Parameter<T, B> w({1, 1});
+  Parameter<T, B> w({1, 1}, init::zeros());
   Tape tape;
   try {
     RecordOn on(tape);

@@ -140,8 +140,12 @@ TEST_CASE_TEMPLATE("squared_norm adds up, and the clipped update reads it where 
         const auto square = Tensor<double, decltype(k)>::full({1}, start);
         k.squared_norm(n, x[0].data(), square.data());
         AdamWArgs a;
-        a.learning_rate = 1e-2, a.decay = 0.05, a.correction1 = 0.3, a.correction2 = 0.02,
-        a.clip = 1, a.squared_norm = square.data();
+        a.learning_rate = 1e-2;
+        a.decay = 0.05;
+        a.correction1 = 0.3;
+        a.correction2 = 0.02;
+        a.clip = 1;
+        a.squared_norm = square.data();
         k.adamw(n, a, x[0].data(), y[0].data(), y[1].data(), y[2].data());
         k.adamw(n, a, static_cast<const T*>(nullptr), y[0].data(), y[1].data(), y[2].data());
         if constexpr (std::is_same_v<decltype(k), Cuda>) {
@@ -296,7 +300,7 @@ TEST_CASE_TEMPLATE(
 namespace {
 template <class T>
 struct Scaled {
-  Parameter<T, Cuda> w = Parameter<T, Cuda>({4, 3});
+  Parameter<T, Cuda> w{{4, 3}, init::zeros()};
   template <class F>
   void visit(F&& f) {
     f("w", w);

@@ -42,7 +42,7 @@ struct Attended {
            {q(i), q(i), k(i), k(i), 1.0 + static_cast<double>(i), 2.0 - static_cast<double>(i)})
         qkv.push_back(static_cast<T>(x));
     const std::vector<std::int32_t> ranges{0, 4};
-    Parameter<T, B> p({n, 3 * d});
+    Parameter<T, B> p({n, 3 * d}, init::zeros());
     p.value = Tensor<T, B>::from_host(qkv, {n, 3 * d});
     Tape tape;
     RecordOn on(tape);
@@ -70,7 +70,7 @@ bool any_nan(const std::vector<double>& x) {
 
 template <class T, class B>
 struct OneWeight {
-  Parameter<T, B> w = Parameter<T, B>({4, 3});
+  Parameter<T, B> w{{4, 3}, init::zeros()};
   template <class F>
   void visit(F&& f) {
     f("w", w);
@@ -134,7 +134,7 @@ TEST_CASE(
     using V = Variable<T, B>;
     const Index n = 5, d = 4;
     const Philox random(5);
-    Parameter<T, B> p({n, 3 * d});
+    Parameter<T, B> p({n, 3 * d}, init::zeros());
     std::vector<T> qkv;
     for (Index i = 0; i < n * 3 * d; ++i) {
       const double x = std::sin(static_cast<double>(3 * i + 1));
@@ -189,7 +189,7 @@ TEST_CASE_TEMPLATE(
     std::vector<double> gradient;
   };
   const auto leaf = [](const std::vector<double>& z) {
-    Parameter<T, B> p({1, static_cast<Index>(z.size())});
+    Parameter<T, B> p({1, static_cast<Index>(z.size())}, init::zeros());
     p.value = Tensor<T, B>::from_host(std::vector<T>(z.begin(), z.end()),
                                       {1, static_cast<Index>(z.size())});
     return p;

@@ -21,7 +21,10 @@ const std::string at_byte_or_row = "(byte|offset|row|line) [0-9]+";
 BadInput with_bytes(const std::string& name, const std::string& file, const std::string& bytes,
                     std::function<void(const fs::path&)> use, std::vector<std::string> patterns) {
   return {name,
-          [=](const fs::path& folder) { return write_bytes(folder / file, bytes), folder / file; },
+          [=](const fs::path& folder) {
+            write_bytes(folder / file, bytes);
+            return folder / file;
+          },
           std::move(use), std::move(patterns)};
 }
 
@@ -35,7 +38,8 @@ void read_picture(const fs::path& file) { data::read_image(file); }
 std::string fixture(const char* name) { return io::read_text(fixtures / name); }
 std::string cut(std::string s, std::size_t n) { return s.substr(0, n); }
 std::string flipped(std::string s, std::size_t at) {
-  return s[at] = static_cast<char>(s[at] ^ 0x55), s;
+  s[at] = static_cast<char>(s[at] ^ 0x55);
+  return s;
 }
 /// The first `from` replaced.
 std::string replaced(std::string s, const std::string& from, const std::string& to) {
@@ -106,7 +110,8 @@ TEST_CASE("images: truncated, corrupt, missing, or not what their name says") {
        {"No such file"}},
       {"a folder under the name of a picture",
        [](const fs::path& folder) {
-         return fs::create_directories(folder / "a.png"), folder / "a.png";
+         fs::create_directories(folder / "a.png");
+         return folder / "a.png";
        },
        read_picture,
        {"is a folder"}},
@@ -136,7 +141,8 @@ void three_pictures(const fs::path& folder) {
 }
 data::Dataset three(const data::DataFolder& folder) {
   data::DatasetOptions o;
-  o.transform.image_size = 14, o.transform.resize = 16;
+  o.transform.image_size = 14;
+  o.transform.resize = 16;
   return {folder, folder.select({}), data::WordPiece({"[PAD]", "[BOS]", "[EOS]", "[UNK]"}), o};
 }
 /// The batch that holds the picture's study; the other studies are still there afterwards.
@@ -196,8 +202,9 @@ BadInput labels(const std::string& name, const std::string& text,
                 std::vector<std::string> patterns) {
   return {name,
           [=](const fs::path& folder) {
-            return write_bytes(folder / "studies.csv", three_studies),
-                   write_bytes(folder / "labels.csv", text), folder / "labels.csv";
+            write_bytes(folder / "studies.csv", three_studies);
+            write_bytes(folder / "labels.csv", text);
+            return folder / "labels.csv";
           },
           read_labels, std::move(patterns)};
 }
@@ -425,7 +432,9 @@ struct Tiny {
   nn::BatchNorm<float, B> norm{2};
   template <class F>
   void visit(F&& f) {
-    f("first", first), f("last", last), f("norm", norm);
+    f("first", first);
+    f("last", last);
+    f("norm", norm);
   }
 };
 Tiny tiny(std::uint64_t seed) {
@@ -547,8 +556,10 @@ TEST_CASE("optimizer moments of another shape: the entry is named, memory stays 
                                    {"first.bias", {3}},
                                    {"last.weight", {3, 3}},
                                    {"norm.weight", {2}},
-                                   {"norm.bias", {2}}})
-    fit.emplace("m." + n, s), fit.emplace("v." + n, s);
+                                   {"norm.bias", {2}}}) {
+    fit.emplace("m." + n, s);
+    fit.emplace("v." + n, s);
+  }
   {
     const ScratchFolder f;
     CHECK_NOTHROW(load_moments(weights(fit, "7")(f.path)));
@@ -582,7 +593,9 @@ TEST_CASE("configurations: values out of range are named with the range and what
   };
   CHECK(error([](auto&) {}) == "");
   CHECK(error([](auto& c) {
-          c.jitter_contrast = 1, c.jitter_brightness = 2, c.jitter_rotation = 180,
+          c.jitter_contrast = 1;
+          c.jitter_brightness = 2;
+          c.jitter_rotation = 180;
           c.jitter_scale = 0.9;
         }) == "");
   const double nan = std::numeric_limits<double>::quiet_NaN();

@@ -30,11 +30,23 @@ constexpr std::int64_t epoch_steps = 3, stage1_steps = 2 * epoch_steps,
 train::RunConfig tiny_config(const fs::path& data) {
   train::RunConfig c;
   c.model = model::Config::preset("tiny-resnet");
-  c.model.image_size = 32, c.model.d = 16, c.model.heads = 2, c.model.uni_blocks = 1,
-  c.model.dec_blocks = 1, c.model.d_a = 12, c.model.d_e = 12, c.model.grid = 4;
-  c.model.image_width = 4, c.model.t_findings = 32, c.model.t_impression = 16;
+  c.model.image_size = 32;
+  c.model.d = 16;
+  c.model.heads = 2;
+  c.model.uni_blocks = 1;
+  c.model.dec_blocks = 1;
+  c.model.d_a = 12;
+  c.model.d_e = 12;
+  c.model.grid = 4;
+  c.model.image_width = 4;
+  c.model.t_findings = 32;
+  c.model.t_impression = 16;
   c.data = data.string();
-  c.vocab_size = 120, c.batch = 8, c.epochs_stage1 = 2, c.epochs_stage2 = 2, c.patience = 0,
+  c.vocab_size = 120;
+  c.batch = 8;
+  c.epochs_stage1 = 2;
+  c.epochs_stage2 = 2;
+  c.patience = 0;
   c.checkpoint_every = 1;
   return c;
 }
@@ -74,7 +86,11 @@ struct Corpus {
   fs::path data = scratch.path / "data", whole = scratch.path / "whole";
   Corpus() {
     data::PhantomOptions o;
-    o.count = 40, o.side = 40, o.valid = 0.2, o.test = 0.1, o.missing = 0.3;
+    o.count = 40;
+    o.side = 40;
+    o.valid = 0.2;
+    o.test = 0.1;
+    o.missing = 0.3;
     data::write_phantoms(data, o);
     const Listening quiet(scratch.path / "whole.txt");
     if (!Trainer(tiny_config(data), {whole, false, {}, -1}).run())
@@ -243,7 +259,10 @@ TEST_CASE("a run is not resumed with another configuration: every key that diffe
          },
          {"resnet_depths \\(was \\[1,2,1,1\\]"}},
         {"another seed and rate",
-         [](train::RunConfig& c) { c.seed = 5, c.lr_stage2 = 0.5; },
+         [](train::RunConfig& c) {
+           c.seed = 5;
+           c.lr_stage2 = 0.5;
+         },
          {"lr_stage2 \\(was", "seed \\(was 0, is 5\\)"}},
         {"another batch", [](train::RunConfig& c) { c.batch = 4; }, {"batch \\(was 8, is 4\\)"}},
         {"other weights of the losses",
@@ -268,7 +287,9 @@ TEST_CASE("a run is not resumed with another configuration: every key that diffe
 TEST_CASE("a resumed run may move, and may get more epochs, in either stage and when it is over") {
   Run r;
   r.start(2);  // in stage 1
-  r.config.workers = 2, r.config.checkpoint_every = 2, r.config.keep_checkpoints = 3,
+  r.config.workers = 2;
+  r.config.checkpoint_every = 2;
+  r.config.keep_checkpoints = 3;
   r.config.cache_mb = 1;
   r.config.epochs_stage1 = 3;
   REQUIRE(r.go(true, stage1_steps + 1) == "");
@@ -441,15 +462,19 @@ TEST_CASE("settings that cannot learn are refused, or warned about") {
   };
   CHECK(refusal([](auto&) {}) == "");
   CHECK(holds(refusal([](auto& c) { c.model.lambda_sum = 0; }), "lambda_sum"));
-  CHECK(refusal([](auto& c) { c.model.lambda_sum = 0, c.epochs_stage1 = 0; }) == "");
+  CHECK(refusal([](auto& c) {
+          c.model.lambda_sum = 0;
+          c.epochs_stage1 = 0;
+        }) == "");
   CHECK(holds(refusal([](auto& c) {
                 c.model.lambda_cg = c.model.lambda_cl = c.model.lambda_sum = c.model.lambda_cap =
-                    c.model.lambda_dis = 0,
+                    c.model.lambda_dis = 0;
                 c.epochs_stage1 = 0;
               }),
               "cannot learn"));
   CHECK(holds(refusal([](auto& c) {
-                c.batch = 1, c.epochs_stage1 = 0,
+                c.batch = 1;
+                c.epochs_stage1 = 0;
                 c.model.lambda_sum = c.model.lambda_cap = c.model.lambda_dis = 0;
               }),
               "batch"));
@@ -485,7 +510,9 @@ TEST_CASE(
     "a plan that the machine has no memory for is refused before the first step, with the keys to "
     "lower") {
   Run r;
-  r.config.model.d = 65536, r.config.model.heads = 1, r.config.model.uni_blocks = 64;
+  r.config.model.d = 65536;
+  r.config.model.heads = 1;
+  r.config.model.uni_blocks = 64;
   const std::string e = r.go(false, -1);
   CHECK_MESSAGE(holds(e, "out of memory"), e);
   CHECK_MESSAGE(holds(e, "lower"), e);
@@ -536,7 +563,8 @@ TEST_CASE(
   const fs::path good = corpus().whole / "checkpoints" / train::checkpoint_name(all_steps) /
                         "model.safetensors",
                  init = r.scratch.path / "init.safetensors";
-  r.config.model.d_e = 20, r.config.model.resnet_depths = {1, 1, 1, 1},
+  r.config.model.d_e = 20;
+  r.config.model.resnet_depths = {1, 1, 1, 1};
   r.config.model.dec_blocks = 2;
   REQUIRE(r.go(false, 1, good) == "");
   CHECK_MESSAGE(holds(r.printed, good.string()), r.printed);
@@ -612,10 +640,12 @@ TEST_CASE("a run is not resumed on other data; on the same data in another place
       auto ids = lines_of(train), valid = lines_of(data / "splits" / "valid.txt");
       if (change == "another split")
         std::swap(ids.front(), valid.front());
-      else
-        valid.insert(valid.begin(), ids.back()),
-            ids.pop_back();  // the studies and their order stay
-      write_bytes(train, joined(ids)), write_bytes(data / "splits" / "valid.txt", joined(valid));
+      else {
+        valid.insert(valid.begin(), ids.back());
+        ids.pop_back();
+      }  // the studies and their order stay
+      write_bytes(train, joined(ids));
+      write_bytes(data / "splits" / "valid.txt", joined(valid));
     }
     r.config.data = data.string();
     if (change == "nothing") {
@@ -658,11 +688,11 @@ TEST_CASE("two processes do not write to one run folder") {
   r.goes_on();
 
   Run fresh;  // nor before the other's first checkpoint
+  fs::create_directories(fresh.folder / "checkpoints");
   write_bytes(fresh.folder / "log.jsonl", "the other's log\n");
   const Snapshot others = snapshot(fresh.folder);
   const io::FolderLock other(fresh.folder);
   check_error(fresh.go(false, 1), fresh.folder, {"another process"});
-  fs::remove(fresh.folder / "checkpoints");  // made, and empty
   nothing_changed(others, snapshot(fresh.folder));
 }
 
@@ -677,17 +707,27 @@ TEST_CASE(
   };
   std::vector<Row> table{
       {"a file of that name",
-       [](const fs::path& f) { return write_bytes(f / "run", "notes"), f / "run"; },
+       [](const fs::path& f) {
+         write_bytes(f / "run", "notes");
+         return f / "run";
+       },
        {"cannot be made", "Not a directory|File exists"}},
       {"a file above it",
-       [](const fs::path& f) { return write_bytes(f / "file", "notes"), f / "file" / "run"; },
+       [](const fs::path& f) {
+         write_bytes(f / "file", "notes");
+         return f / "file" / "run";
+       },
        {"cannot be made", "Not a directory"}},
       {"a file in place of its checkpoints",
-       [](const fs::path& f) { return write_bytes(f / "run" / "checkpoints", "notes"), f / "run"; },
+       [](const fs::path& f) {
+         write_bytes(f / "run" / "checkpoints", "notes");
+         return f / "run";
+       },
        {"cannot be made", "Not a directory|File exists"}},
       {"a link that leads nowhere",
        [](const fs::path& f) {
-         return fs::create_symlink(f / "nowhere" / "x", f / "run"), f / "run";
+         fs::create_symlink(f / "nowhere" / "x", f / "run");
+         return f / "run";
        },
        {"cannot be made", "[A-Z][a-z]+ "}},
       {"a name that is too long",
@@ -700,8 +740,8 @@ TEST_CASE(
   if (::geteuid() != 0)  // root may write anywhere
     table.push_back({"no permission",
                      [](const fs::path& f) {
-                       return fs::permissions(f, fs::perms::owner_read | fs::perms::owner_exec),
-                              f / "run";
+                       fs::permissions(f, fs::perms::owner_read | fs::perms::owner_exec);
+                       return f / "run";
                      },
                      {"cannot be made", "Permission denied"}});
   for (const Row& row : table) {
@@ -748,7 +788,10 @@ struct FileLimit {
 
 /// What a failed save must leave: every checkpoint and best weight of before, nothing half-written.
 void only_logs_differ(Snapshot before, Snapshot after) {
-  for (const char* log : {"log.jsonl", "log.csv"}) before.erase(log), after.erase(log);
+  for (const char* log : {"log.jsonl", "log.csv"}) {
+    before.erase(log);
+    after.erase(log);
+  }
   nothing_changed(before, after);
 }
 
@@ -860,7 +903,10 @@ void poisoned_weights(const fs::path& file, const train::RunConfig& c, const std
   Trainer t(c, {"unused", false, {}, -1});
   std::size_t n = 0;
   const auto poison = [&](const std::string& name, auto& p) {
-    if (says(name, pattern)) p.value = Tensor<float, B>::full(p.value.shape(), x), ++n;
+    if (says(name, pattern)) {
+      p.value = Tensor<float, B>::full(p.value.shape(), x);
+      ++n;
+    }
   };
   nn::for_each_state(t.model(), poison, poison);
   REQUIRE(n > 0);
@@ -924,7 +970,8 @@ TEST_CASE("NaN in the loss stops the run with the step and its studies; what was
       r.config.checkpoint_every = 100;
       e = r.go(true, -1);
     } else {
-      r.config.epochs_stage1 = row.stage1_epochs, r.config.batch = row.batch;
+      r.config.epochs_stage1 = row.stage1_epochs;
+      r.config.batch = row.batch;
       poisoned_weights(init, r.config, row.poisoned, row.value);
       if (row.step > 1) {
         REQUIRE(r.go(false, row.step - 1, init) == "");
@@ -1023,7 +1070,10 @@ struct Process {
   Process(const Process&) = delete;
   Process& operator=(const Process&) = delete;
   ~Process() {
-    if (id > 0) ::kill(id, SIGKILL), exit_code();
+    if (id > 0) {
+      ::kill(id, SIGKILL);
+      exit_code();
+    }
   }
 };
 std::string in_quotes(const fs::path& p) { return "'" + p.string() + "'"; }
@@ -1047,7 +1097,8 @@ TEST_CASE(
     INFO(name);
     Run r;
     auto c = r.config;
-    c.epochs_stage1 = 1000000, c.checkpoint_every = 0;
+    c.epochs_stage1 = 1000000;
+    c.checkpoint_every = 0;
     write_bytes(r.scratch.path / "config.json", io::to_json(c).dump());
     const fs::path run = r.scratch.path / name, whole = r.scratch.path / "whole",
                    errors = r.scratch.path / "errors.txt";
@@ -1178,7 +1229,8 @@ TEST_CASE(
     row.damage(r.scratch.path / "data" / "images" / (valid + ".png"));
     const Snapshot before = r.saved();
     auto patterns = row.patterns;
-    patterns.push_back("\\b" + valid + "\\b(?!\\.png)"), patterns.push_back("line [0-9]+");
+    patterns.push_back("\\b" + valid + "\\b(?!\\.png)");
+    patterns.push_back("line [0-9]+");
     check_error(r.go(true, -1), r.scratch.path / "data" / "images" / (valid + ".png"), patterns);
     nothing_changed(before, r.saved());
     r.goes_on();
@@ -1211,10 +1263,11 @@ TEST_CASE("a table that training cannot use") {
     Run r;
     const fs::path data = r.scratch.path / "data";
     write_bytes(data / "studies.csv", row.table);
-    for (int i = 0; i < 20; ++i)
-      fs::create_directories(data / "images"),
-          fs::copy_file(corpus().data / "images" / "phantom0.png",
-                        data / "images" / (std::to_string(i) + ".png"));
+    for (int i = 0; i < 20; ++i) {
+      fs::create_directories(data / "images");
+      fs::copy_file(corpus().data / "images" / "phantom0.png",
+                    data / "images" / (std::to_string(i) + ".png"));
+    }
     r.config.data = data.string();
     check_error(r.go(false, 1), data, row.patterns);
     CHECK(!fs::exists(r.folder));

@@ -20,19 +20,27 @@ int main() {
   io::SafetensorsWriter file;
   io::add_weights(file, written);
   file.write(folder / "weights.safetensors");
-  if (!io::load_weights(read, io::Safetensors::read(folder / "weights.safetensors")).complete())
-    return std::puts("weights are missing"), 1;
-  if (read.weight.value.to_host() != written.weight.value.to_host())
-    return std::puts("other weights came back"), 1;
+  if (!io::load_weights(read, io::Safetensors::read(folder / "weights.safetensors")).complete()) {
+    std::puts("weights are missing");
+    return 1;
+  }
+  if (read.weight.value.to_host() != written.weight.value.to_host()) {
+    std::puts("other weights came back");
+    return 1;
+  }
 
 #ifdef CONSUMER_DATA
   const std::vector<std::uint8_t> pixels{0, 50, 100, 150, 200, 250};
   data::write_png(folder / "picture.png", pixels.data(), 3, 2, 1);
   const data::Image image = data::read_image(folder / "picture.png");
-  if (image.width() != 3 || image.height() != 2 || image.pixels(1, 2) != 250)
-    return std::puts("another picture came back"), 1;
-  if (data::parse_csv("study,text\n1,\"a, b\"\n", "a table").rows.at(0).at(1) != "a, b")
-    return std::puts("another field came back"), 1;
+  if (image.width() != 3 || image.height() != 2 || image.pixels(1, 2) != 250) {
+    std::puts("another picture came back");
+    return 1;
+  }
+  if (data::parse_csv("study,text\n1,\"a, b\"\n", "a table").rows.at(0).at(1) != "a, b") {
+    std::puts("another field came back");
+    return 1;
+  }
 #endif
   std::puts("components work");
 }

@@ -27,8 +27,11 @@ struct Convirt {
         text_proj(c.d, c.d_e, false) {}
   template <class F>
   void visit(F&& f) {
-    f("log_scale", log_scale), f("image", image), f("text", text), f("image_proj", image_proj),
-        f("text_proj", text_proj);
+    f("log_scale", log_scale);
+    f("image", image);
+    f("text", text);
+    f("image_proj", image_proj);
+    f("text_proj", text_proj);
   }
 
   template <unsigned needs, Value V>
@@ -47,7 +50,12 @@ struct Convirt {
 
 model::Config small_config() {
   auto c = model::Config::preset("tiny");
-  c.image_size = 32, c.image_width = 32, c.d = 32, c.d_e = 16, c.uni_blocks = 1, c.vocab = 40;
+  c.image_size = 32;
+  c.image_width = 32;
+  c.d = 32;
+  c.d_e = 16;
+  c.uni_blocks = 1;
+  c.vocab = 40;
   c.validate();
   return c;
 }
@@ -56,7 +64,7 @@ model::Config small_config() {
 
 int main() {
   Convirt model(small_config());
-  model::initialise(model, model.config, /*seed=*/1);
+  nn::initialise(model, /*seed=*/1);
   const auto objective = 1.0 * objective::InfoNce{.image_weight = 0.75, .text_weight = 0.25};
   optim::AdamW<T, B> optimizer(model, {});
   Tape tape;
@@ -74,7 +82,10 @@ int main() {
   for (int step = 0; step < 5; ++step) {
     const auto report = train::train_step(model, objective, batch, no_teacher, optimizer,
                                           /*learning_rate=*/1e-3, tape, nn::Mode::training());
-    if (!report.finite) return std::puts("a loss or a gradient is not a number"), 1;
+    if (!report.finite) {
+      std::puts("a loss or a gradient is not a number");
+      return 1;
+    }
     last = report.total;
     if (step == 0) first = last;
   }

@@ -6,8 +6,10 @@
 
 int main() {
   using B = hybridmed::CpuBackend;
-  if (std::string_view(B::gemm_policy::name) != "onednn")
-    return std::printf("products by %s\n", B::gemm_policy::name), 1;
+  if (std::string_view(B::gemm_policy::name) != "onednn") {
+    std::printf("products by %s\n", B::gemm_policy::name);
+    return 1;
+  }
   const float a[] = {1, 2}, b[] = {3, 4};
   float c[4];
   B::gemm(false, false, 2, 2, 1, 1.0f, a, 1, b, 2, 0.0f, c, 2);

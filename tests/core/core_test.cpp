@@ -59,7 +59,8 @@ TEST_CASE("Philox derives doubles, normals and integers from the block") {
         whole &&
         u == std::ldexp(
                  static_cast<double>(((static_cast<std::uint64_t>(b[0]) << 32) | b[1]) >> 11), -53);
-    sum += z, squares += z * z;
+    sum += z;
+    squares += z * z;
     const auto below = p.below(k, 5);
     inside = inside && below < 5;
     ++counts[below % 5];
@@ -346,7 +347,7 @@ TEST_CASE("bfloat16 rounds to nearest even and keeps special values") {
     const float x = std::bit_cast<float>(u);
     if (!(std::abs(x) < 1e38f)) continue;
     bfloat16 low, high;
-    low.bits = static_cast<std::uint16_t>(u >> 16),
+    low.bits = static_cast<std::uint16_t>(u >> 16);
     high.bits = static_cast<std::uint16_t>((u >> 16) + 1);
     const double down = std::abs(static_cast<double>(x) -
                                  static_cast<double>(static_cast<float>(low))),

@@ -155,3 +155,18 @@ TEST_CASE(
   const std::string marked = "\xEF\xBB\xBFid,x\n1,M\xFCller\n";
   CHECK(holds(error_of([&] { parse_csv(marked, "t.csv", {.encoding = "latin-1"}); }), "0xFC"));
 }
+
+TEST_CASE("wide encodings without a mark are told apart, and the key that is named reads them") {
+  const std::string text = "study_id,split\ns1,train\n";
+  for (const std::string name : {"utf-16le", "utf-16be", "utf-32le", "utf-32be"}) {
+    const bool four = name.starts_with("utf-32"), big = name.ends_with("be");
+    std::string bytes;
+    for (const char c : text) {
+      const std::string zeros(four ? 3 : 1, '\0');
+      bytes += big ? zeros + c : c + zeros;
+    }
+    const std::string e = parse_error(bytes);
+    CHECK_MESSAGE(holds(e, "--set encoding=" + name + " reads"), name, ": ", e);
+    CHECK(parse_csv(bytes, "t", {.encoding = name}).rows[0] == Row{"s1", "train"});
+  }
+}

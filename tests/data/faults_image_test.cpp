@@ -120,9 +120,10 @@ TEST_CASE("an EXIF block of any bytes is read without harm") {
 
 TEST_CASE("12 bits in a 16-bit PNG: brought to the whole range where sBIT says so, else noted") {
   std::vector<std::uint16_t> low, full;
-  for (unsigned i = 0; i < 64; ++i)
-    low.push_back(static_cast<std::uint16_t>(i * 65)),
-        full.push_back(static_cast<std::uint16_t>((i * 65 * 65535 + 2047) / 4095));
+  for (unsigned i = 0; i < 64; ++i) {
+    low.push_back(static_cast<std::uint16_t>(i * 65));
+    full.push_back(static_cast<std::uint16_t>((i * 65 * 65535 + 2047) / 4095));
+  }
   const Image plain = decode_image(png(low, 8, 16), "x");
   CHECK(values(plain) == low);
   CHECK(notes(plain, "4095 of 65535"));
@@ -163,7 +164,10 @@ TEST_CASE("a CMYK JPEG is read as grey, as Pillow reads it") {
   c.err = jpeg_std_error(&errors);
   jpeg_create_compress(&c);
   jpeg_mem_dest(&c, &memory, &size);
-  c.image_width = 8, c.image_height = 8, c.input_components = 4, c.in_color_space = JCS_CMYK;
+  c.image_width = 8;
+  c.image_height = 8;
+  c.input_components = 4;
+  c.in_color_space = JCS_CMYK;
   jpeg_set_defaults(&c);
   jpeg_set_quality(&c, 100, TRUE);
   jpeg_start_compress(&c, TRUE);

@@ -73,8 +73,10 @@ std::uint32_t crc(const std::uint8_t* p, std::size_t n) {
 std::vector<std::uint16_t> noise(std::size_t n) {
   std::vector<std::uint16_t> out;
   std::uint32_t x = 12345;
-  while (out.size() < n)
-    x = x * 1664525u + 1013904223u, out.push_back(static_cast<std::uint16_t>(x >> 16));
+  while (out.size() < n) {
+    x = x * 1664525u + 1013904223u;
+    out.push_back(static_cast<std::uint16_t>(x >> 16));
+  }
   return out;
 }
 
@@ -105,7 +107,8 @@ Bytes png_header(std::uint32_t width, std::uint32_t height, int depth = 8, int c
   append32(b, 13);
   const std::size_t from = b.size();
   for (char c : std::string("IHDR")) b.push_back(std::byte(c));
-  append32(b, width), append32(b, height);
+  append32(b, width);
+  append32(b, height);
   for (int c : {depth, colour, 0, 0, 0}) b.push_back(std::byte(c));
   append32(b, crc(reinterpret_cast<const std::uint8_t*>(b.data()) + from, b.size() - from));
   for (int c : {0, 0, 0, 0, 0x49, 0x44, 0x41, 0x54, 0x35, 0xAF, 0x06, 0x1E})
@@ -348,9 +351,11 @@ TEST_CASE("whole resized pictures: 8 bit equal, float within 1e-4 of Pillow's mo
     const auto expected_float = raw<float>("resizef" + name);
     std::vector<std::uint8_t> bytes;
     std::vector<float> floats, large;
-    for (std::size_t k = 0; k < h * w; ++k)
-      bytes.push_back(static_cast<std::uint8_t>(numbers[k] >> 8)),
-          floats.push_back(numbers[k] / 65535.0f), large.push_back(numbers[k]);
+    for (std::size_t k = 0; k < h * w; ++k) {
+      bytes.push_back(static_cast<std::uint8_t>(numbers[k] >> 8));
+      floats.push_back(numbers[k] / 65535.0f);
+      large.push_back(numbers[k]);
+    }
     CHECK(resize_bilinear(bytes, h, w, expected.height, expected.width) == expected.values);
     const auto out = resize_bilinear(floats, h, w, expected_float.height, expected_float.width);
     const auto out_large =
@@ -396,7 +401,8 @@ TEST_CASE("the transform equals Pillow's resize, zero padding, centre crop and (
     const Square square = make_square(read_image(fixtures / picture), resize);
     REQUIRE(square.side == resize);
     TransformOptions options;
-    options.image_size = size, options.resize = resize;
+    options.image_size = size;
+    options.resize = resize;
     std::vector<float> out(size * size, 99.0f);
     crop(square, options, nullptr, out);
     double worst = 0;
@@ -431,7 +437,8 @@ TEST_CASE("placement is centred, inside the square and never empty") {
 TEST_CASE("random crops lie inside, reach every place, and differ only by gain and shift") {
   const Image image = read_image(fixtures / "wide8.png");
   TransformOptions o;
-  o.image_size = 28, o.resize = 32;
+  o.image_size = 28;
+  o.resize = 32;
   const Square square = make_square(image, 32);
   std::set<std::pair<std::size_t, std::size_t>> places;
   for (std::uint64_t k = 0; k < 400; ++k) {
@@ -448,14 +455,18 @@ TEST_CASE("random crops lie inside, reach every place, and differ only by gain a
         for (std::size_t i = 0; i < 28 * 28 && same; ++i)
           same = std::abs(out[i] - (square.bytes[(y + i / 28) * 32 + x + i % 28] / 255.0f - 0.5f) /
                                        0.5f) < 1e-6f;
-        if (same) found = true, places.insert({y, x});
+        if (same) {
+          found = true;
+          places.insert({y, x});
+        }
       }
     CHECK(found);
   }
   CHECK(places.size() == 25);
 
   TransformOptions jitter = o;
-  jitter.jitter_contrast = 0.2, jitter.jitter_brightness = 0.1;
+  jitter.jitter_contrast = 0.2;
+  jitter.jitter_brightness = 0.1;
   double low = 9, high = -9, darkest = 9, brightest = -9;
   for (std::uint64_t k = 0; k < 200; ++k) {
     const Philox random(5, k);
@@ -470,7 +481,9 @@ TEST_CASE("random crops lie inside, reach every place, and differ only by gain a
                  shift = varied[a] - gain * plain[a];
     for (std::size_t i = 0; i < plain.size(); ++i)
       CHECK(std::abs(varied[i] - (gain * plain[i] + shift)) < 1e-5);
-    low = std::min(low, gain), high = std::max(high, gain), darkest = std::min(darkest, shift),
+    low = std::min(low, gain);
+    high = std::max(high, gain);
+    darkest = std::min(darkest, shift);
     brightest = std::max(brightest, shift);
   }
   CHECK(low >= 0.8 - 1e-5);
@@ -487,11 +500,15 @@ TEST_CASE("turned and enlarged crops: a ramp stays a ramp, its slope says by how
   constexpr std::size_t side = 80, n = 32;
   Square across, down;  // brightness rises along x, and along y
   across.side = down.side = side;
-  for (std::size_t i = 0; i < side * side; ++i)
-    across.floats.push_back(static_cast<float>(i % side)),
-        down.floats.push_back(static_cast<float>(i / side));
+  for (std::size_t i = 0; i < side * side; ++i) {
+    across.floats.push_back(static_cast<float>(i % side));
+    down.floats.push_back(static_cast<float>(i / side));
+  }
   TransformOptions o;
-  o.image_size = n, o.resize = side, o.jitter_rotation = 20, o.jitter_scale = 0.25;
+  o.image_size = n;
+  o.resize = side;
+  o.jitter_rotation = 20;
+  o.jitter_scale = 0.25;
   double low = 99, high = -99, smallest = 99, largest = 0;
   for (std::uint64_t k = 0; k < 300; ++k) {
     const Philox random(6, k);
@@ -528,7 +545,9 @@ TEST_CASE("turned and enlarged crops: a ramp stays a ramp, its slope says by how
       CHECK(std::round(begin) >= 0);
       CHECK(std::round(begin) <= side - n);
     }
-    low = std::min(low, angle), high = std::max(high, angle), smallest = std::min(smallest, scale),
+    low = std::min(low, angle);
+    high = std::max(high, angle);
+    smallest = std::min(smallest, scale);
     largest = std::max(largest, scale);
   }
   CHECK(low >= -20.1);
@@ -546,7 +565,9 @@ TEST_CASE("turned crops: outside the square is black, and evaluation does not tu
   white.side = 16;
   white.bytes.assign(256, 255);
   TransformOptions o;
-  o.image_size = 16, o.resize = 16, o.jitter_rotation = 45;
+  o.image_size = 16;
+  o.resize = 16;
+  o.jitter_rotation = 45;
   std::vector<float> out(256);
   bool black = false;
   for (std::uint64_t k = 0; k < 20; ++k) {
@@ -563,7 +584,8 @@ TEST_CASE("turned crops: outside the square is black, and evaluation does not tu
 TEST_CASE("a crop larger than the square is an error") {
   const Square square = make_square(read_image(fixtures / "one_pixel.png"), 4);
   TransformOptions o;
-  o.image_size = 5, o.resize = 4;
+  o.image_size = 5;
+  o.resize = 4;
   std::vector<float> out(25);
   CHECK_THROWS_AS(crop(square, o, nullptr, out), Error);
 }

@@ -280,7 +280,9 @@ TEST_CASE("labels: present, absent, uncertain or unknown; not indexed studies le
 TEST_CASE("phantoms: layout, labels, texts, boxes and splits agree") {
   const test::ScratchFolder f;
   PhantomOptions o;
-  o.count = 300, o.side = 24, o.seed = 3;
+  o.count = 300;
+  o.side = 24;
+  o.seed = 3;
   write_phantoms(f.path, o);
   const Table studies = read_csv(f.path / "studies.csv"), images = read_csv(f.path / "images.csv"),
               labels = read_csv(f.path / "labels.csv"), boxes = read_csv(f.path / "boxes.csv");
@@ -312,7 +314,8 @@ TEST_CASE("phantoms: layout, labels, texts, boxes and splits agree") {
     CHECK(s[studies.column("has_findings")] == (findings.empty() ? "0" : "1"));
     CHECK(s[studies.column("has_impression")] == (impression.empty() ? "0" : "1"));
     CHECK(!(findings.empty() && impression.empty()));
-    without_findings += findings.empty(), without_impression += impression.empty();
+    without_findings += findings.empty();
+    without_impression += impression.empty();
     const Image picture = read_image(f.path / "images" / image);
     CHECK((picture.width() == 24 && picture.height() == 24 && picture.bits == 8));
     const auto label = [&](const std::string& name) {
@@ -370,7 +373,8 @@ TEST_CASE("phantoms: layout, labels, texts, boxes and splits agree") {
 
 TEST_CASE("phantoms depend on the seed alone") {
   PhantomOptions o;
-  o.count = 12, o.side = 16;
+  o.count = 12;
+  o.side = 16;
   const test::ScratchFolder a, b, c;
   write_phantoms(a.path, o);
   write_phantoms(b.path, o);
@@ -402,10 +406,14 @@ TEST_CASE("a planted finding shows inside its box") {
       for (int y = 0; y < 96; ++y)
         for (int x = 0; x < 96; ++x)
           if ((x + 0.5) / 96 > f.x && (x + 0.5) / 96 < f.x + f.width && (y + 0.5) / 96 > f.y &&
-              (y + 0.5) / 96 < f.y + f.height)
-            a += p.pixels[static_cast<std::size_t>(y * 96 + x)],
-                b += p.pixels[static_cast<std::size_t>(y * 96 + 95 - x)], ++count;
-      inside += a / count, mirrored += b / count, ++n;
+              (y + 0.5) / 96 < f.y + f.height) {
+            a += p.pixels[static_cast<std::size_t>(y * 96 + x)];
+            b += p.pixels[static_cast<std::size_t>(y * 96 + 95 - x)];
+            ++count;
+          }
+      inside += a / count;
+      mirrored += b / count;
+      ++n;
     }
   }
   REQUIRE(n > 30);
@@ -425,20 +433,31 @@ struct Corpus {
 
   explicit Corpus(std::size_t count = 23) {
     PhantomOptions o;
-    o.count = count, o.side = 20, o.valid = 0, o.test = 0, o.missing = 0.3;
+    o.count = count;
+    o.side = 20;
+    o.valid = 0;
+    o.test = 0;
+    o.missing = 0.3;
     write_phantoms(files.path, o);
     folder = std::make_unique<DataFolder>(files.path);
     studies = folder->select({});
     std::vector<std::string> texts;
-    for (const auto& s : studies) texts.push_back(s.findings), texts.push_back(s.impression);
+    for (const auto& s : studies) {
+      texts.push_back(s.findings);
+      texts.push_back(s.impression);
+    }
     vocabulary = train_wordpiece(texts, 150);
     studies[4].images = {"phantom4.png", "phantom5.png", "phantom6.png"};
   }
   Dataset dataset(std::size_t cache_bytes = std::size_t{1} << 30) const {
     DatasetOptions o;
-    o.transform.image_size = 14, o.transform.resize = 16, o.transform.jitter_brightness = 0.1,
+    o.transform.image_size = 14;
+    o.transform.resize = 16;
+    o.transform.jitter_brightness = 0.1;
     o.transform.jitter_contrast = 0.2;
-    o.t_findings = 20, o.t_impression = 8, o.cache_bytes = cache_bytes;
+    o.t_findings = 20;
+    o.t_impression = 8;
+    o.cache_bytes = cache_bytes;
     return Dataset(*folder, studies, vocabulary, o);
   }
 };

@@ -245,9 +245,10 @@ TEST_CASE("a trained vocabulary is deterministic, respects its size and covers i
     CHECK(a.size() <= size);
     std::set<std::string> tokens;
     bool same = true;
-    for (std::size_t i = 0; i < a.size(); ++i)
-      same = same && a.token(static_cast<std::int32_t>(i)) == b.token(static_cast<std::int32_t>(i)),
+    for (std::size_t i = 0; i < a.size(); ++i) {
+      same = same && a.token(static_cast<std::int32_t>(i)) == b.token(static_cast<std::int32_t>(i));
       tokens.insert(a.token(static_cast<std::int32_t>(i)));
+    }
     CHECK(same);
     CHECK(tokens.size() == a.size());
     for (const auto& text : corpus)

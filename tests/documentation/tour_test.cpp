@@ -61,6 +61,9 @@ Parts parts_of(const std::string& line) {
         i > 0 && (std::isalnum(static_cast<unsigned char>(line[i - 1])) || line[i - 1] == '.');
     if (!before && end > first && end < line.size() && line[end] == '.' && digit(end + 1)) {
       for (++end; digit(end);) ++end;
+      const std::string_view rest = std::string_view(line).substr((std::min)(end, line.size()));
+      if ((rest.starts_with("e-") || rest.starts_with("e+")) && digit(end + 2))
+        for (end += 2; digit(end);) ++end;
       p.figures.push_back(std::stod(line.substr(i, end - i)));
       p.text += p.text.empty() || p.text.back() != ' ' ? " # " : "# ";
       i = end;
@@ -104,6 +107,7 @@ TEST_CASE("the comparison of lines can fail") {
   CHECK_FALSE(same("AUROC 0.912 of 30", "AUROC 0.40 of 30"));
   CHECK_FALSE(same("AUROC 0.912 of 30", "AUROC 0.912 of 31"));
   CHECK_FALSE(same("AUROC 0.912", "AUROC -"));
+  CHECK(same("p 0.00012,1", "p 3.66267e-05,1"));
   std::size_t deepest = 0;
   CHECK(matches({"a", "...", "c"}, 0, {"a", "b", "b", "c"}, 0, deepest));
   CHECK_FALSE(matches({"a", "...", "c"}, 0, {"a", "b"}, 0, deepest));

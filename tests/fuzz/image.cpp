@@ -38,8 +38,12 @@ void read(const std::vector<std::byte>& bytes) {
     const bool within_8_bits = *std::max_element(p, p + image.pixels.size()) <= 255;
     fuzz::require(image.bits == 16 || within_8_bits, "an 8-bit picture's values are 0..255");
     data::TransformOptions options;
-    options.image_size = 28, options.resize = 32, options.jitter_contrast = 0.5,
-    options.jitter_brightness = 0.25, options.jitter_rotation = 30, options.jitter_scale = 0.5;
+    options.image_size = 28;
+    options.resize = 32;
+    options.jitter_contrast = 0.5;
+    options.jitter_brightness = 0.25;
+    options.jitter_rotation = 30;
+    options.jitter_scale = 0.5;
     const data::Square square = data::make_square(image, options.resize);
     std::vector<float> out(options.image_size * options.image_size);
     const Philox random(1, 2);

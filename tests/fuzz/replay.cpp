@@ -37,7 +37,8 @@ int main(int argc, char** argv) {
     } catch (const std::exception& e) {
       problem = std::string("an exception that is not an Error: ") + e.what();
     }
-    refused += !refusal.empty(), wrong += !problem.empty();
+    refused += !refusal.empty();
+    wrong += !problem.empty();
     std::printf("%s%s\n", refusal.empty() ? "read" : refusal.c_str(),
                 problem.empty() ? "" : (" -- WRONG: " + problem).c_str());
   }

@@ -12,7 +12,8 @@ struct Tiny {
   nn::BatchNorm<float, Reference> norm{2};
   template <class F>
   void visit(F&& f) {
-    f("first", first), f("norm", norm);
+    f("first", first);
+    f("norm", norm);
   }
 };
 }  // namespace

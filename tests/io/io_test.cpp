@@ -241,8 +241,14 @@ struct Settings {
   std::array<double, 2> betas{0.9, 0.999};
   template <class F>
   void visit(F&& f) {
-    f("batch", batch), f("width", width), f("workers", workers), f("rate", rate),
-        f("shuffle", shuffle), f("encoder", encoder), f("depths", depths), f("betas", betas);
+    f("batch", batch);
+    f("width", width);
+    f("workers", workers);
+    f("rate", rate);
+    f("shuffle", shuffle);
+    f("encoder", encoder);
+    f("depths", depths);
+    f("betas", betas);
   }
 };
 std::string config_error(const std::string& text, Settings* out = nullptr) {
@@ -584,7 +590,9 @@ struct Tiny {
   nn::BatchNorm<float, B> norm{2};
   template <class F>
   void visit(F&& f) {
-    f("first", first), f("more", more), f("norm", norm);
+    f("first", first);
+    f("more", more);
+    f("norm", norm);
   }
 };
 Tiny tiny(std::uint64_t seed) {
@@ -728,8 +736,11 @@ TEST_CASE(
         r.mismatched[0]);
     CHECK(r.loaded.empty());
   };
-  codes(std::int8_t{}), codes(std::uint8_t{}), codes(std::int32_t{}), codes(std::int64_t{}),
-      codes(bool{});
+  codes(std::int8_t{});
+  codes(std::uint8_t{});
+  codes(std::int32_t{});
+  codes(std::int64_t{});
+  codes(bool{});
 }
 
 TEST_CASE("tensors of any type that nobody needs are kept and reported, not fatal") {

@@ -57,7 +57,8 @@ double brute_force(const std::vector<double>& score, const std::vector<bool>& re
                      [&](std::size_t a, std::size_t b) { return score[a] > score[b]; });
     bool hit = false;
     for (std::size_t i = 0; i < std::min(k, ranked.size()); ++i) hit = hit || relevant[ranked[i]];
-    hits += hit, n += 1;
+    hits += hit;
+    n += 1;
   } while (std::next_permutation(order.begin(), order.end()));
   return hits / n;
 }
@@ -109,8 +110,9 @@ TEST_CASE("AUROC equals the reference, with few and many ties") {
   for (std::string line; std::getline(in, line); ++cases) {
     std::istringstream fields(line);
     std::string scores, labels, expected;
-    std::getline(fields, scores, '\t'), std::getline(fields, labels, '\t'),
-        std::getline(fields, expected, '\t');
+    std::getline(fields, scores, '\t');
+    std::getline(fields, labels, '\t');
+    std::getline(fields, expected, '\t');
     const auto s = numbers<double>(scores);
     const auto l = numbers<int>(labels);
     REQUIRE(s.size() == l.size());
@@ -119,7 +121,10 @@ TEST_CASE("AUROC equals the reference, with few and many ties") {
     double wins = 0, pairs = 0;
     for (std::size_t i = 0; i < s.size(); ++i)
       for (std::size_t j = 0; j < s.size(); ++j)
-        if (l[i] == 1 && l[j] == 0) wins += s[i] > s[j] ? 1 : s[i] == s[j] ? 0.5 : 0, pairs += 1;
+        if (l[i] == 1 && l[j] == 0) {
+          wins += s[i] > s[j] ? 1 : s[i] == s[j] ? 0.5 : 0;
+          pairs += 1;
+        }
     CHECK(std::abs(auroc(s, l).value() - wins / pairs) < 1e-12);
   }
   CHECK(cases == 9);
@@ -198,8 +203,10 @@ TEST_CASE(
   const auto sample = [](std::size_t n) {
     std::vector<double> s;
     std::vector<int> l;
-    for (std::size_t i = 0; i < n; ++i)
-      l.push_back(i % 4 == 0), s.push_back(Philox(5).normal(i) + l.back());
+    for (std::size_t i = 0; i < n; ++i) {
+      l.push_back(i % 4 == 0);
+      s.push_back(Philox(5).normal(i) + l.back());
+    }
     return std::pair(s, l);
   };
   const auto [s, l] = sample(80);
@@ -224,9 +231,10 @@ TEST_CASE(
   const auto sample = [](std::uint64_t seed) {
     std::vector<double> s;
     std::vector<int> l;
-    for (std::uint64_t i = 0; i < 200; ++i)
-      l.push_back(Philox(seed, 1).uniform(i) < 0.4),
-          s.push_back(l.back() + 1.5 * Philox(seed, 2).normal(i));
+    for (std::uint64_t i = 0; i < 200; ++i) {
+      l.push_back(Philox(seed, 1).uniform(i) < 0.4);
+      s.push_back(l.back() + 1.5 * Philox(seed, 2).normal(i));
+    }
     return std::pair(s, l);
   };
   const auto a = sample(1), b = sample(2);

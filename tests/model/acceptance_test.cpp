@@ -6,7 +6,7 @@
 #include <set>
 
 #include "../support.hpp"
-#include "hybridmed/model/initialise.hpp"
+#include "hybridmed/nn/initialise.hpp"
 #include "hybridmed/task/generate.hpp"
 #include "hybridmed/train/step.hpp"
 
@@ -72,8 +72,11 @@ model::TextPlan<B> plan(const Model& m, const std::vector<Sample>& samples,
                         model::TextPlan<B>::Cls cls = model::TextPlan<B>::Cls::impression) {
   Packed findings, impression;
   Ids keys;
-  for (const Sample& s : samples)
-    findings.add(s.findings), impression.add(s.impression), keys.push_back(s.key);
+  for (const Sample& s : samples) {
+    findings.add(s.findings);
+    impression.add(s.impression);
+    keys.push_back(s.key);
+  }
   return m.plan(findings.view(), impression.view(), keys, cls);
 }
 model::Batch<double, B> batch(const Model& m, const std::vector<Sample>& samples) {
@@ -84,7 +87,7 @@ model::Batch<double, B> batch(const Model& m, const std::vector<Sample>& samples
 /// show.
 Model make(const model::Config& c) {
   Model m = model::make_hybridmed<double, B>(c);
-  model::initialise(m, c, 3);
+  nn::initialise(m, 3);
   std::uint64_t seed = 40;
   nn::for_each_parameter(m, [&](const std::string&, auto& p) {
     ++seed;
@@ -158,7 +161,7 @@ std::set<std::string> names_with(Model& m, const std::vector<std::string_view>& 
 }
 
 struct Logits {
-  Values sum, cap;
+  Values summarize, caption;
 };
 Logits logits(const Model& m, const std::vector<Sample>& samples) {
   const auto r =
@@ -176,7 +179,7 @@ Logits logits(const Model& m, const model::TextPlan<B>& p, const X& memory) {
   const X encoded = m.text.template operator()<X>(p);
   const auto h = m.decoder(encoded, p, model::Branches{true, true},
                            slice_rows(encoded, 0, p.findings_rows), memory);
-  return {values(m.decoder.fc_sum(h.sum)), values(m.decoder.fc_cap(h.cap))};
+  return {values(m.decoder.fc_summarize(h.summarize)), values(m.decoder.fc_caption(h.caption))};
 }
 /// The first logit row of each sample in a branch; a sample of L impression tokens has L - 1.
 std::vector<Index> first_rows(const std::vector<Sample>& samples, bool needs_findings) {
@@ -208,7 +211,7 @@ std::vector<double> losses(const Model& m, const O& objective, const std::vector
 /// A teacher that differs from the model, so that distillation is not trivially 0.
 model::Teacher<double, B> other_teacher(const model::Config& c) {
   Model other = model::make_hybridmed<double, B>(c);
-  model::initialise(other, c, 99);
+  nn::initialise(other, 99);
   return other.snapshot();
 }
 
@@ -227,11 +230,12 @@ Index next_token(const Model& m, bool summarize, const Sample& sample, const X& 
   const Ids findings = sample.findings.empty() ? Ids{1, 2} : sample.findings;
   const Sample probe{findings, impression, sample.image, 0};
   model::TextPlan<B> p = plan(m, {probe});
-  if (sample.findings.empty()) p.sum.memory = Segments<B>(Ids{0, 0}, p.findings_rows);
+  if (sample.findings.empty()) p.summarize.memory = Segments<B>(Ids{0, 0}, p.findings_rows);
   const X encoded = m.text.template operator()<X>(p);
   const auto h = m.decoder(encoded, p, model::Branches{summarize, !summarize},
                            slice_rows(encoded, 0, p.findings_rows), picture);
-  const Values z = values(summarize ? m.decoder.fc_sum(h.sum) : m.decoder.fc_cap(h.cap));
+  const Values z =
+      values(summarize ? m.decoder.fc_summarize(h.summarize) : m.decoder.fc_caption(h.caption));
   REQUIRE(static_cast<Index>(z.size()) == m.config.vocab * static_cast<Index>(prefix.size()));
   return argmax(Values(z.end() - m.config.vocab, z.end()));
 }
@@ -243,11 +247,11 @@ TEST_CASE("1. causality: a token changes no logit before it") {
     const std::vector<Sample> samples = studies();
     const Logits before = logits(m, samples);
     const std::vector<Index> sum = first_rows(samples, true), cap = first_rows(samples, false);
-    REQUIRE(static_cast<Index>(before.sum.size()) == sum.back() * c.vocab);
-    REQUIRE(static_cast<Index>(before.cap.size()) == cap.back() * c.vocab);
+    REQUIRE(static_cast<Index>(before.summarize.size()) == sum.back() * c.vocab);
+    REQUIRE(static_cast<Index>(before.caption.size()) == cap.back() * c.vocab);
     const X memory = caption_memory(m, samples);
-    REQUIRE(difference(logits(m, plan(m, samples), memory).sum, before.sum) == 0);
-    REQUIRE(difference(logits(m, plan(m, samples), memory).cap, before.cap) == 0);
+    REQUIRE(difference(logits(m, plan(m, samples), memory).summarize, before.summarize) == 0);
+    REQUIRE(difference(logits(m, plan(m, samples), memory).caption, before.caption) == 0);
     for (std::size_t b : {std::size_t{0}, std::size_t{1}, std::size_t{3}})
       for (Index t = 0; t < static_cast<Index>(samples[b].impression.size()); ++t) {
         CAPTURE(b);
@@ -265,8 +269,8 @@ TEST_CASE("1. causality: a token changes no logit before it") {
               CHECK(d[static_cast<std::size_t>(r)] == 0);
           }
         };
-        check(before.sum, after.sum, sum[b], sum[b + 1]);
-        check(before.cap, after.cap, cap[b], cap[b + 1]);
+        check(before.summarize, after.summarize, sum[b], sum[b + 1]);
+        check(before.caption, after.caption, cap[b], cap[b + 1]);
       }
   });
 }
@@ -322,7 +326,8 @@ TEST_CASE("1. each branch reads its own memory only") {
     const X memory = caption_memory(m, samples);
     const auto run = [&](const X& f, const X& i) {
       const auto h = m.decoder(encoded, b.text, model::Branches{true, true}, f, i);
-      return Logits{values(m.decoder.fc_sum(h.sum)), values(m.decoder.fc_cap(h.cap))};
+      return Logits{values(m.decoder.fc_summarize(h.summarize)),
+                    values(m.decoder.fc_caption(h.caption))};
     };
     const auto all = [](const std::vector<double>& d) {
       return *std::min_element(d.begin(), d.end());
@@ -330,10 +335,10 @@ TEST_CASE("1. each branch reads its own memory only") {
     const Logits before = run(findings, memory),
                  no_findings = run(X::zeros(findings.shape()), memory),
                  no_image = run(findings, X::zeros(memory.shape()));
-    CHECK(difference(no_findings.cap, before.cap) == 0);
-    CHECK(all(row_differences(no_findings.sum, before.sum, c.vocab)) > 1e-6);
-    CHECK(difference(no_image.sum, before.sum) == 0);
-    CHECK(all(row_differences(no_image.cap, before.cap, c.vocab)) > 1e-6);
+    CHECK(difference(no_findings.caption, before.caption) == 0);
+    CHECK(all(row_differences(no_findings.summarize, before.summarize, c.vocab)) > 1e-6);
+    CHECK(difference(no_image.summarize, before.summarize) == 0);
+    CHECK(all(row_differences(no_image.caption, before.caption, c.vocab)) > 1e-6);
 
     // The same through the whole model: another image, other findings.
     std::vector<Sample> changed = samples;
@@ -341,8 +346,8 @@ TEST_CASE("1. each branch reads its own memory only") {
     Logits after = logits(m, changed);
     const Logits whole = logits(m, samples);
     const std::vector<Index> cap = first_rows(samples, false), sum = first_rows(samples, true);
-    CHECK(difference(after.sum, whole.sum) == 0);
-    auto d = row_differences(after.cap, whole.cap, c.vocab);
+    CHECK(difference(after.summarize, whole.summarize) == 0);
+    auto d = row_differences(after.caption, whole.caption, c.vocab);
     for (Index r = 0; r < static_cast<Index>(d.size()); ++r)
       if (r < cap[1])
         CHECK(d[static_cast<std::size_t>(r)] > 1e-8);
@@ -351,8 +356,8 @@ TEST_CASE("1. each branch reads its own memory only") {
     changed = samples;
     changed[3].findings = section(12, 55);
     after = logits(m, changed);
-    CHECK(difference(after.cap, whole.cap) == 0);
-    d = row_differences(after.sum, whole.sum, c.vocab);
+    CHECK(difference(after.caption, whole.caption) == 0);
+    d = row_differences(after.summarize, whole.summarize, c.vocab);
     for (Index r = 0; r < static_cast<Index>(d.size()); ++r)
       if (r >= sum[3] && r < sum[4])
         CHECK(d[static_cast<std::size_t>(r)] > 1e-6);
@@ -567,8 +572,11 @@ TEST_CASE("4. a sample without sections changes no loss") {
   for_each_preset([](Model& m, const model::Config& c) {
     const auto teacher = other_teacher(c);
     model::Config dedup = c;
-    dedup.dedup_targets = true, dedup.label_smoothing_cg = .1, dedup.label_smoothing_gen = .1,
-    dedup.tau_d = 2, dedup.local_agg = "sum";
+    dedup.dedup_targets = true;
+    dedup.label_smoothing_cg = .1;
+    dedup.label_smoothing_gen = .1;
+    dedup.tau_d = 2;
+    dedup.local_agg = "sum";
     for (const model::Config& k : {c, dedup}) {
       const auto objective = model::stage2_objective(k);
       const std::vector<Sample> samples = studies();

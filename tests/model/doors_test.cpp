@@ -6,8 +6,8 @@
 
 #include "errors.hpp"
 #include "hybridmed/backend/cpu/backend.hpp"
-#include "hybridmed/model/initialise.hpp"
 #include "hybridmed/model/siblings.hpp"
+#include "hybridmed/nn/initialise.hpp"
 #include "hybridmed/train/step.hpp"
 
 using namespace hybridmed;
@@ -76,7 +76,7 @@ TEST_CASE(
     "refused") {
   for (const char* preset : {"tiny", "tiny-swin", "tiny-resnet"}) {
     auto m = model::make_hybridmed<T, B>(model::Config::preset(preset));
-    model::initialise(m, m.config, 1);
+    nn::initialise(m, 1);
     const auto objective =
         1.0 * objective::LocalAlignment{} + objective::Captioning{} + objective::InfoNce{};
     const auto run = [&](Tensor<T, B> x) {
@@ -137,7 +137,7 @@ TEST_CASE("sections: offsets that do not describe the ids are refused") {
 
 TEST_CASE("an objective that forgot to list a need meets an error, not memory of nobody") {
   auto m = model::make_hybridmed<T, B>(model::Config::preset("tiny"), Forgetful::needs);
-  model::initialise(m, m.config, 1);
+  nn::initialise(m, 1);
   CHECK(holds(error_of([&] {
                 train::evaluate_step(m, 1.0 * Forgetful{}, batch_of(m, images(2, 3, 64)), nullptr,
                                      nn::Mode::evaluation());
@@ -151,13 +151,13 @@ TEST_CASE(
   const auto objective =
       0.5 * objective::InfoNce{} + objective::Captioning{} + objective::LogitDistillation{2};
   auto without = model::make_hybridmed<T, B>(model::Config::preset("tiny"), objective.needs);
-  model::initialise(without, without.config, 1);
+  nn::initialise(without, 1);
   const std::string e = error_of([&] { without.snapshot(); });
   CHECK_MESSAGE((holds(e, "summarization") && holds(e, "hint")), e);
 
   auto m = model::make_hybridmed<T, B>(model::Config::preset("tiny"),
                                        objective.needs | objective::summarization_logits);
-  model::initialise(m, m.config, 1);
+  nn::initialise(m, 1);
   auto teacher = m.snapshot();
   std::map<std::string, std::vector<T>> mine;
   nn::for_each_parameter(m,
@@ -179,7 +179,7 @@ TEST_CASE(
 
 TEST_CASE("a copy and a clone share no weights") {
   auto m = model::make_hybridmed<T, B>(model::Config::preset("tiny-resnet"));
-  model::initialise(m, m.config, 1);
+  nn::initialise(m, 1);
   auto copy = m, assigned = model::make_hybridmed<T, B>(model::Config::preset("tiny-resnet"));
   assigned = m;
   auto clone = m.clone();
@@ -208,7 +208,7 @@ TEST_CASE("a copy and a clone share no weights") {
 TEST_CASE("a term of weight 0 runs no kernel of its own; one that is observed does") {
   auto c = model::Config::preset("tiny");
   auto m = model::make_hybridmed<T, B>(c);
-  model::initialise(m, c, 1);
+  nn::initialise(m, 1);
   const auto teacher = m.snapshot();
   const auto batch = batch_of(m, images(2, 3, 64));
   const auto run = [&](const auto& objective, const model::Teacher<T, B>* t) {

@@ -2,8 +2,8 @@
 // (tests/reference/sibling_losses.py), and what they do not compute, from counted kernel calls.
 #include <doctest/doctest.h>
 
-#include "hybridmed/model/initialise.hpp"
 #include "hybridmed/model/siblings.hpp"
+#include "hybridmed/nn/initialise.hpp"
 #include "hybridmed/train/step.hpp"
 #include "support.hpp"
 
@@ -34,10 +34,14 @@ void check_golden(const Objective& objective, double log_scale, const Expected& 
   Tape tape;
   RecordOn recording(tape);
   objective::Representations<V> r;
-  r.image = use<V>(u), r.text = use<V>(v), r.log_scale = use<V>(s);
-  r.regions = use<V>(p), r.region_images = 2, r.words = use<V>(w),
+  r.image = use<V>(u);
+  r.text = use<V>(v);
+  r.log_scale = use<V>(s);
+  r.regions = use<V>(p);
+  r.region_images = 2;
+  r.words = use<V>(w);
   r.word_offsets = indices<Reference>({0, 4, 6});
-  r.logits_cap = gather_rows(use<V>(z), indices<B>({0, 1, 2, 3, 4, 6})),
+  r.logits_cap = gather_rows(use<V>(z), indices<B>({0, 1, 2, 3, 4, 6}));
   r.target_cap = indices<B>({3, 1, 2, 0, 6, 5});
   const V loss = objective(r);
   CHECK(static_cast<double>(value(loss).item()) == doctest::Approx(e.loss).epsilon(1e-11));
@@ -63,38 +67,45 @@ struct Counted : Reference {
 
   template <class S>
   static void attention(const AttentionArgs<S>& a) {
-    ++attention_calls, Reference::attention(a);
+    ++attention_calls;
+    Reference::attention(a);
   }
   template <class S>
   static void attention_backward(const AttentionArgs<S>& a, const AttentionGradients<S>& g) {
-    ++attention_calls, Reference::attention_backward(a, g);
+    ++attention_calls;
+    Reference::attention_backward(a, g);
   }
   template <class S>
   static void local_scores(const LocalArgs<S>& a, S* y) {
-    ++local_calls, Reference::local_scores(a, y);
+    ++local_calls;
+    Reference::local_scores(a, y);
   }
   template <class S>
   static void local_scores_backward(const LocalArgs<S>& a, const S* x, S* y, S* z) {
-    ++local_calls, Reference::local_scores_backward(a, x, y, z);
+    ++local_calls;
+    Reference::local_scores_backward(a, x, y, z);
   }
   template <class S>
   static void cross_entropy(Index n, Index m, const S* z, const std::int32_t* t, double e, S* l,
                             S* lse) {
-    ++cross_entropy_calls, Reference::cross_entropy(n, m, z, t, e, l, lse);
+    ++cross_entropy_calls;
+    Reference::cross_entropy(n, m, z, t, e, l, lse);
   }
   template <class S>
   static void symmetric_cross_entropy(Index n, const S* s, const std::int32_t* k, double e,
                                       double a, double b, S* l, S* d) {
-    ++contrast_calls, Reference::symmetric_cross_entropy(n, s, k, e, a, b, l, d);
+    ++contrast_calls;
+    Reference::symmetric_cross_entropy(n, s, k, e, a, b, l, d);
   }
 };
 
 template <class System>
 auto one_step(const System& system) {
   auto config = model::Config::preset("tiny-resnet");  // an encoder without attention
-  config.image_size = 32, config.grid = 4;
+  config.image_size = 32;
+  config.grid = 4;
   auto m = system.template model<T, Counted>(config);
-  model::initialise(m, m.config, 1);
+  nn::initialise(m, 1);
   const std::vector<std::int32_t> text{1, 20, 2, 1, 30, 31, 2}, at{0, 3, 7},
       words{1, 7, 8, 2, 1, 9, 2}, words_at{0, 4, 7};
   Tensor<T, Counted> image({2, 3, 32, 32});

@@ -1,5 +1,6 @@
 // expects: hybridmed: each encoder of AnyImageEncoder must be an image encoder; see
 // docs/policies/image_encoder.md
+
 #include <hybridmed/backend/reference/backend.hpp>
 #include <hybridmed/model/vit.hpp>
 

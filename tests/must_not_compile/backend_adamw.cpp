@@ -1,5 +1,7 @@
 // expects: hybridmed: the backend lacks adamw for this scalar; see BackendAdamW in
-// hybridmed/backend/concept.hpp A backend without `adamw`.
+// hybridmed/backend/concept.hpp
+
+// A backend without `adamw`.
 #include <hybridmed/backend/concept.hpp>
 #include <hybridmed/backend/reference/backend.hpp>
 

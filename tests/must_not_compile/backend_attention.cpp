@@ -1,5 +1,7 @@
 // expects: hybridmed: the backend lacks attention or attention_backward for this scalar; see
-// BackendAttention in hybridmed/backend/concept.hpp A backend without `attention_backward`.
+// BackendAttention in hybridmed/backend/concept.hpp
+
+// A backend without `attention_backward`.
 #include <hybridmed/backend/concept.hpp>
 #include <hybridmed/backend/reference/backend.hpp>
 

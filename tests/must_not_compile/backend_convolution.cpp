@@ -1,5 +1,7 @@
-// expects: hybridmed: the backend lacks a convolution, BatchNorm or pooling kernel for this scalar;
-// see BackendConvolution in hybridmed/backend/concept.hpp A backend without `max_pool`.
+// expects: hybridmed: the backend lacks a convolution, BatchNorm or pooling kernel for this
+// scalar; see BackendConvolution in hybridmed/backend/concept.hpp
+
+// A backend without `max_pool`.
 #include <hybridmed/backend/concept.hpp>
 #include <hybridmed/backend/reference/backend.hpp>
 

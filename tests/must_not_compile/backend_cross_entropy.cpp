@@ -1,5 +1,7 @@
 // expects: hybridmed: the backend lacks cross_entropy or cross_entropy_backward for this scalar;
-// see BackendCrossEntropy in hybridmed/backend/concept.hpp A backend without `cross_entropy`.
+// see BackendCrossEntropy in hybridmed/backend/concept.hpp
+
+// A backend without `cross_entropy`.
 #include <hybridmed/backend/concept.hpp>
 #include <hybridmed/backend/reference/backend.hpp>
 

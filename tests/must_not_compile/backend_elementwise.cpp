@@ -1,5 +1,7 @@
 // expects: hybridmed: the backend lacks an element-wise kernel for this scalar; see
-// BackendElementwise in hybridmed/backend/concept.hpp A backend without `activation_backward`.
+// BackendElementwise in hybridmed/backend/concept.hpp
+
+// A backend without `activation_backward`.
 #include <hybridmed/backend/concept.hpp>
 #include <hybridmed/backend/reference/backend.hpp>
 

@@ -1,6 +1,7 @@
 // expects: hybridmed: linear_activation of a backend must return bool, false where it does not
-// serve a shape; see BackendFusedActivation in hybridmed/backend/concept.hpp An optional kernel of
-// another form would never be called.
+// serve a shape; see BackendFusedActivation in hybridmed/backend/concept.hpp
+
+// An optional kernel of another form would never be called.
 #include <hybridmed/backend/concept.hpp>
 #include <hybridmed/backend/reference/backend.hpp>
 

@@ -1,5 +1,7 @@
 // expects: hybridmed: the backend lacks layer_norm or layer_norm_backward for this scalar; see
-// BackendLayerNorm in hybridmed/backend/concept.hpp A backend without `layer_norm_backward`.
+// BackendLayerNorm in hybridmed/backend/concept.hpp
+
+// A backend without `layer_norm_backward`.
 #include <hybridmed/backend/concept.hpp>
 #include <hybridmed/backend/reference/backend.hpp>
 

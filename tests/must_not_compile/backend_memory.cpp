@@ -1,5 +1,7 @@
-// expects: hybridmed: the backend lacks allocate, deallocate, copy_from_host or copy_to_host; see
-// hybridmed/backend/concept.hpp A backend without `copy_to_host`.
+// expects: hybridmed: the backend lacks allocate, deallocate, copy_from_host or copy_to_host;
+// see hybridmed/backend/concept.hpp
+
+// A backend without `copy_to_host`.
 #include <hybridmed/backend/concept.hpp>
 #include <hybridmed/backend/reference/backend.hpp>
 

@@ -1,5 +1,7 @@
 // expects: hybridmed: the backend lacks a kernel of the objectives for this scalar; see
-// BackendObjectives in hybridmed/backend/concept.hpp A backend without `local_scores`.
+// BackendObjectives in hybridmed/backend/concept.hpp
+
+// A backend without `local_scores`.
 #include <hybridmed/backend/concept.hpp>
 #include <hybridmed/backend/reference/backend.hpp>
 

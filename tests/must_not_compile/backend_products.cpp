@@ -1,5 +1,7 @@
 // expects: hybridmed: the backend lacks gemm, add_vector or column_sum for this scalar; see
-// BackendProducts in hybridmed/backend/concept.hpp A backend without `gemm`.
+// BackendProducts in hybridmed/backend/concept.hpp
+
+// A backend without `gemm`.
 #include <hybridmed/backend/concept.hpp>
 #include <hybridmed/backend/reference/backend.hpp>
 

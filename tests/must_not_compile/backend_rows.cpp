@@ -1,5 +1,7 @@
 // expects: hybridmed: the backend lacks a kernel on rows for this scalar; see BackendRows in
-// hybridmed/backend/concept.hpp A backend without `scatter_add_rows`.
+// hybridmed/backend/concept.hpp
+
+// A backend without `scatter_add_rows`.
 #include <hybridmed/backend/concept.hpp>
 #include <hybridmed/backend/reference/backend.hpp>
 

@@ -1,5 +1,6 @@
-// expects: hybridmed: the attention policy of TransformerBlock must be callable as attn(x, args...)
-// and return x's type; see docs/policies/transformer_block.md
+// expects: hybridmed: the attention policy of TransformerBlock must be callable as attn(x,
+// args...) and return x's type; see docs/policies/transformer_block.md
+
 #include <hybridmed/backend/reference/backend.hpp>
 #include <hybridmed/nn/transformer.hpp>
 

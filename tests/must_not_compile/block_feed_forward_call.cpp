@@ -1,5 +1,6 @@
 // expects: hybridmed: the feed-forward policy of TransformerBlock must be callable as mlp(x) and
 // return x's type; see docs/policies/transformer_block.md
+
 #include <hybridmed/backend/reference/backend.hpp>
 #include <hybridmed/nn/transformer.hpp>
 

@@ -1,5 +1,6 @@
 // expects: hybridmed: the feed-forward policy of TransformerBlock lacks visit(f); see
 // docs/policies/transformer_block.md
+
 #include <hybridmed/backend/reference/backend.hpp>
 #include <hybridmed/nn/transformer.hpp>
 

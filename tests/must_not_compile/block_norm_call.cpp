@@ -1,5 +1,6 @@
 // expects: hybridmed: the norm policy of TransformerBlock must be callable as norm(x) and return
 // x's type; see docs/policies/transformer_block.md
+
 #include <hybridmed/backend/reference/backend.hpp>
 #include <hybridmed/nn/transformer.hpp>
 

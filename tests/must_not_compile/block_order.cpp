@@ -1,5 +1,6 @@
-// expects: hybridmed: the order policy of TransformerBlock must be callable as Order::residual(x,
-// norm, part) and return x's type; see docs/policies/transformer_block.md
+// expects: hybridmed: the order policy of TransformerBlock must be callable as
+// Order::residual(x, norm, part) and return x's type; see docs/policies/transformer_block.md
+
 #include <hybridmed/backend/reference/backend.hpp>
 #include <hybridmed/nn/transformer.hpp>
 

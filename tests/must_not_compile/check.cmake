@@ -1,15 +1,15 @@
 # One misuse of a policy: CASE must compile with HYBRIDMED_CONTROL defined, where the misuse is mended, and without it must fail
-# with the sentence of its first line, "// expects: ...".
+# with the sentence of its first comment, "// expects: ...".
 # -DCASE=file.cpp -DCXX=compiler -DFLAGS=options separated by commas
 # With -DCOMPLETE=the library's include folder instead: every sentence in its static_asserts is the expectation of some case.
 cmake_minimum_required(VERSION 3.22)
 
 function(expectation case result)
-  file(STRINGS "${case}" first LIMIT_COUNT 1)
-  if(NOT first MATCHES "^// expects: (.+)$")
+  file(READ "${case}" text)
+  if(NOT text MATCHES "^// expects: ([^\n]+(\n// [^\n]+)*)")
     message(FATAL_ERROR "${case}: the first line is not '// expects: ...'")
   endif()
-  string(REPLACE "\\;" ";" sentence "${CMAKE_MATCH_1}")  # file(STRINGS) escapes them
+  string(REPLACE "\n// " " " sentence "${CMAKE_MATCH_1}")
   set(${result} "${sentence}" PARENT_SCOPE)
 endfunction()
 
@@ -23,9 +23,13 @@ if(DEFINED COMPLETE)
   set(found 0)
   file(GLOB_RECURSE headers "${COMPLETE}/hybridmed/*.hpp")
   foreach(header IN LISTS headers)
-    file(STRINGS "${header}" lines REGEX "\"hybridmed: ")
-    foreach(line IN LISTS lines)
-      string(REGEX REPLACE "^.*\"(hybridmed: [^\"]*)\".*$" "\\1" sentence "${line}")
+    file(READ "${header}" text)
+    string(REPLACE ";" "<semicolon>" text "${text}")
+    string(REGEX REPLACE "\"[ \n]+\"" "" text "${text}")  # a sentence may be cut into several literals
+    string(REGEX MATCHALL "\"hybridmed: [^\"]*\"" sentences "${text}")
+    foreach(sentence IN LISTS sentences)
+      string(REPLACE "\"" "" sentence "${sentence}")
+      string(REPLACE "<semicolon>" ";" sentence "${sentence}")
       math(EXPR found "${found} + 1")
       string(FIND "${expected}" "${sentence}\n" at)
       if(at EQUAL -1)

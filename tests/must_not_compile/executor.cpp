@@ -1,5 +1,6 @@
 // expects: hybridmed: the executor policy of Cpu<> lacks threads, set_threads or for_each; see
 // docs/policies/executor.md
+
 #include <hybridmed/backend/cpu/backend.hpp>
 
 using namespace hybridmed;

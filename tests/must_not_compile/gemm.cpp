@@ -1,5 +1,6 @@
 // expects: hybridmed: the matrix-product policy of Cpu<> lacks serial or parallel; see
 // docs/policies/gemm.md
+
 #include <hybridmed/backend/cpu/backend.hpp>
 
 using namespace hybridmed;

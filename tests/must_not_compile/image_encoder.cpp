@@ -1,5 +1,6 @@
 // expects: hybridmed: the image encoder of HybridMed must be a module with template <Value V>
 // ImageFeatures<V> operator()(image, mode, levels) const; see docs/policies/image_encoder.md
+
 #include <hybridmed/backend/reference/backend.hpp>
 #include <hybridmed/model/hybridmed.hpp>
 

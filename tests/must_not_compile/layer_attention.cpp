@@ -1,4 +1,6 @@
-// expects: hybridmed: this backend has no attention for this scalar; see docs/policies/backend.md
+// expects: hybridmed: this backend has no attention for this scalar; see
+// docs/policies/backend.md
+
 // Attention on a backend that serves layers without it.
 #include <hybridmed/autograd/attention.hpp>
 #include <hybridmed/backend/cuda/backend.hpp>

@@ -1,5 +1,7 @@
 // expects: hybridmed: this backend has no convolution or pooling for this scalar; see
-// docs/policies/backend.md A convolution on a backend without one.
+// docs/policies/backend.md
+
+// A convolution on a backend without one.
 #include <hybridmed/autograd/convolution.hpp>
 #include <hybridmed/backend/cuda/backend.hpp>
 #include <hybridmed/backend/reference/backend.hpp>

@@ -1,5 +1,7 @@
 // expects: hybridmed: this backend picks and mixes no rows for this scalar; see
-// docs/policies/backend.md An embedding on a backend that picks no rows.
+// docs/policies/backend.md
+
+// An embedding on a backend that picks no rows.
 #include <hybridmed/autograd/rows.hpp>
 #include <hybridmed/backend/cuda/backend.hpp>
 #include <hybridmed/backend/reference/backend.hpp>

@@ -1,6 +1,7 @@
 // expects: hybridmed: the backend lacks a kernel on rows for this scalar; see BackendRows in
-// hybridmed/backend/concept.hpp The whole model asks its backend for every group of kernels, before
-// anything of it is used.
+// hybridmed/backend/concept.hpp
+
+// The whole model asks its backend for every group of kernels, before anything of it is used.
 #include <hybridmed/backend/reference/backend.hpp>
 #include <hybridmed/model/hybridmed.hpp>
 

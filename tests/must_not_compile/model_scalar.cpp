@@ -1,4 +1,5 @@
 // expects: hybridmed: models compute in float or double
+
 #include <hybridmed/backend/reference/backend.hpp>
 #include <hybridmed/model/hybridmed.hpp>
 

@@ -1,5 +1,6 @@
-// expects: hybridmed: a module calls f(name, child) for each child in its visit(f), and a child is
-// a Parameter, a Buffer, a module or a vector of these; see hybridmed/nn/module.hpp
+// expects: hybridmed: a module calls f(name, child) for each child in its visit(f), and a child
+// is a Parameter, a Buffer, a module or a vector of these; see hybridmed/nn/module.hpp
+
 #include <hybridmed/backend/reference/backend.hpp>
 #include <hybridmed/nn/module.hpp>
 

@@ -1,5 +1,6 @@
-// expects: hybridmed: an objective needs template <Value V> V operator()(const Representations<V>&)
-// const; see docs/policies/objective.md
+// expects: hybridmed: an objective needs template <Value V> V operator()(const
+// Representations<V>&) const; see docs/policies/objective.md
+
 #include <hybridmed/backend/reference/backend.hpp>
 #include <hybridmed/objective/composition.hpp>
 

@@ -1,5 +1,6 @@
 // expects: hybridmed: an objective needs static constexpr members name (a string view) and needs
 // (bits of objective::Needs); see docs/policies/objective.md
+
 #include <hybridmed/backend/reference/backend.hpp>
 #include <hybridmed/objective/composition.hpp>
 

@@ -1,5 +1,6 @@
 // expects: hybridmed: an objective needs what HybridMed does not compute: its needs are bits of
 // objective::Needs; see docs/policies/objective.md
+
 #include <hybridmed/backend/reference/backend.hpp>
 #include <hybridmed/model/hybridmed.hpp>
 

@@ -1,4 +1,5 @@
 // expects: hybridmed: a training step takes a weighted sum of objectives: write 1.0 * objective
+
 #include <hybridmed/backend/reference/backend.hpp>
 #include <hybridmed/train/step.hpp>
 

@@ -1,5 +1,6 @@
-// expects: hybridmed: a model that train_step trains has represent<needs, V>(batch, teacher, mode),
-// a parameter log_scale, and config.log_scale_max; see hybridmed/model/hybridmed.hpp
+// expects: hybridmed: a model that train_step trains has represent<needs, V>(batch, teacher,
+// mode), a parameter log_scale, and config.log_scale_max; see hybridmed/model/hybridmed.hpp
+
 #include <hybridmed/backend/reference/backend.hpp>
 #include <hybridmed/train/step.hpp>
 

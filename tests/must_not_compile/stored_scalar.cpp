@@ -1,5 +1,6 @@
-// expects: hybridmed: a safetensors file holds float, double, bfloat16, signed integers, bytes and
-// bool, and not this scalar
+// expects: hybridmed: a safetensors file holds float, double, bfloat16, signed integers, bytes
+// and bool, and not this scalar
+
 #include <hybridmed/backend/reference/backend.hpp>
 #include <hybridmed/io/safetensors.hpp>
 

@@ -23,7 +23,9 @@ struct Classifier {
       : ln(width), mlp(width, hidden), head(width, classes) {}
   template <class F>
   void visit(F&& f) {
-    f("ln", ln), f("mlp", mlp), f("head", head);
+    f("ln", ln);
+    f("mlp", mlp);
+    f("head", head);
   }
   template <Value V>
   V operator()(const V& x) const {

@@ -111,7 +111,7 @@ TEST_CASE_TEMPLATE("BatchNorm: statistics and modes", X, BACKENDS) {
   CHECK(values(bn.running_mean.value) == Values(5, 0.0));
   CHECK(values(bn.running_var.value) == Values(5, 1.0));
   const Values gain = normal(cols, 1), bias = normal(cols, 2);
-  bn.weight.value = tensor<double, B>(gain, {cols}),
+  bn.weight.value = tensor<double, B>(gain, {cols});
   bn.bias.value = tensor<double, B>(bias, {cols});
 
   Moments running{Values(5, 0.0), Values(5, 1.0)};
@@ -153,8 +153,10 @@ TEST_CASE_TEMPLATE("Dropout", X, BACKENDS) {
   const Values y = values(dropout(ones, mode, 4));
   double mean = 0;
   bool two_values = true;
-  for (double e : y)
-    mean += e / n, two_values = two_values && (e == 0 || std::abs(e - 1 / .7) < 1e-15);
+  for (double e : y) {
+    mean += e / n;
+    two_values = two_values && (e == 0 || std::abs(e - 1 / .7) < 1e-15);
+  }
   CHECK(two_values);
   CHECK(std::abs(mean - 1) < 5 * std::sqrt(.3 / .7 / n));  // five standard errors
   CHECK(values(dropout(ones, mode, 4)) == y);
@@ -228,7 +230,8 @@ TEST_CASE_TEMPLATE("one window over the whole map is plain attention", X, BACKEN
   const Tensor<double, B> in = tensor<double, B>(x, {batch * area, width});
 
   nn::SelfAttention<double, B> plain(width, heads);
-  plain.qkv = attn.qkv, plain.proj = attn.proj;
+  plain.qkv = attn.qkv;
+  plain.proj = attn.proj;
   const std::vector<std::int32_t> ranges{0, area, area, 2 * area};
   CHECK(difference(values(attn(in, batch)),
                    values(plain(in, Segments<B>(ranges, batch * area), false))) <= 1e-13);

@@ -48,18 +48,18 @@ struct Golden {
   Representations<V> operator()(const std::vector<std::int32_t>& impressions = {0, 1, 2},
                                 const std::vector<std::int32_t>& keys = {}) const {
     Representations<V> r;
-    r.image = gather_rows(use<V>(u), indices<B>(impressions)),
+    r.image = gather_rows(use<V>(u), indices<B>(impressions));
     r.text = gather_rows(use<V>(v), indices<B>(impressions));
     r.log_scale = use<V>(s);
     if (!keys.empty()) r.keys = indices<B>(keys);
-    r.regions = gather_rows(use<V>(p), indices<B>({0, 1, 2, 3, 4, 5, 6, 7, 8, 9})),
+    r.regions = gather_rows(use<V>(p), indices<B>({0, 1, 2, 3, 4, 5, 6, 7, 8, 9}));
     r.region_images = 2;
     r.words = gather_rows(use<V>(w),
                           indices<B>({0, 1, 2, 3, 4, 5}));  // four words of text 0, two of text 1
     r.word_offsets = indices<Reference>({0, 4, 6});
     r.logits_sum = r.logits_cap = gather_rows(use<V>(student), indices<B>(valid_targets));
-    r.target_sum = r.target_cap = indices<B>(target_ids),
-    r.sum_in_cap = indices<B>({0, 1, 2, 3, 4, 5});
+    r.target_sum = r.target_cap = indices<B>(target_ids);
+    r.summarize_in_caption = indices<B>({0, 1, 2, 3, 4, 5});
     r.teacher = gather_rows(teacher, indices<B>(valid_targets));
     return r;
   }
@@ -92,9 +92,10 @@ struct Nothing {
     const V none = gather_rows(use<V>(wide), indices<B>({})),
             no_logits = gather_rows(use<V>(logits), indices<B>({}));
     r.image = r.text = r.regions = r.words = none;
-    r.log_scale = use<V>(s), r.word_offsets = indices<Reference>({0});
-    r.logits_sum = r.logits_cap = no_logits,
-    r.target_sum = r.target_cap = r.sum_in_cap = indices<B>({});
+    r.log_scale = use<V>(s);
+    r.word_offsets = indices<Reference>({0});
+    r.logits_sum = r.logits_cap = no_logits;
+    r.target_sum = r.target_cap = r.summarize_in_caption = indices<B>({});
     r.teacher = gather_rows(logits.value, indices<B>({}));
     return r;
   }
@@ -208,7 +209,9 @@ TEST_CASE_TEMPLATE("golden F: distillation", X, BACKENDS) {
     Tape tape;
     RecordOn on(tape);
     auto r = g();
-    r.logits_cap = use<V>(g.student), r.same_rows = false, r.sum_in_cap = indices<B>(valid_targets);
+    r.logits_cap = use<V>(g.student);
+    r.same_rows = false;
+    r.summarize_in_caption = indices<B>(valid_targets);
     const V loss = LogitDistillation{temperature}(r);
     backward(loss);
     return static_cast<double>(loss.tensor.item());

@@ -71,7 +71,8 @@ struct Encoder {
   Parameter<T, B> only;
   const model::Config* config;
 
-  explicit Encoder(const model::Config& c) : only({1, c.level_width(3)}), config(&c) {
+  explicit Encoder(const model::Config& c)
+      : only({1, c.level_width(3)}, init::normal(0.02)), config(&c) {
     B::fill(only.value.size(), T(0.5), only.value.data());
   }
   template <class F>

@@ -2,7 +2,7 @@
 #include <doctest/doctest.h>
 
 #include "archetypes.hpp"
-#include "hybridmed/model/initialise.hpp"
+#include "hybridmed/nn/initialise.hpp"
 #include "hybridmed/train/step.hpp"
 #include "support.hpp"
 

@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "errors.hpp"
+#include "hybridmed/data/csv.hpp"
 #include "hybridmed/io/json.hpp"
 
 namespace hybridmed::test {
@@ -87,5 +88,28 @@ inline io::Json figure(const fs::path& folder, const std::string& name) {
   FAIL("no figure " << name);
   return {};
 }
+
+inline std::string quoted(const fs::path& p) { return " '" + p.string() + "' "; }
+inline std::string picture(int i) {
+  return quoted(trained().data / "images" / ("phantom" + std::to_string(i) + ".png"));
+}
+
+/// A copy of the trained run, for what is written into it.
+struct RunCopy : ScratchFolder {
+  fs::path folder = path / "run";
+  RunCopy() { fs::copy(trained().folder, folder, fs::copy_options::recursive); }
+  std::string option() const { return " --run" + quoted(folder); }
+};
+
+/// Prompts of the labels of which 60 phantoms have enough.
+inline std::string many_labels(const fs::path& folder) {
+  const fs::path file = folder / "prompts.json";
+  write(file, R"({"opacity":{"positive":["right upper zone opacity."],"negative":["normal chest."]},
+                  "effusion":{"positive":["small right effusion."],"negative":["normal chest."]},
+                  "cardiomegaly":{"positive":["cardiomegaly."],"negative":["normal chest."]}})");
+  return " --prompts" + quoted(file);
+}
+
+inline data::Table table_of(const std::string& csv) { return data::parse_csv(csv, "printed"); }
 
 }  // namespace hybridmed::test

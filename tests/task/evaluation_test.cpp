@@ -31,12 +31,16 @@ TEST_CASE(
                   : i % 7 == 0 ? data::Labels::uncertain
                                : static_cast<int>(i % 3 == 0),
               b = static_cast<int>(i < 7);
-    for (auto* x : {&scores.global, &scores.local, &scores.both})
-      (*x)(i, 0) = std::sin(static_cast<double>(3 * i)) + 0.5 * (i % 3 == 0),
-              (*x)(i, 1) = static_cast<double>(i % 11);
+    for (auto* x : {&scores.global, &scores.local, &scores.both}) {
+      (*x)(i, 0) = std::sin(static_cast<double>(3 * i)) + 0.5 * (i % 3 == 0);
+      (*x)(i, 1) = static_cast<double>(i % 11);
+    }
     if (i % 10 == 9) continue;  // no row at all
     labels.of[s.id] = {a, b};
-    if (a == 0 || a == 1) known_scores.push_back(scores.both(i, 0)), known.push_back(a);
+    if (a == 0 || a == 1) {
+      known_scores.push_back(scores.both(i, 0));
+      known.push_back(a);
+    }
   }
   const std::vector<LabelPrompts> prompts{{"a", {"x"}, {"y"}}, {"b", {"x"}, {"y"}}};
   const auto find = [](const std::vector<Figure>& figures, const std::string& name) {

@@ -5,7 +5,7 @@
 
 #include "errors.hpp"
 #include "hybridmed/backend/cpu/backend.hpp"
-#include "hybridmed/model/initialise.hpp"
+#include "hybridmed/nn/initialise.hpp"
 #include "hybridmed/task/zero_shot.hpp"
 
 using namespace hybridmed;
@@ -33,7 +33,7 @@ struct Scorer {
   Scorer() {
     config.vocab = static_cast<Index>(vocabulary.size());
     model.emplace(model::make_hybridmed<T, B>(config));
-    model::initialise(*model, config, 5);
+    nn::initialise(*model, 5);
     const Index side = config.image_size;
     auto images = Tensor<T, B>::zeros({3, 3, side, side});
     B::fill_normal(images.size(), Philox(8), 1.0, images.data());

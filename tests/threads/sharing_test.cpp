@@ -7,7 +7,7 @@
 #include "errors.hpp"
 #include "hybridmed/backend/cpu/backend.hpp"
 #include "hybridmed/model/hybridmed.hpp"
-#include "hybridmed/model/initialise.hpp"
+#include "hybridmed/nn/initialise.hpp"
 
 using namespace hybridmed;
 using namespace hybridmed::test;
@@ -45,7 +45,7 @@ TEST_CASE(
     "and the team's") {
   for (const char* preset : {"tiny", "tiny-swin", "tiny-resnet"}) {
     auto made = model::make_hybridmed<T, B>(model::Config::preset(preset));
-    model::initialise(made, made.config, 1);
+    nn::initialise(made, 1);
     const auto& m = made;
     std::vector<std::vector<T>> want;
     B::set_threads(1);

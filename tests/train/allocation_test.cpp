@@ -11,7 +11,7 @@
 #include <new>
 
 #include "hybridmed/backend/cpu/backend.hpp"
-#include "hybridmed/model/initialise.hpp"
+#include "hybridmed/nn/initialise.hpp"
 #include "hybridmed/train/step.hpp"
 
 namespace {
@@ -91,7 +91,7 @@ template <class T>
 long allocations_of_later_steps(const char* preset) {
   const auto c = model::Config::preset(preset);
   auto m = model::make_hybridmed<T, B>(c);
-  model::initialise(m, c, 1);
+  nn::initialise(m, 1);
   const auto teacher = m.snapshot();
   optim::AdamW<T, B> optimizer(m, {});
   const Index batch = 5;

@@ -23,18 +23,33 @@ train::RunConfig config() {
   const fs::path data = scratch().path / "data";
   if (!fs::exists(data)) {
     data::PhantomOptions o;
-    o.count = 400, o.side = 40, o.valid = 0.2, o.test = 0.2;
+    o.count = 400;
+    o.side = 40;
+    o.valid = 0.2;
+    o.test = 0.2;
     data::write_phantoms(data, o);
   }
   train::RunConfig c;
   c.model = model::Config::preset("tiny-resnet");
-  c.model.image_size = 32, c.model.d = 32, c.model.heads = 2, c.model.uni_blocks = 1,
-  c.model.dec_blocks = 1, c.model.d_a = 16, c.model.d_e = 16, c.model.grid = 4,
+  c.model.image_size = 32;
+  c.model.d = 32;
+  c.model.heads = 2;
+  c.model.uni_blocks = 1;
+  c.model.dec_blocks = 1;
+  c.model.d_a = 16;
+  c.model.d_e = 16;
+  c.model.grid = 4;
   c.model.image_width = 4;
-  c.model.t_findings = 40, c.model.t_impression = 20;
+  c.model.t_findings = 40;
+  c.model.t_impression = 20;
   c.data = data.string();
-  c.vocab_size = 150, c.batch = 16, c.epochs_stage1 = 0, c.epochs_stage2 = 8, c.lr_stage2 = 3e-3,
-  c.patience = 0, c.checkpoint_every = 1000000;
+  c.vocab_size = 150;
+  c.batch = 16;
+  c.epochs_stage1 = 0;
+  c.epochs_stage2 = 8;
+  c.lr_stage2 = 3e-3;
+  c.patience = 0;
+  c.checkpoint_every = 1000000;
   return c;
 }
 std::vector<io::Json> log_of(const train::RunConfig& c, const std::string& name,
@@ -55,8 +70,10 @@ TEST_CASE(
   c.model.lambda_dis = 0;
   std::vector<double> sum, cap;
   for (const auto& row : log_of(c, "fair"))
-    if (row["kind"] == "valid")
-      sum.push_back(row["sum"].get<double>()), cap.push_back(row["cap"].get<double>());
+    if (row["kind"] == "valid") {
+      sum.push_back(row["sum"].get<double>());
+      cap.push_back(row["cap"].get<double>());
+    }
   REQUIRE(sum.size() == 8);
   CHECK(sum.back() < sum.front());
   CHECK(cap.back() < cap.front());
@@ -93,7 +110,10 @@ TEST_CASE(
   const data::DataFolder folder(c.data, c.folder);
   const auto studies = folder.select(c.selection("test"));
   std::vector<std::string> texts;
-  for (const auto& s : studies) texts.push_back(s.findings), texts.push_back(s.impression);
+  for (const auto& s : studies) {
+    texts.push_back(s.findings);
+    texts.push_back(s.impression);
+  }
   const auto vocabulary = data::train_wordpiece(texts, 150);
   const data::Dataset dataset(folder, studies, vocabulary, c.dataset());
   const auto prompts =
@@ -103,7 +123,7 @@ TEST_CASE(
     auto model_config = c.model;
     model_config.vocab = static_cast<Index>(vocabulary.size());
     auto m = model::make_hybridmed<T, B>(model_config);
-    model::initialise(m, model_config, seed);
+    nn::initialise(m, seed);
     const auto embedded =
         task::embed_dataset<T, B>(m, dataset, 40, 0, [](std::size_t, std::size_t) {});
     std::vector<task::Figure> figures;

@@ -18,7 +18,11 @@ struct Scratch {
   Scratch() {
     fs::remove_all(dir);
     data::PhantomOptions o;
-    o.count = 40, o.side = 40, o.valid = 0.2, o.test = 0.1, o.missing = 0.3;
+    o.count = 40;
+    o.side = 40;
+    o.valid = 0.2;
+    o.test = 0.1;
+    o.missing = 0.3;
     data::write_phantoms(dir / "data", o);
   }
   ~Scratch() { fs::remove_all(dir); }
@@ -26,13 +30,25 @@ struct Scratch {
   train::RunConfig config() const {
     train::RunConfig c;
     c.model = model::Config::preset("tiny-resnet");
-    c.model.image_size = 32, c.model.d = 16, c.model.heads = 2, c.model.uni_blocks = 1,
-    c.model.dec_blocks = 1, c.model.d_a = 12, c.model.d_e = 12, c.model.grid = 4,
+    c.model.image_size = 32;
+    c.model.d = 16;
+    c.model.heads = 2;
+    c.model.uni_blocks = 1;
+    c.model.dec_blocks = 1;
+    c.model.d_a = 12;
+    c.model.d_e = 12;
+    c.model.grid = 4;
     c.model.image_width = 4;
-    c.model.t_findings = 32, c.model.t_impression = 16;
+    c.model.t_findings = 32;
+    c.model.t_impression = 16;
     c.data = (dir / "data").string();
-    c.vocab_size = 120, c.batch = 8, c.epochs_stage1 = 2, c.epochs_stage2 = 2,
-    c.jitter_contrast = 0.2, c.checkpoint_every = 100, c.patience = 1;
+    c.vocab_size = 120;
+    c.batch = 8;
+    c.epochs_stage1 = 2;
+    c.epochs_stage2 = 2;
+    c.jitter_contrast = 0.2;
+    c.checkpoint_every = 100;
+    c.patience = 1;
     return c;
   }
   bool run(const std::string& name, bool resume, std::int64_t stop_after) const {
@@ -103,13 +119,19 @@ TEST_CASE("a batch larger than the training split is an error, overfitting inclu
 TEST_CASE("overfitting one batch drives its losses down") {
   const Scratch s;
   auto c = s.config();
-  c.overfit_batch = true, c.epochs_stage1 = 0, c.epochs_stage2 = 60, c.lr_stage2 = 3e-3,
+  c.overfit_batch = true;
+  c.epochs_stage1 = 0;
+  c.epochs_stage2 = 60;
+  c.lr_stage2 = 3e-3;
   c.jitter_contrast = 0;
   train::Trainer<float, B> t(c, {s.dir / "overfit", false, {}, -1});
   REQUIRE(t.run());
   std::ifstream log(s.dir / "overfit" / "log.jsonl");
   std::string line, first, last;
-  while (std::getline(log, line)) first = first.empty() ? line : first, last = line;
+  while (std::getline(log, line)) {
+    first = first.empty() ? line : first;
+    last = line;
+  }
   CHECK(io::parse_json(last, "log")["total"].get<double>() <
         0.6 * io::parse_json(first, "log")["total"].get<double>());
 }

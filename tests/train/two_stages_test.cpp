@@ -24,8 +24,8 @@ model::Batch<T, B> samples(const model::HybridMed<T, B, model::AnyEncoder<T, B>>
     for (std::int32_t t : {1, 10 + k, 3, 20 + (k + static_cast<std::int32_t>(seed)) % 5, 2})
       findings.push_back(t);
     for (std::int32_t t : {1, 40 + k, 60 + k / 2, 4, 2}) impression.push_back(t);
-    f_offsets.push_back(static_cast<std::int32_t>(findings.size())),
-        i_offsets.push_back(static_cast<std::int32_t>(impression.size()));
+    f_offsets.push_back(static_cast<std::int32_t>(findings.size()));
+    i_offsets.push_back(static_cast<std::int32_t>(impression.size()));
     for (Index c = 0; c < 3; ++c)
       for (Index y = 0; y < side; ++y)
         for (Index x = 0; x < side; ++x)
@@ -47,7 +47,7 @@ TEST_CASE(
   const auto stage2 =
       0.5 * objective::InfoNce{} + objective::Captioning{} + objective::LogitDistillation{2};
   auto m = model::make_hybridmed<T, B>(model::Config::preset("tiny"), stage1.needs | stage2.needs);
-  model::initialise(m, m.config, 1);
+  nn::initialise(m, 1);
   optim::AdamW<T, B> optimizer(m, {});
   Tape tape;
   const auto held_out = samples(m, 16, 1000);
@@ -56,7 +56,7 @@ TEST_CASE(
                       nn::Mode::training());
   const auto teacher = m.snapshot();
   const double entropy = static_cast<double>(
-      cross_entropy(teacher(held_out.text), held_out.text.sum.target, 0).item());
+      cross_entropy(teacher(held_out.text), held_out.text.summarize.target, 0).item());
   CHECK(entropy < std::log(static_cast<double>(m.config.vocab)) - 0.5);
 
   const auto distillation = [&] {

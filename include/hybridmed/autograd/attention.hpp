@@ -84,14 +84,22 @@ AttentionArgs<scalar_of<V>> attention_args(const tensor_of<V>& q, Index q_col,
          std::to_string(qs.count) + " query segments but " + std::to_string(ks.count) +
              " key segments");
   AttentionArgs<scalar_of<V>> a;
-  a.segments = qs.count, a.heads = o.heads, a.head_dim = width / o.heads, a.causal = o.causal;
+  a.segments = qs.count;
+  a.heads = o.heads;
+  a.head_dim = width / o.heads;
+  a.causal = o.causal;
   a.scale = static_cast<scalar_of<V>>(1 / std::sqrt(static_cast<double>(a.head_dim)));
-  a.q_ranges = qs.ranges.data(), a.k_ranges = ks.ranges.data();
-  a.q = q.data() + q_col, a.ldq = q.cols();
-  a.k = kv.data() + k_col, a.v = kv.data() + v_col, a.ldk = a.ldv = kv.cols();
+  a.q_ranges = qs.ranges.data();
+  a.k_ranges = ks.ranges.data();
+  a.q = q.data() + q_col;
+  a.ldq = q.cols();
+  a.k = kv.data() + k_col;
+  a.v = kv.data() + v_col;
+  a.ldk = a.ldv = kv.cols();
   if (o.bias) {
     need_defined("attention", *o.bias);
-    a.bias = value(*o.bias).data(), a.area = value(*o.bias).cols();
+    a.bias = value(*o.bias).data();
+    a.area = value(*o.bias).cols();
     if (value(*o.bias).rows() != o.heads * a.area)
       fail("autograd", "attention",
            "expected a bias (heads * area, area) with " + std::to_string(o.heads) + " heads, got " +
@@ -104,7 +112,9 @@ AttentionArgs<scalar_of<V>> attention_args(const tensor_of<V>& q, Index q_col,
            "expected a mask (windows, area, area)" +
                (o.bias ? " with area " + std::to_string(a.area) : std::string()) + ", got " +
                m.str());
-    a.mask = o.mask.data(), a.windows = m[0], a.area = m[1];
+    a.mask = o.mask.data();
+    a.windows = m[0];
+    a.area = m[1];
   }
   if ((a.bias || a.mask) && (std::max)(qs.longest, ks.longest) > a.area)
     fail("autograd", "attention",
@@ -133,7 +143,9 @@ V self_attention(const V& qkv, const Segments<backend_of<V>>& segments,
                                         segments, segments, options);
   tensor_of<V> y({rows, width}), lse({rows, options.heads});
   if (!segments.covering) B::fill(y.size(), scalar_of<V>(0), y.data());
-  args.out = y.data(), args.ldo = width, args.lse = lse.data();
+  args.out = y.data();
+  args.ldo = width;
+  args.lse = lse.data();
   B::attention(args);
   if constexpr (is_recorded<V>) {
     GradientSlot<scalar_of<V>, B>* bias_slot = options.bias ? options.bias->slot : nullptr;
@@ -144,7 +156,9 @@ V self_attention(const V& qkv, const Segments<backend_of<V>>& segments,
         tensor_of<V> dqkv(qkv.shape());
         if (!segments.covering) B::fill(dqkv.size(), scalar_of<V>(0), dqkv.data());
         AttentionGradients<scalar_of<V>> g;
-        g.dout = dy.data(), g.dq = dqkv.data(), g.dk = dqkv.data() + width,
+        g.dout = dy.data();
+        g.dq = dqkv.data();
+        g.dk = dqkv.data() + width;
         g.dv = dqkv.data() + 2 * width;
         if (bias_slot) g.dbias = bias_slot->accumulator(bias.shape()).data();
         B::attention_backward(args, g);
@@ -175,7 +189,9 @@ V cross_attention(const V& q, const V& kv, const Segments<backend_of<V>>& q_segm
                                         k_segments, AttentionOptions<V>{heads, false, nullptr, {}});
   tensor_of<V> y({rows, width}), lse({rows, heads});
   if (!q_segments.covering) B::fill(y.size(), scalar_of<V>(0), y.data());
-  args.out = y.data(), args.ldo = width, args.lse = lse.data();
+  args.out = y.data();
+  args.ldo = width;
+  args.lse = lse.data();
   B::attention(args);
   if constexpr (is_recorded<V>)
     if (recording(q, kv))
@@ -184,7 +200,10 @@ V cross_attention(const V& q, const V& kv, const Segments<backend_of<V>>& q_segm
         if (!q_segments.covering) B::fill(dq.size(), scalar_of<V>(0), dq.data());
         if (!k_segments.covering) B::fill(dkv.size(), scalar_of<V>(0), dkv.data());
         AttentionGradients<scalar_of<V>> g;
-        g.dout = dy.data(), g.dq = dq.data(), g.dk = dkv.data(), g.dv = dkv.data() + width;
+        g.dout = dy.data();
+        g.dq = dq.data();
+        g.dk = dkv.data();
+        g.dv = dkv.data() + width;
         B::attention_backward(args, g);
         if (q.slot) q.slot->add(std::move(dq));
         if (kv.slot) kv.slot->add(std::move(dkv));

@@ -129,10 +129,15 @@ V local_scores(const V& p, Index images, const V& w, const Tensor<std::int32_t, 
       fail("autograd", "local_scores", "text " + std::to_string(i) + " has no words",
            "leave such samples out");
   LocalArgs<T> a;
-  a.images = images, a.regions = images ? value(p).rows() / images : 0,
-  a.texts = offsets.size() - 1, a.dim = value(p).cols();
-  a.p = value(p).data(), a.w = value(w).data(), a.offsets = offsets.data();
-  a.gamma1 = static_cast<T>(h.gamma1), a.gamma2 = static_cast<T>(h.gamma2),
+  a.images = images;
+  a.regions = images ? value(p).rows() / images : 0;
+  a.texts = offsets.size() - 1;
+  a.dim = value(p).cols();
+  a.p = value(p).data();
+  a.w = value(w).data();
+  a.offsets = offsets.data();
+  a.gamma1 = static_cast<T>(h.gamma1);
+  a.gamma2 = static_cast<T>(h.gamma2);
   a.aggregation = h.aggregation;
   tensor_of<V> z({images, a.texts});
   B::local_scores(a, z.data());

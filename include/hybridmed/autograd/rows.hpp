@@ -135,9 +135,10 @@ struct RowMixing {
     std::vector<T> weight;
     for (Index r = 0; r < rows; ++r) {
       for (Index c = 0; c < cols; ++c)
-        if (at(r, c) != 0)
-          column.push_back(static_cast<std::int32_t>(c)),
-              weight.push_back(static_cast<T>(at(r, c)));
+        if (at(r, c) != 0) {
+          column.push_back(static_cast<std::int32_t>(c));
+          weight.push_back(static_cast<T>(at(r, c)));
+        }
       start.push_back(static_cast<std::int32_t>(column.size()));
     }
     const auto n = static_cast<Index>(column.size());

@@ -175,7 +175,8 @@ class Tape {
           return reinterpret_cast<std::byte*>(current_ + 1) + at;
         }
         if (current_->next) {
-          current_ = current_->next, offset_ = 0;
+          current_ = current_->next;
+          offset_ = 0;
           continue;
         }
       }
@@ -183,7 +184,8 @@ class Tape {
       Chunk* c = ::new (HostArena::instance().allocate(sizeof(Chunk) + capacity)) Chunk;
       c->capacity = capacity;
       (current_ ? current_->next : first_) = c;
-      current_ = c, offset_ = 0;
+      current_ = c;
+      offset_ = 0;
     }
   }
 

@@ -23,18 +23,45 @@ struct Variable {
   bool defined() const { return tensor.defined(); }
 };
 
+/// What a parameter holds before training: a constant, or normal numbers around 0.
+struct Initial {
+  enum class Kind { constant, normal };
+  Kind kind = Kind::constant;
+  double value = 0;  ///< the constant, or the standard deviation
+};
+namespace init {
+constexpr Initial constant(double x) { return {Initial::Kind::constant, x}; }
+constexpr Initial zeros() { return constant(0); }
+constexpr Initial ones() { return constant(1); }
+constexpr Initial normal(double stddev) { return {Initial::Kind::normal, stddev}; }
+}  // namespace init
+
+/// Marks a parameter that weight decay never shrinks. Vectors and scalars need no mark: only
+/// matrices decay.
+struct NoDecay {};
+inline constexpr NoDecay no_decay{};
+
 /// A named weight of a model: its value, the slot of its gradient, and whether the current stage
-/// trains it. A copy has memory of its own and no gradient, so that a copied model is another
-/// model.
+/// trains it; how it begins and whether it decays. A copy has memory of its own and no gradient, so
+/// that a copied model is another model.
 template <class T, class B>
 struct Parameter {
   Tensor<T, B> value;
   mutable GradientSlot<T, B> slot;
   bool trainable = true;
+  Initial initial;
+  bool decays = false;
 
   Parameter() = default;
-  explicit Parameter(const Shape& shape) : value(Tensor<T, B>::zeros(shape)) {}
-  Parameter(const Parameter& o) : value(o.value.clone()), trainable(o.trainable) {}
+  /// Holds the constant, or zeros until nn::initialise draws the numbers or weights are loaded.
+  Parameter(const Shape& shape, Initial how)
+      : value(Tensor<T, B>::full(
+            shape, static_cast<T>(how.kind == Initial::Kind::constant ? how.value : 0))),
+        initial(how),
+        decays(shape.rank() >= 2) {}
+  Parameter(const Shape& shape, Initial how, NoDecay) : Parameter(shape, how) { decays = false; }
+  Parameter(const Parameter& o)
+      : value(o.value.clone()), trainable(o.trainable), initial(o.initial), decays(o.decays) {}
   Parameter(Parameter&&) noexcept = default;
   Parameter& operator=(const Parameter& o) {
     Parameter copy(o);

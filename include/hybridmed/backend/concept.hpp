@@ -27,31 +27,45 @@ concept BackendMemory = requires(std::size_t bytes, void* p, const void* c) {
 template <class B, class T>
 concept BackendElementwise = requires(Index n, T a, const T* x, T* y, Activation act, Philox random,
                                       double p, double* sum) {
-  B::fill(n, a, y), B::copy(n, x, y), B::add(n, x, x, y), B::multiply(n, x, x, y),
-      B::scale(n, a, x, y), B::axpy(n, a, x, y), B::scale_by(n, x, x, y), B::dot(n, a, x, x, y);
-  B::exponential(n, x, y), B::clamp(n, a, a, y), B::reciprocal_sqrt(n, x, a, y),
-      B::activation(act, n, x, y), B::activation_backward(act, n, x, x, y);
-  B::fill_normal(n, random, p, y), B::dropout_mask(n, random, p, y), B::squared_norm(n, x, sum);
+  B::fill(n, a, y);
+  B::copy(n, x, y);
+  B::add(n, x, x, y);
+  B::multiply(n, x, x, y);
+  B::scale(n, a, x, y);
+  B::axpy(n, a, x, y);
+  B::scale_by(n, x, x, y);
+  B::dot(n, a, x, x, y);
+  B::exponential(n, x, y);
+  B::clamp(n, a, a, y);
+  B::reciprocal_sqrt(n, x, a, y);
+  B::activation(act, n, x, y);
+  B::activation_backward(act, n, x, x, y);
+  B::fill_normal(n, random, p, y);
+  B::dropout_mask(n, random, p, y);
+  B::squared_norm(n, x, sum);
 };
 
 /// Products of matrices, a vector added to every row, sums over rows: what linear layers need.
 template <class B, class T>
 concept BackendProducts = requires(Index n, bool b, T a, const T* x, T* y) {
-  B::gemm(b, b, n, n, n, a, x, n, x, n, a, y, n), B::add_vector(n, n, x, x, y),
-      B::column_sum(n, n, x, y);
+  B::gemm(b, b, n, n, n, a, x, n, x, n, a, y, n);
+  B::add_vector(n, n, x, x, y);
+  B::column_sum(n, n, x, y);
 };
 
 /// LayerNorm.
 template <class B, class T>
 concept BackendLayerNorm = requires(Index n, double e, const T* x, T* y) {
-  B::layer_norm(n, n, x, x, x, e, y, y, y), B::layer_norm_backward(n, n, x, x, x, x, x, y, y, y);
+  B::layer_norm(n, n, x, x, x, e, y, y, y);
+  B::layer_norm_backward(n, n, x, x, x, x, x, y, y, y);
 };
 
 /// Softmax with cross-entropy.
 template <class B, class T>
 concept BackendCrossEntropy = requires(Index n, bool b, double e, const T* x, T* y,
                                        const std::int32_t* i) {
-  B::cross_entropy(n, n, x, i, e, y, y), B::cross_entropy_backward(n, n, x, i, e, x, x, b, y);
+  B::cross_entropy(n, n, x, i, e, y, y);
+  B::cross_entropy_backward(n, n, x, i, e, x, x, b, y);
 };
 
 /// The optimizer.
@@ -69,36 +83,45 @@ concept BackendFeedForward =
 /// Rows picked, mixed and normalised; layout changes.
 template <class B, class T>
 concept BackendRows = requires(Index n, const T* x, T* y, const std::int32_t* i) {
-  B::gather_rows(n, n, x, i, y), B::scatter_add_rows(n, n, x, i, y),
-      B::mix_rows(n, n, n, n, i, i, x, x, y);
-  B::normalize_rows(n, n, x, y, y), B::normalize_rows_backward(n, n, x, x, x, y),
-      B::transpose(n, n, n, x, y), B::patchify(n, n, n, n, x, y);
+  B::gather_rows(n, n, x, i, y);
+  B::scatter_add_rows(n, n, x, i, y);
+  B::mix_rows(n, n, n, n, i, i, x, x, y);
+  B::normalize_rows(n, n, x, y, y);
+  B::normalize_rows_backward(n, n, x, x, x, y);
+  B::transpose(n, n, n, x, y);
+  B::patchify(n, n, n, n, x, y);
 };
 
 /// Multi-head attention over ragged segments.
 template <class B, class T>
 concept BackendAttention = requires(const AttentionArgs<T>& a, const AttentionGradients<T>& g) {
-  B::attention(a), B::attention_backward(a, g);
+  B::attention(a);
+  B::attention_backward(a, g);
 };
 
 /// Convolution, BatchNorm, max-pooling.
 template <class B, class T>
 concept BackendConvolution = requires(Index n, bool b, const T* x, T* y, std::int32_t* o,
                                       const std::int32_t* i, const ConvShape& conv) {
-  B::column_moments(n, n, x, y, y), B::batch_norm(n, n, x, x, x, x, x, y),
-      B::batch_norm_backward(n, n, x, x, x, x, x, b, y, y, y);
-  B::conv2d(conv, x, x, y), B::conv2d_backward_input(conv, x, x, y),
-      B::conv2d_backward_weight(conv, x, x, y), B::max_pool(conv, x, y, o),
-      B::max_pool_backward(n, x, i, y);
+  B::column_moments(n, n, x, y, y);
+  B::batch_norm(n, n, x, x, x, x, x, y);
+  B::batch_norm_backward(n, n, x, x, x, x, x, b, y, y, y);
+  B::conv2d(conv, x, x, y);
+  B::conv2d_backward_input(conv, x, x, y);
+  B::conv2d_backward_weight(conv, x, x, y);
+  B::max_pool(conv, x, y, o);
+  B::max_pool_backward(n, x, i, y);
 };
 
 /// Kernels of the alignment and distillation objectives.
 template <class B, class T>
 concept BackendObjectives = requires(Index n, bool b, double e, const T* x, T* y,
                                      const std::int32_t* i, const LocalArgs<T>& local) {
-  B::distillation(n, n, x, x, e, y, y, y), B::distillation_backward(n, n, x, x, e, x, x, x, b, y);
-  B::symmetric_cross_entropy(n, x, i, e, e, e, y, y), B::local_scores(local, y),
-      B::local_scores_backward(local, x, y, y);
+  B::distillation(n, n, x, x, e, y, y, y);
+  B::distillation_backward(n, n, x, x, e, x, x, x, b, y);
+  B::symmetric_cross_entropy(n, x, i, e, e, e, y, y);
+  B::local_scores(local, y);
+  B::local_scores_backward(local, x, y, y);
 };
 
 /// Everything: any model and objective of this library runs on it.

@@ -193,7 +193,11 @@ class StdThread {
       resize(threads);
       {
         std::lock_guard lock(mutex_);
-        count_ = count, call_ = call, f_ = f, next_ = 0, busy_ = static_cast<int>(workers_.size());
+        count_ = count;
+        call_ = call;
+        f_ = f;
+        next_ = 0;
+        busy_ = static_cast<int>(workers_.size());
         ++generation_;
       }
       wake_.notify_all();
@@ -207,7 +211,8 @@ class StdThread {
     void resize(int threads) {
       if (static_cast<int>(workers_.size()) + 1 == threads || threads == refused_) return;
       stop();
-      stopping_ = false, refused_ = 0;
+      stopping_ = false;
+      refused_ = 0;
       try {
         for (int i = 1; i < threads; ++i)
           workers_.emplace_back([this, seen = generation_]() mutable { work(seen); });

@@ -43,7 +43,10 @@ inline std::string nearest_name(const std::string& name, const std::vector<std::
   std::size_t best = 0;
   for (const auto& candidate : names) {
     const std::size_t distance = io::edit_distance(detail::lower(name), detail::lower(candidate));
-    if (nearest.empty() || distance < best) nearest = candidate, best = distance;
+    if (nearest.empty() || distance < best) {
+      nearest = candidate;
+      best = distance;
+    }
   }
   return nearest;
 }

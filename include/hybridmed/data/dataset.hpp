@@ -172,7 +172,10 @@ class Dataset {
     std::lock_guard lock(mutex_);
     if (cached_ + square->memory() <= options_.cache_bytes) {
       squares_[i].resize(studies_[i].images.size());
-      if (!squares_[i][image]) squares_[i][image] = square, cached_ += square->memory();
+      if (!squares_[i][image]) {
+        squares_[i][image] = square;
+        cached_ += square->memory();
+      }
     }
     return square;
   }

@@ -81,6 +81,17 @@ inline std::string converted(std::string_view text, const std::string& encoding,
   return out;
 }
 
+/// Which of UTF-16 and UTF-32, of either order, bytes without a mark look like: by where the zeros
+/// of their ASCII letters stand.
+inline std::string wide_encoding(std::string_view bytes) {
+  std::size_t zeros[4] = {};
+  const std::size_t most = (std::min)(bytes.size(), std::size_t{4096});
+  for (std::size_t i = 0; i < most; ++i) zeros[i % 4] += bytes[i] == '\0';
+  const std::string order = zeros[0] > zeros[3] ? "be" : "le";
+  const bool four_bytes = zeros[1] * 8 > most && zeros[2] * 8 > most;
+  return (four_bytes ? "utf-32" : "utf-16") + order;
+}
+
 }  // namespace detail
 
 /// @throws Error where `encoding` is no name of one.
@@ -126,8 +137,8 @@ inline std::string decode_text(std::string_view bytes, const std::string& encodi
   if (const auto zero = bytes.find('\0'); zero != bytes.npos)
     fail("data", "encoding",
          source + ": a zero byte at offset " + std::to_string(zero) +
-             ": it is no text, or its encoding is UTF-16 without a byte-order mark",
-         "--set encoding=utf-16le reads such a file");
+             ": it is no text, or its encoding is UTF-16 or UTF-32 without a byte-order mark",
+         "--set encoding=" + detail::wide_encoding(bytes) + " reads such a file");
   if (const auto at = detail::iconv_name(encoding) != "utf-8" ? first_not_utf8(bytes) : bytes.npos;
       at != bytes.npos) {
     char byte[8];

@@ -116,7 +116,8 @@ inline bool decode_jpeg(const unsigned char* bytes, std::size_t n, unsigned char
     if (m->marker == JPEG_APP0 + 1 && m->data_length > 6 &&
         std::memcmp(m->data, "Exif\0\0", 6) == 0)
       *orientation = exif_orientation(m->data + 6, m->data_length - 6);
-  *width = c.image_width, *height = c.image_height;
+  *width = c.image_width;
+  *height = c.image_height;
   if (c.image_width > max_side || c.image_height > max_side ||
       std::uint64_t{c.image_width} * c.image_height > max_pixels) {
     jpeg_destroy_decompress(&c);
@@ -201,7 +202,8 @@ inline bool decode_png(PngState* state, unsigned char** out, unsigned* width, un
     s->at += n;
   });
   png_read_info(png, info);
-  *width = png_get_image_width(png, info), *height = png_get_image_height(png, info);
+  *width = png_get_image_width(png, info);
+  *height = png_get_image_height(png, info);
   if (*width == 0 || *height == 0 || *width > max_side || *height > max_side ||
       std::uint64_t{*width} * *height > max_pixels) {
     png_destroy_read_struct(&png, &info, nullptr);
@@ -223,7 +225,8 @@ inline bool decode_png(PngState* state, unsigned char** out, unsigned* width, un
   png_set_strip_alpha(png);
   png_set_interlace_handling(png);
   png_read_update_info(png, info);
-  *depth = png_get_bit_depth(png, info), *channels = png_get_channels(png, info);
+  *depth = png_get_bit_depth(png, info);
+  *channels = png_get_channels(png, info);
   const std::size_t stride = png_get_rowbytes(png, info);
   *out = static_cast<unsigned char*>(std::malloc(stride * *height));
   rows = static_cast<png_bytep*>(std::malloc(sizeof(png_bytep) * *height));
@@ -340,7 +343,9 @@ inline Image decode_image(std::span<const std::byte> bytes, const std::string& s
       problem = std::string("damaged PNG: ") +
                 (state.message[0] ? state.message : "not enough memory") + " (at byte " +
                 std::to_string(state.at) + " of " + std::to_string(bytes.size()) + ")";
-    orientation = state.orientation, significant_bits = state.significant_bits, cut = state.cut;
+    orientation = state.orientation;
+    significant_bits = state.significant_bits;
+    cut = state.cut;
   } else if (starts({0xFF, 0xD8, 0xFF})) {
     detail::JpegErrors errors{};
     if (!detail::decode_jpeg(reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(),
@@ -408,6 +413,22 @@ inline void check_image(const Image& image, const char* operation) {
          "set bits to 16, and scale the values to 0..65535");
 }
 
+/// A sentence where a picture holds next to nothing: nearly all of its pixels are alike.
+inline std::vector<std::string> contrast_notes(const Image& image) {
+  std::vector<std::uint16_t> values(image.pixels.begin(), image.pixels.end());
+  const auto at = [&](double share) {
+    const auto nth = values.begin() +
+                     static_cast<std::ptrdiff_t>(share * static_cast<double>(values.size() - 1));
+    std::nth_element(values.begin(), nth, values.end());
+    return *nth;
+  };
+  if (values.empty()) return {};
+  const int low = at(0.01), high = at(0.99), full = image.bits == 16 ? 65535 : 255;
+  if (high - low >= full / 50) return {};
+  return {"nearly constant: 98 % of its pixels lie between " + std::to_string(low) + " and " +
+          std::to_string(high) + " of " + std::to_string(full)};
+}
+
 /// What is odd about a picture's size, for a radiograph.
 inline std::vector<std::string> size_notes(const Image& image) {
   std::vector<std::string> out;
@@ -431,7 +452,8 @@ inline void write_png(const std::filesystem::path& path, const std::uint8_t* pix
                       std::size_t width, std::size_t height, int channels) {
   png_image image{};
   image.version = PNG_IMAGE_VERSION;
-  image.width = static_cast<png_uint_32>(width), image.height = static_cast<png_uint_32>(height);
+  image.width = static_cast<png_uint_32>(width);
+  image.height = static_cast<png_uint_32>(height);
   image.format = channels == 3 ? PNG_FORMAT_RGB : PNG_FORMAT_GRAY;
   io::write_atomically(
       path,

@@ -163,7 +163,8 @@ inline Labels read_labels(const Table& t, const std::string& study_column,
       std::size_t labels = 0, others = 0;
       for (const auto& row : t.rows) {
         const auto value = detail::label_value(row[c]);
-        labels += value && *value != Labels::unknown, others += !value;
+        labels += value && *value != Labels::unknown;
+        others += !value;
       }
       if (labels > 2 * others) l.spoiled.push_back(t.columns[c]);
     }

@@ -33,7 +33,8 @@ struct Filter {
         sum += w.back();
       }
       for (double& x : w) x /= sum;
-      first.push_back(low), weights.push_back(std::move(w));
+      first.push_back(low);
+      weights.push_back(std::move(w));
     }
   }
 };

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "hybridmed/core/interrupt.hpp"
+#include "hybridmed/core/key.hpp"
 #include "hybridmed/data/clean_text.hpp"
 #include "hybridmed/data/csv.hpp"
 #include "hybridmed/data/labels.hpp"
@@ -27,34 +28,33 @@ struct FolderOptions {
   std::string table = "studies.csv", labels = "labels.csv", images = "images";
   TableFormat format = {};
 
+  /// Calls f(Key, field) for every key, in declaration order.
   template <class F>
   void visit(F&& f) {
-    f("table", table);
-    f("labels", labels);
-    f("image_folder", images);
-    f("delimiter", format.delimiter);
-    f("encoding", format.encoding);
-    f("column_study", columns.study);
-    f("column_split", columns.split);
-    f("column_images", columns.images);
-    f("column_findings", columns.findings);
-    f("column_impression", columns.impression);
-    f("column_labels", columns.labels);
+    constexpr Keys tables{"Tables of the data folder"};
+    f(tables("table", not_empty(), "table of studies"), table);
+    f(tables("labels", not_empty(), "table of labels"), labels);
+    f(tables("image_folder", not_empty(), "folder of the pictures; '.' is the data folder itself"),
+      images);
+    f(tables("delimiter", not_empty(), "auto, comma, semicolon, tab, or one character"),
+      format.delimiter);
+    f(tables("encoding", not_empty(),
+             "auto (UTF-8, or UTF-16 by its mark), or a name such as latin-1 or gb18030"),
+      format.encoding);
+    f(tables("column_study", not_empty(), "column of study ids"), columns.study);
+    f(tables("column_split", not_empty(), "column of splits"), columns.split);
+    f(tables("column_images", not_empty(), "column of pictures, separated by ';'"), columns.images);
+    f(tables("column_findings", not_empty(), "column of findings"), columns.findings);
+    f(tables("column_impression", not_empty(), "column of impressions"), columns.impression);
+    f(tables("column_labels", anything(),
+             "column of label names separated by '|'; empty: labels have a column each"),
+      columns.labels);
   }
   /// @throws Error for a delimiter or an encoding that makes no sense.
   void validate() const {
+    check_keys(*this, "data", "folder");
     delimiter_of(format.delimiter);
     check_encoding(format.encoding);
-    for (const auto& [key, name] : {std::pair<const char*, const std::string&>{"table", table},
-                                    {"labels", labels},
-                                    {"image_folder", images},
-                                    {"column_study", columns.study},
-                                    {"column_split", columns.split},
-                                    {"column_images", columns.images},
-                                    {"column_findings", columns.findings},
-                                    {"column_impression", columns.impression}})
-      if (name.empty())
-        fail("data", "folder", std::string(key) + ": expected a name, got an empty one");
     const std::set<std::string> texts{detail::lower(columns.findings),
                                       detail::lower(columns.impression),
                                       detail::lower(columns.images), detail::lower(columns.split)};
@@ -241,12 +241,13 @@ class DataFolder {
     if (!s.split.empty() && has_splits() && !has_split(s.split)) {
       std::string there;
       const std::set<std::string> all = splits();
+      const std::string question = did_you_mean(s.split, {all.begin(), all.end()});
       for (const auto& name : all) there += (there.empty() ? "" : ", ") + name;
       fail("data", "folder",
            splits_.empty() ? table_.source + ": no row of split '" + s.split + "'"
                            : (root_ / "splits").string() + ": no split named '" + s.split + "'",
            there.empty() ? std::string()
-                         : did_you_mean(s.split, {all.begin(), all.end()}) + " its splits are " +
+                         : question + (question.empty() ? "" : " ") + "its splits are " +
                                there.substr(0, 200) +
                                "; training takes other names with --set split_train=NAME and --set "
                                "split_valid=NAME");

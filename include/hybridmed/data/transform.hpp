@@ -44,7 +44,8 @@ inline Placement place(std::size_t width, std::size_t height, std::size_t side) 
     return std::clamp<std::size_t>((2 * n * side + longest) / (2 * longest), 1, side);
   };
   Placement p{0, 0, scaled(width), scaled(height)};
-  p.x = (side - p.width) / 2, p.y = (side - p.height) / 2;
+  p.x = (side - p.width) / 2;
+  p.y = (side - p.height) / 2;
   return p;
 }
 
@@ -140,7 +141,8 @@ inline void crop(const Square& s, const TransformOptions& o, const Philox* rando
   std::size_t y0 = room / 2, x0 = room / 2;
   float gain = 1, shift = 0;
   if (random) {
-    y0 = random->below(0, room + 1), x0 = random->below(1, room + 1);
+    y0 = random->below(0, room + 1);
+    x0 = random->below(1, room + 1);
     gain = static_cast<float>(1 + o.jitter_contrast * (2 * random->uniform(2) - 1));
     shift = static_cast<float>(o.jitter_brightness * (2 * random->uniform(3) - 1));
   }

@@ -110,7 +110,9 @@ class WordPiece {
       }
       fail("data", "vocabulary", source + ": no token " + all);
     };
-    pad = special({"[PAD]"}), bos = special({"[BOS]", "[CLS]"}), eos = special({"[EOS]", "[SEP]"}),
+    pad = special({"[PAD]"});
+    bos = special({"[BOS]", "[CLS]"});
+    eos = special({"[EOS]", "[SEP]"});
     unk = special({"[UNK]"});
   }
   /// One token a line; the line number minus one is its id.
@@ -305,8 +307,10 @@ inline WordPiece train_wordpiece(const std::vector<std::string>& texts, std::siz
       add_pairs(w, true);
       auto& p = words[w].pieces;
       for (std::size_t i = 0; i + 1 < p.size(); ++i)
-        if (p[i] == pair.first && p[i + 1] == pair.second)
-          p[i] = merged, p.erase(p.begin() + static_cast<std::ptrdiff_t>(i) + 1);
+        if (p[i] == pair.first && p[i + 1] == pair.second) {
+          p[i] = merged;
+          p.erase(p.begin() + static_cast<std::ptrdiff_t>(i) + 1);
+        }
       add_pairs(w, false);
     }
     pairs.erase(pair);

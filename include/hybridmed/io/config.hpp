@@ -2,6 +2,7 @@
 // Plain configuration structs to and from JSON. A struct lists its keys in `visit(f)`; an unknown
 // key is an error that names the nearest one.
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "hybridmed/io/json.hpp"
@@ -77,7 +78,8 @@ void from_json(const Json& j, C& config, const std::string& source, bool extra_a
         detail::assign(v, name, field, source);
         found = true;
       } else if (const auto d = edit_distance(name, key); d < best) {
-        best = d, nearest = key;
+        best = d;
+        nearest = key;
       }
     });
     if (!found && !extra_allowed)
@@ -113,6 +115,18 @@ void override_key(C& config, const std::string& assignment) {
       if (key == assignment.substr(0, eq) && !v.is_string()) v = text;
   });
   from_json(Json{{assignment.substr(0, eq), v}}, config, "--set");
+}
+
+/// Applies several, each to another key.
+/// @throws Error where a key is given twice.
+template <class C>
+void override_keys(C& config, const std::vector<std::string>& assignments) {
+  std::set<std::string> seen;
+  for (const auto& assignment : assignments) {
+    const std::string key = assignment.substr(0, assignment.find('='));
+    if (!seen.insert(key).second) fail("io", "config", "--set " + key + ": given twice");
+    override_key(config, assignment);
+  }
 }
 
 }  // namespace hybridmed::io

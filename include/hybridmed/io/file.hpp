@@ -54,7 +54,8 @@ inline bool exchange(const std::filesystem::path& a, const std::filesystem::path
 #ifdef RENAME_EXCHANGE
   return ::renameat2(AT_FDCWD, a.c_str(), AT_FDCWD, b.c_str(), RENAME_EXCHANGE) == 0;
 #else
-  (void)a, (void)b;
+  (void)a;
+  (void)b;
   return false;
 #endif
 }
@@ -99,7 +100,8 @@ class Writer {
       if (n < 0)
         fail("io", "write", path_.string() + ": " + std::strerror(errno),
              errno == ENOSPC ? "free some disk space" : "");
-      p += n, bytes -= static_cast<std::size_t>(n);
+      p += n;
+      bytes -= static_cast<std::size_t>(n);
     }
   }
   void close() {
@@ -119,6 +121,16 @@ inline void write_text(const std::filesystem::path& path, std::string_view text)
   Writer w(path);
   w.write(text.data(), text.size());
   w.close();
+}
+
+/// For long work that ends in a file.
+/// @throws Error where the file could not be written.
+inline void need_writable(const std::filesystem::path& path) {
+  std::error_code ec;
+  if (std::filesystem::is_directory(path, ec)) fail("io", "write", path.string() + ": is a folder");
+  const auto parent = path.parent_path().empty() ? std::filesystem::path(".") : path.parent_path();
+  if (::access(parent.c_str(), W_OK | X_OK) != 0)
+    fail("io", "write", parent.string() + ": " + std::strerror(errno));
 }
 
 /// Calls write(temporary path) and renames what it wrote to `path`: the file is there whole, or as

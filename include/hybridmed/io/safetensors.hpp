@@ -210,7 +210,8 @@ class Safetensors {
       if (a > end)
         bad("a hole before tensor '" + name + "': data bytes " + std::to_string(end) + " to " +
             std::to_string(a) + " belong to no tensor");
-      end = b, before = name;
+      end = b;
+      before = name;
     }
     if (end != data.size())
       bad("tensors cover " + std::to_string(end) + " of " + std::to_string(data.size()) +
@@ -259,7 +260,8 @@ class Safetensors {
         type.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == type.npos;
     if (!name_of_a_type)
       bad("tensor '" + name + "' has the dtype '" + type.substr(0, 40) + "', which is none");
-    t.type = known == dtypes.end() ? DType::other : known->type, t.type_name = type;
+    t.type = known == dtypes.end() ? DType::other : known->type;
+    t.type_name = type;
     const auto natural = [&](const Json& v, const char* what) {
       if (!v.is_number_unsigned())
         bad("tensor '" + name + "': " + what + " " + v.dump().substr(0, 40) +

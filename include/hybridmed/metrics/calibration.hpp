@@ -118,8 +118,10 @@ inline std::optional<Calibration> fit_calibration(const std::vector<double>& sco
   for (std::size_t k = 0; k + 1 < order.size(); ++k) {
     (label[order[k]] ? hits : alarms) += 1;
     if (score[order[k]] == score[order[k + 1]]) continue;
-    if (const double j = hits / positives - alarms / (n - positives); j > best)
-      best = j, at = (score[order[k]] + score[order[k + 1]]) / 2;
+    if (const double j = hits / positives - alarms / (n - positives); j > best) {
+      best = j;
+      at = (score[order[k]] + score[order[k + 1]]) / 2;
+    }
   }
   c.threshold = std::clamp(c.probability(at), 1e-6, 1 - 1e-6);
   return c;
@@ -158,8 +160,10 @@ inline std::vector<ReliabilityBin> reliability(const std::vector<double>& probab
     ++bin.n;
   }
   for (auto& bin : out)
-    if (bin.n > 0)
-      bin.predicted /= static_cast<double>(bin.n), bin.observed /= static_cast<double>(bin.n);
+    if (bin.n > 0) {
+      bin.predicted /= static_cast<double>(bin.n);
+      bin.observed /= static_cast<double>(bin.n);
+    }
   return out;
 }
 

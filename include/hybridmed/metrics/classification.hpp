@@ -36,7 +36,10 @@ inline std::optional<double> auroc(const std::vector<double>& score,
     while (j < order.size() && score[order[j]] == score[order[i]]) ++j;
     const double rank = static_cast<double>(i + j + 1) / 2;
     for (; i < j; ++i)
-      if (label[order[i]]) positives += 1, rank_sum += rank;
+      if (label[order[i]]) {
+        positives += 1;
+        rank_sum += rank;
+      }
   }
   const double negatives = static_cast<double>(score.size()) - positives;
   if (positives == 0 || negatives == 0) return std::nullopt;
@@ -88,7 +91,10 @@ inline Interval auroc_interval(const std::vector<double>& score, const std::vect
       [&](const std::vector<std::size_t>& index) {
         std::vector<double> s;
         std::vector<int> l;
-        for (std::size_t i : index) s.push_back(score[i]), l.push_back(label[i]);
+        for (std::size_t i : index) {
+          s.push_back(score[i]);
+          l.push_back(label[i]);
+        }
         return auroc(s, l);
       },
       random);
@@ -110,9 +116,13 @@ inline Interval mean_auroc_interval(
         std::vector<double> s;
         std::vector<int> l;
         for (const auto& [score, label] : labels) {
-          s.clear(), l.clear();
+          s.clear();
+          l.clear();
           for (std::size_t i : index)
-            if (label[i] == 0 || label[i] == 1) s.push_back(score[i]), l.push_back(label[i]);
+            if (label[i] == 0 || label[i] == 1) {
+              s.push_back(score[i]);
+              l.push_back(label[i]);
+            }
           const auto a = auroc(s, l);
           if (!a) return std::nullopt;
           sum += *a;

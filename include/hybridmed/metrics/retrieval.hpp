@@ -54,8 +54,10 @@ inline Recall recall_at(const xt::xtensor<double, 2>& similarity,
     if (!use.empty() && !use[q]) continue;
     std::vector<double> sorted;
     std::size_t relevant = 0;
-    for (std::size_t c = 0; c < n; ++c)
-      sorted.push_back(score(q, c)), relevant += candidate_key[c] == query_key[q];
+    for (std::size_t c = 0; c < n; ++c) {
+      sorted.push_back(score(q, c));
+      relevant += candidate_key[c] == query_key[q];
+    }
     std::sort(sorted.rbegin(), sorted.rend());
     const std::size_t top = (std::min)(k, n);
     if (top == 0) continue;
@@ -66,15 +68,23 @@ inline Recall recall_at(const xt::xtensor<double, 2>& similarity,
     std::size_t above = 0, tied = 0, tied_relevant = 0;
     for (std::size_t c = 0; c < n; ++c) {
       const bool same = candidate_key[c] == query_key[q];
-      if (score(q, c) > edge)
-        ++above, sure = sure || same;
-      else if (score(q, c) == edge)
-        ++tied, tied_relevant += same;
+      if (score(q, c) > edge) {
+        ++above;
+        sure = sure || same;
+      } else if (score(q, c) == edge) {
+        ++tied;
+        tied_relevant += same;
+      }
     }
     r.hits.push_back(sure ? 1.0 : hit_chance(tied, tied_relevant, top - above));
-    r.value += r.hits.back(), r.chance += hit_chance(n, relevant, top), ++r.n;
+    r.value += r.hits.back();
+    r.chance += hit_chance(n, relevant, top);
+    ++r.n;
   }
-  if (r.n) r.value /= static_cast<double>(r.n), r.chance /= static_cast<double>(r.n);
+  if (r.n) {
+    r.value /= static_cast<double>(r.n);
+    r.chance /= static_cast<double>(r.n);
+  }
   return r;
 }
 

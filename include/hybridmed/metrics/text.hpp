@@ -33,8 +33,8 @@ inline std::array<double, 4> bleu(const std::vector<Words>& candidates,
   std::array<double, 4> match{}, total{}, out{};
   double c_len = 0, r_len = 0;
   for (std::size_t i = 0; i < candidates.size(); ++i) {
-    c_len += static_cast<double>(candidates[i].size()),
-        r_len += static_cast<double>(references[i].size());
+    c_len += static_cast<double>(candidates[i].size());
+    r_len += static_cast<double>(references[i].size());
     for (std::size_t n = 1; n <= 4; ++n) {
       const auto grams = [&](const Words& w) {
         std::map<Words, int> counts;

@@ -57,7 +57,7 @@ struct FpnSum {
 
   FpnSum() = default;
   explicit FpnSum(const Config& c)
-      : level_embed({4, c.d_a}),
+      : level_embed({4, c.d_a}, init::normal(0.01), no_decay),
         norm(c.d_a, c.ln_eps),
         mlp(c.d_a, c.d_a, c.d_e),
         grid(c.grid),
@@ -72,7 +72,10 @@ struct FpnSum {
   }
   template <class F>
   void visit(F&& f) {
-    f("lateral", lateral), f("level_embed", level_embed), f("norm", norm), mlp.visit(f);
+    f("lateral", lateral);
+    f("level_embed", level_embed);
+    f("norm", norm);
+    mlp.visit(f);
   }
   /// levels -> (B * G * G, d_e). Lateral and resampling commute, so the cheaper order is used.
   template <Value V>
@@ -118,10 +121,12 @@ struct CaptionMemory {
 
   CaptionMemory() = default;
   explicit CaptionMemory(const Config& c)
-      : proj(c.level_width(3), c.d), pos({c.level_side(3) * c.level_side(3), c.d}) {}
+      : proj(c.level_width(3), c.d),
+        pos({c.level_side(3) * c.level_side(3), c.d}, init::normal(0.01), no_decay) {}
   template <class F>
   void visit(F&& f) {
-    f("proj", proj), f("pos", pos);
+    f("proj", proj);
+    f("pos", pos);
   }
   template <Value V>
   V operator()(const V& level) const {
@@ -153,8 +158,9 @@ struct Projections {
     const auto part = [&](const char* name, auto& linear) {
       if (linear.weight.value.defined()) f(name, linear);
     };
-    part("image_global", image_global), part("text_global", text_global),
-        part("text_local", text_local);
+    part("image_global", image_global);
+    part("text_global", text_global);
+    part("text_local", text_local);
   }
 };
 

@@ -3,11 +3,11 @@
 // (tests/reference).
 #include <array>
 #include <cmath>
-#include <cstdio>
 #include <string>
 #include <string_view>
 
 #include "hybridmed/backend/arguments.hpp"
+#include "hybridmed/core/key.hpp"
 
 namespace hybridmed::model {
 
@@ -57,99 +57,103 @@ struct Config {
                                 : LocalAggregation::mean;
   }
 
-  /// Calls f(key, field) for every key, in declaration order.
+  /// Calls f(Key, field) for every key, in declaration order.
   template <class F>
   void visit(F&& f) {
-    f("name", name), f("encoder", encoder), f("image_size", image_size), f("patch", patch),
-        f("image_width", image_width);
-    f("resnet_block", resnet_block), f("resnet_depths", resnet_depths),
-        f("resnet_stem", resnet_stem), f("image_depth", image_depth);
-    f("image_heads", image_heads), f("swin_depths", swin_depths), f("swin_heads", swin_heads),
-        f("window", window);
-    f("image_mlp_ratio", image_mlp_ratio), f("image_ln_eps", image_ln_eps), f("grid", grid),
-        f("d_a", d_a), f("d_e", d_e), f("d", d), f("heads", heads);
-    f("uni_blocks", uni_blocks), f("dec_blocks", dec_blocks), f("mlp_ratio", mlp_ratio),
-        f("vocab", vocab), f("t_findings", t_findings);
-    f("t_impression", t_impression), f("ln_eps", ln_eps), f("pad", pad), f("bos", bos),
-        f("eos", eos), f("lambda_cg", lambda_cg);
-    f("lambda_cl", lambda_cl), f("lambda_sum", lambda_sum), f("lambda_cap", lambda_cap),
-        f("lambda_dis", lambda_dis);
-    f("label_smoothing_cg", label_smoothing_cg), f("label_smoothing_gen", label_smoothing_gen),
-        f("dedup_targets", dedup_targets);
-    f("local_agg", local_agg), f("gamma1", gamma1), f("gamma2", gamma2), f("gamma3", gamma3),
-        f("tau_d", tau_d);
-    f("log_scale_init", log_scale_init), f("log_scale_max", log_scale_max);
+    constexpr Range size = between(1, 65536), blocks = between(1, 128), weight = between(0, 1e6);
+    constexpr Range norm = between(1e-15, 0.1), peak = between(1e-6, 1e4);
+    constexpr Keys image{"Image encoder"};
+    f(image("name", anything(), "what the configuration calls itself; a preset's own name"), name);
+    f(image("encoder", one_of("vit|swin|resnet"), "architecture of the image encoder"), encoder);
+    f(image("image_size", size, "side of the square that an image is cropped to, in pixels"),
+      image_size);
+    f(image("patch", size, "side of a patch, in pixels; of ResNet: 4, or 2 with the small stem"),
+      patch);
+    f(image("image_width", size,
+            "features of a ViT token, of Swin's first level, or of ResNet's stem"),
+      image_width);
+    f(image("resnet_block", one_of("basic|bottleneck"),
+            "two 3x3 convolutions, or 1x1, 3x3, 1x1 with four times the width"),
+      resnet_block);
+    f(image("resnet_depths", between(1, 64), "blocks of each of the four levels"), resnet_depths);
+    f(image("resnet_stem", between(3, 7), "7: 7x7, stride 2, and max-pooling; 3: 3x3, stride 2"),
+      resnet_stem);
+    f(image("image_depth", blocks, "blocks of a ViT, a multiple of 4"), image_depth);
+    f(image("image_heads", size, "attention heads of a ViT, a divisor of image_width"),
+      image_heads);
+    f(image("swin_depths", between(1, 64), "blocks of each of the four levels"), swin_depths);
+    f(image("swin_heads", size, "attention heads of each level, divisors of the levels' widths"),
+      swin_heads);
+    f(image("window", size, "side of a window of Swin, in tokens"), window);
+    f(image("image_mlp_ratio", size, "hidden features of a feed-forward part, in widths"),
+      image_mlp_ratio);
+    f(image("image_ln_eps", norm, "epsilon of the image encoder's LayerNorm"), image_ln_eps);
+    constexpr Keys joint{"Aggregation and joint space"};
+    f(joint("grid", size, "side of the grid of regions that words are compared with"), grid);
+    f(joint("d_a", size, "features of the aggregation"), d_a);
+    f(joint("d_e", size, "features of the joint space of images and texts"), d_e);
+    constexpr Keys text{"Text encoder and decoder"};
+    f(text("d", size, "features of a text token"), d);
+    f(text("heads", size, "attention heads, a divisor of d"), heads);
+    f(text("uni_blocks", blocks, "blocks of the text encoder"), uni_blocks);
+    f(text("dec_blocks", blocks, "blocks of the decoder"), dec_blocks);
+    f(text("mlp_ratio", size, "hidden features of a feed-forward part, in widths"), mlp_ratio);
+    f(text("vocab", between(5, 1e7), "tokens of the vocabulary; training sets it"), vocab);
+    f(text("t_findings", between(3, 65536), "longest findings in tokens, [BOS] and [EOS] included"),
+      t_findings);
+    f(text("t_impression", between(3, 65536),
+           "longest impression in tokens, [BOS] and [EOS] included"),
+      t_impression);
+    f(text("ln_eps", norm, "epsilon of LayerNorm in texts and aggregation"), ln_eps);
+    f(text("pad", between(0, 1e7), "id of [PAD]; training sets it"), pad);
+    f(text("bos", between(0, 1e7), "id of [BOS]; training sets it"), bos);
+    f(text("eos", between(0, 1e7), "id of [EOS]; training sets it"), eos);
+    constexpr Keys objective{"Objectives"};
+    f(objective("lambda_cg", weight, "weight of global alignment: image and impression"),
+      lambda_cg);
+    f(objective("lambda_cl", weight, "weight of local alignment: regions and words of findings"),
+      lambda_cl);
+    f(objective("lambda_sum", weight, "weight of summarization: findings to impression"),
+      lambda_sum);
+    f(objective("lambda_cap", weight, "weight of captioning: image to impression"), lambda_cap);
+    f(objective("lambda_dis", weight, "weight of distillation: summarization teaches captioning"),
+      lambda_dis);
+    f(objective("label_smoothing_cg", below(0, 1), "label smoothing of global alignment"),
+      label_smoothing_cg);
+    f(objective("label_smoothing_gen", below(0, 1), "label smoothing of generated tokens"),
+      label_smoothing_gen);
+    f(objective("dedup_targets", anything(),
+                "equal impressions of a batch count as positives of each other"),
+      dedup_targets);
+    f(objective("local_agg", one_of("mean|sum|max"),
+                "how the scores of words become the score of a report"),
+      local_agg);
+    f(objective("gamma1", peak, "sharpness of a word's attention over regions"), gamma1);
+    f(objective("gamma2", peak, "sharpness of the aggregation over words"), gamma2);
+    f(objective("gamma3", peak, "inverse temperature of local alignment"), gamma3);
+    f(objective("tau_d", between(0.01, 100), "temperature of distillation"), tau_d);
+    f(objective("log_scale_init", between(0, 80),
+                "ln of the first inverse temperature of global alignment, at most log_scale_max"),
+      log_scale_init);
+    f(objective("log_scale_max", between(0, 80), "ln of its largest value"), log_scale_max);
   }
 
-  /// Throws Error naming the first key whose value cannot work.
+  /// Throws Error naming the first key whose value cannot work: alone (`visit`), or with others.
   void validate() const {
+    check_keys(*this, "model", "Config");
     const auto need = [](bool ok, const char* key, const std::string& why) {
       if (!ok) fail("model", "Config", std::string(key) + ": " + why);
     };
-    for (const auto& [key, v] : {std::pair{"image_size", image_size},
-                                 {"patch", patch},
-                                 {"image_width", image_width},
-                                 {"image_depth", image_depth},
-                                 {"image_heads", image_heads},
-                                 {"window", window},
-                                 {"image_mlp_ratio", image_mlp_ratio},
-                                 {"grid", grid},
-                                 {"d_a", d_a},
-                                 {"d_e", d_e},
-                                 {"d", d},
-                                 {"heads", heads},
-                                 {"uni_blocks", uni_blocks},
-                                 {"dec_blocks", dec_blocks},
-                                 {"mlp_ratio", mlp_ratio}})
-      need(v > 0 && v <= 65536, key, "expected 1..65536, got " + std::to_string(v));
-    for (const auto& [key, v] : {std::pair{"image_depth", image_depth},
-                                 {"uni_blocks", uni_blocks},
-                                 {"dec_blocks", dec_blocks}})
-      need(v <= 128, key, "expected at most 128 blocks, got " + std::to_string(v));
-    need(encoder == "vit" || encoder == "swin" || encoder == "resnet", "encoder",
-         "expected vit, swin or resnet, got '" + encoder + "'");
-    need(local_agg == "mean" || local_agg == "sum" || local_agg == "max", "local_agg",
-         "expected mean, sum or max, got '" + local_agg + "'");
     need(image_size % patch == 0, "image_size",
          "expected a multiple of patch = " + std::to_string(patch) + ", got " +
              std::to_string(image_size));
     need(d % heads == 0, "heads",
          "expected a divisor of d = " + std::to_string(d) + ", got " + std::to_string(heads));
-    need(vocab > 4 && vocab <= 10000000, "vocab",
-         "expected 5..10000000, got " + std::to_string(vocab));
-    need(t_findings >= 3 && t_findings <= 65536, "t_findings",
-         "expected 3..65536, got " + std::to_string(t_findings));
-    need(t_impression >= 3 && t_impression <= 65536, "t_impression",
-         "expected 3..65536, got " + std::to_string(t_impression));
-    // Beyond these a value is no choice but a slip: exponentials overflow, norms vanish, a term
-    // drowns all others.
-    const auto between = [&](const char* key, double v, double least, double most) {
-      char text[96];
-      std::snprintf(text, sizeof text, "expected a number from %g to %g, got %g", least, most, v);
-      need(v >= least && v <= most, key, text);
-    };
-    between("tau_d", tau_d, 0.01, 100);
-    for (const auto& [key, v] :
-         {std::pair{"gamma1", gamma1}, {"gamma2", gamma2}, {"gamma3", gamma3}})
-      between(key, v, 1e-6, 1e4);
-    for (const auto& [key, v] : {std::pair{"ln_eps", ln_eps}, {"image_ln_eps", image_ln_eps}})
-      between(key, v, 1e-15, 0.1);
-    for (const auto& [key, v] : {std::pair{"lambda_cg", lambda_cg},
-                                 {"lambda_cl", lambda_cl},
-                                 {"lambda_sum", lambda_sum},
-                                 {"lambda_cap", lambda_cap},
-                                 {"lambda_dis", lambda_dis}})
-      between(key, v, 0, 1e6);
-    for (const auto& [key, v] : {std::pair{"label_smoothing_cg", label_smoothing_cg},
-                                 {"label_smoothing_gen", label_smoothing_gen}})
-      need(v >= 0 && v < 1, key, "expected at least 0 and below 1, got " + std::to_string(v));
-    need(log_scale_max >= 0 && log_scale_max <= 80, "log_scale_max",
-         "expected 0 to 80, got " + std::to_string(log_scale_max));
-    need(log_scale_init >= 0 && log_scale_init <= log_scale_max, "log_scale_init",
-         "expected 0 to log_scale_max, got " + std::to_string(log_scale_init));
+    need(log_scale_init <= log_scale_max, "log_scale_init",
+         "expected at most log_scale_max = " + std::to_string(log_scale_max) + ", got " +
+             std::to_string(log_scale_init));
     for (Index id : {pad, bos, eos})
-      need(id >= 0 && id < vocab, "pad, bos, eos",
-           "expected ids below vocab = " + std::to_string(vocab));
+      need(id < vocab, "pad, bos, eos", "expected ids below vocab = " + std::to_string(vocab));
     need(pad != bos && pad != eos && bos != eos, "pad, bos, eos", "expected three different ids");
     if (encoder == "vit") {
       need(image_depth % 4 == 0, "image_depth",
@@ -159,60 +163,93 @@ struct Config {
     } else {
       need((image_size / patch) % 8 == 0, "image_size",
            "expected image_size / patch to be a multiple of 8 (four levels)");
-      for (int l = 0; l < 4; ++l) {
-        const auto i = static_cast<std::size_t>(l);
-        if (encoder == "swin") {
-          need(swin_depths[i] > 0 && swin_depths[i] <= 64, "swin_depths",
-               "expected 1 to 64 blocks per level");
-          need(swin_heads[i] > 0 && level_width(l) % swin_heads[i] == 0, "swin_heads",
-               "expected divisors of the level widths");
-          need(level_side(l) % (window < level_side(l) ? window : level_side(l)) == 0, "window",
-               "expected every level to be a whole number of windows");
-        } else {
-          need(resnet_depths[i] > 0 && resnet_depths[i] <= 64, "resnet_depths",
-               "expected 1 to 64 blocks per level");
-        }
-      }
-      if (encoder == "resnet") {
-        need(resnet_block == "basic" || resnet_block == "bottleneck", "resnet_block",
-             "expected basic or bottleneck, got '" + resnet_block + "'");
-        need((resnet_stem == 7 && patch == 4) || (resnet_stem == 3 && patch == 2), "resnet_stem",
-             "expected 7 with patch 4, or 3 with patch 2");
-      }
     }
+    if (encoder == "swin")
+      for (int l = 0; l < 4; ++l) {
+        need(level_width(l) % swin_heads[static_cast<std::size_t>(l)] == 0, "swin_heads",
+             "expected divisors of the level widths");
+        need(level_side(l) % (window < level_side(l) ? window : level_side(l)) == 0, "window",
+             "expected every level to be a whole number of windows");
+      }
+    if (encoder == "resnet")
+      need((resnet_stem == 7 && patch == 4) || (resnet_stem == 3 && patch == 2), "resnet_stem",
+           "expected 7 with patch 4, or 3 with patch 2");
   }
 
+  static constexpr std::string_view presets =
+      "tiny, tiny-swin, tiny-resnet, small, vit-b16, swin-t, resnet50";
   static Config preset(std::string_view name) {
     Config c;
     c.name = name;
     const auto tiny = [&] {
-      c.image_size = 64, c.patch = 8, c.image_width = 64, c.image_depth = 4, c.image_heads = 4,
-      c.grid = 6, c.d_a = 40, c.d_e = 48, c.d = 64, c.heads = 4;
-      c.uni_blocks = 2, c.dec_blocks = 2, c.vocab = 512, c.t_findings = 48, c.t_impression = 24;
+      c.image_size = 64;
+      c.patch = 8;
+      c.image_width = 64;
+      c.image_depth = 4;
+      c.image_heads = 4;
+      c.grid = 6;
+      c.d_a = 40;
+      c.d_e = 48;
+      c.d = 64;
+      c.heads = 4;
+      c.uni_blocks = 2;
+      c.dec_blocks = 2;
+      c.vocab = 512;
+      c.t_findings = 48;
+      c.t_impression = 24;
     };
     if (name == "vit-b16") {
     } else if (name == "tiny") {
       tiny();
     } else if (name == "tiny-swin") {
       tiny();
-      c.encoder = "swin", c.patch = 2, c.image_width = 8, c.swin_depths = {2, 2, 2, 2},
-      c.swin_heads = {1, 2, 2, 4}, c.window = 4, c.grid = 8, c.image_ln_eps = 1e-5;
+      c.encoder = "swin";
+      c.patch = 2;
+      c.image_width = 8;
+      c.swin_depths = {2, 2, 2, 2};
+      c.swin_heads = {1, 2, 2, 4};
+      c.window = 4;
+      c.grid = 8;
+      c.image_ln_eps = 1e-5;
     } else if (name == "tiny-resnet") {
       tiny();
-      c.encoder = "resnet", c.patch = 2, c.image_width = 8, c.resnet_stem = 3,
-      c.resnet_depths = {1, 2, 1, 1}, c.grid = 8, c.image_ln_eps = 1e-5;
+      c.encoder = "resnet";
+      c.patch = 2;
+      c.image_width = 8;
+      c.resnet_stem = 3;
+      c.resnet_depths = {1, 2, 1, 1};
+      c.grid = 8;
+      c.image_ln_eps = 1e-5;
     } else if (name == "small") {
-      c.image_size = 128, c.image_width = 256, c.image_depth = 8, c.image_heads = 4, c.grid = 8,
-      c.d_a = 256, c.d_e = 256, c.d = 256, c.heads = 4;
-      c.uni_blocks = 4, c.dec_blocks = 4, c.vocab = 8192, c.t_findings = 96, c.t_impression = 48;
+      c.image_size = 128;
+      c.image_width = 256;
+      c.image_depth = 8;
+      c.image_heads = 4;
+      c.grid = 8;
+      c.d_a = 256;
+      c.d_e = 256;
+      c.d = 256;
+      c.heads = 4;
+      c.uni_blocks = 4;
+      c.dec_blocks = 4;
+      c.vocab = 8192;
+      c.t_findings = 96;
+      c.t_impression = 48;
     } else if (name == "swin-t") {
-      c.encoder = "swin", c.patch = 4, c.image_width = 96, c.image_ln_eps = 1e-5;
+      c.encoder = "swin";
+      c.patch = 4;
+      c.image_width = 96;
+      c.image_ln_eps = 1e-5;
     } else if (name == "resnet50") {
-      c.encoder = "resnet", c.patch = 4, c.image_width = 64, c.resnet_block = "bottleneck",
-      c.resnet_depths = {3, 4, 6, 3}, c.image_ln_eps = 1e-5;
+      c.encoder = "resnet";
+      c.patch = 4;
+      c.image_width = 64;
+      c.resnet_block = "bottleneck";
+      c.resnet_depths = {3, 4, 6, 3};
+      c.image_ln_eps = 1e-5;
     } else {
       fail("model", "Config::preset", "unknown preset '" + std::string(name) + "'",
-           "one of tiny, tiny-swin, tiny-resnet, small, vit-b16, swin-t, resnet50");
+           "one of " + std::string(presets));
     }
     return c;
   }

@@ -31,14 +31,15 @@ struct Teacher {
   explicit Teacher(const Config& c) : text(c), decoder(c, {true, false}) {}
   template <class F>
   void visit(F&& f) {
-    f("text", text), f("decoder", decoder);
+    f("text", text);
+    f("decoder", decoder);
   }
   /// Logits at the targets of R_sum, (targets, V).
   Tensor<T, B> operator()(const TextPlan<B>& plan) const {
     const Tensor<T, B> encoded = text.template operator()<Tensor<T, B>>(plan);
-    return decoder.fc_sum(decoder(encoded, plan, Branches{true, false},
-                                  slice_rows(encoded, 0, plan.findings_rows), Tensor<T, B>())
-                              .sum);
+    return decoder.fc_summarize(decoder(encoded, plan, Branches{true, false},
+                                        slice_rows(encoded, 0, plan.findings_rows), Tensor<T, B>())
+                                    .summarize);
   }
 };
 
@@ -61,7 +62,7 @@ struct HybridMed : private RequireBackend<B, T> {
   /// The parts that objectives with these needs read, and no others.
   HybridMed(const Config& c, Encoder encoder, unsigned needs = objective::everything)
       : config(c),
-        log_scale(Shape{}),
+        log_scale(Shape{}, init::constant(c.log_scale_init)),
         image(std::move(encoder)),
         text(c),
         proj(c, needs),
@@ -75,7 +76,8 @@ struct HybridMed : private RequireBackend<B, T> {
   template <class F>
   void visit(F&& f) {
     using namespace objective;
-    f("log_scale", log_scale), f("image", image);
+    f("log_scale", log_scale);
+    f("image", image);
     if (parts_ & image_tokens) f("aggregator", aggregator);
     if (parts_ & captioning_logits) f("memory", memory);
     f("text", text);
@@ -152,8 +154,10 @@ struct HybridMed : private RequireBackend<B, T> {
         r.text = proj.text_global(text.norm(gather_rows(encoded, p.present_cls)));
       }
     if constexpr ((needs & image_global) && (needs & text_global))
-      if ((want & image_global) && (want & text_global))
-        r.log_scale = use<V>(log_scale), r.keys = p.keys;
+      if ((want & image_global) && (want & text_global)) {
+        r.log_scale = use<V>(log_scale);
+        r.keys = p.keys;
+      }
     if constexpr (needs & image_tokens)
       if (want & image_tokens) {
         const V regions = aggregator(features.levels);
@@ -161,18 +165,25 @@ struct HybridMed : private RequireBackend<B, T> {
         r.regions = r.region_images == p.batch ? regions : gather_rows(regions, region_rows(p));
       }
     if constexpr (needs & findings_tokens)
-      if (want & findings_tokens)
-        r.words = proj.text_local(gather_rows(encoded, p.word_rows)),
+      if (want & findings_tokens) {
+        r.words = proj.text_local(gather_rows(encoded, p.word_rows));
         r.word_offsets = p.word_offsets;
+      }
     if constexpr (needs & (summarization_logits | captioning_logits)) {
       const Branches branches{(want & summarization_logits) != 0, (want & captioning_logits) != 0};
-      const V findings = branches.sum ? slice_rows(encoded, 0, p.findings_rows) : V();
-      const V picture = branches.cap ? memory(features.levels[3]) : V();
+      const V findings = branches.summarize ? slice_rows(encoded, 0, p.findings_rows) : V();
+      const V picture = branches.caption ? memory(features.levels[3]) : V();
       const DecoderStates<V> h = decoder(encoded, p, branches, findings, picture);
-      if (branches.sum) r.logits_sum = decoder.fc_sum(h.sum), r.target_sum = p.sum.target;
-      if (branches.cap)
-        r.logits_cap = decoder.fc_cap(h.cap), r.target_cap = p.cap.target,
-        r.sum_in_cap = p.sum_in_cap, r.same_rows = p.same_rows;
+      if (branches.summarize) {
+        r.logits_sum = decoder.fc_summarize(h.summarize);
+        r.target_sum = p.summarize.target;
+      }
+      if (branches.caption) {
+        r.logits_cap = decoder.fc_caption(h.caption);
+        r.target_cap = p.caption.target;
+        r.summarize_in_caption = p.summarize_in_caption;
+        r.same_rows = p.same_rows;
+      }
     }
     return r;
   }

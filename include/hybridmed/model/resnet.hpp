@@ -27,13 +27,21 @@ struct ResidualBlock {
                         n == (bottleneck ? 1u : 0u) ? stride : 1);
       bn.emplace_back(channels[n + 1]);
     }
-    if (stride > 1 || in != out) down.emplace_back(in, out, 1, stride), down_bn.emplace_back(out);
+    if (stride > 1 || in != out) {
+      down.emplace_back(in, out, 1, stride);
+      down_bn.emplace_back(out);
+    }
   }
   template <class F>
   void visit(F&& f) {
-    for (std::size_t n = 0; n < conv.size(); ++n)
-      f("conv" + std::to_string(n + 1), conv[n]), f("bn" + std::to_string(n + 1), bn[n]);
-    if (!down.empty()) f("down", down[0]), f("down_bn", down_bn[0]);
+    for (std::size_t n = 0; n < conv.size(); ++n) {
+      f("conv" + std::to_string(n + 1), conv[n]);
+      f("bn" + std::to_string(n + 1), bn[n]);
+    }
+    if (!down.empty()) {
+      f("down", down[0]);
+      f("down_bn", down_bn[0]);
+    }
   }
   /// x (batch * side * side, in); `side` becomes that of the output.
   template <Value V>
@@ -89,7 +97,10 @@ struct ResNet {
   }
   template <class F>
   void visit(F&& f) {
-    f("stem", stem), f("stem_bn", stem_bn), f("stages", stages), f("level_norm", level_norm);
+    f("stem", stem);
+    f("stem_bn", stem_bn);
+    f("stages", stages);
+    f("level_norm", level_norm);
   }
 
   /// image (B, 3, S, S)

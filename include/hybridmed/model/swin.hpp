@@ -18,11 +18,14 @@ struct SwinStage {
     const Index width = c.level_width(level), side = c.level_side(level),
                 window = c.window < side ? c.window : side;
     if (level) merge.emplace_back(width / 2, side * 2, c.image_ln_eps);
+    const nn::Stack stack{c.swin_depths[0] + c.swin_depths[1] + c.swin_depths[2] +
+                          c.swin_depths[3]};
     for (Index i = 0; i < c.swin_depths[static_cast<std::size_t>(level)]; ++i)
       blocks.emplace_back(
-          width, c.image_mlp_ratio * width, c.image_ln_eps,
+          width, c.image_ln_eps,
           nn::WindowAttention<T, B>(width, c.swin_heads[static_cast<std::size_t>(level)], window,
-                                    i % 2 && side > c.window ? window / 2 : 0, side));
+                                    i % 2 && side > c.window ? window / 2 : 0, side, stack),
+          nn::FeedForward<T, B>(width, c.image_mlp_ratio * width, stack));
   }
   template <class F>
   void visit(F&& f) {
@@ -46,13 +49,17 @@ struct Swin {
         patch_norm(c.image_width, c.image_ln_eps),
         mean(mean_of_rows<T, B>(c.level_side(3) * c.level_side(3))),
         image_size(c.image_size) {
-    for (int l = 0; l < 4; ++l)
-      stages.emplace_back(c, l), level_norm.emplace_back(c.level_width(l), c.image_ln_eps);
+    for (int l = 0; l < 4; ++l) {
+      stages.emplace_back(c, l);
+      level_norm.emplace_back(c.level_width(l), c.image_ln_eps);
+    }
   }
   template <class F>
   void visit(F&& f) {
-    f("patch", patch), f("patch_norm", patch_norm), f("stages", stages),
-        f("level_norm", level_norm);
+    f("patch", patch);
+    f("patch_norm", patch_norm);
+    f("stages", stages);
+    f("level_norm", level_norm);
   }
 
   /// image (B, 3, S, S)

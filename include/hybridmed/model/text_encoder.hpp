@@ -17,14 +17,22 @@ struct TextEncoder {
 
   TextEncoder() = default;
   explicit TextEncoder(const Config& c)
-      : token_embed({c.vocab, c.d}), pos({c.positions(), c.d}), cls({c.d}), norm(c.d, c.ln_eps) {
+      : token_embed({c.vocab, c.d}, init::normal(0.02)),
+        pos({c.positions(), c.d}, init::normal(0.01), no_decay),
+        cls({c.d}, init::normal(0.02)),
+        norm(c.d, c.ln_eps) {
+    const nn::Stack stack{c.uni_blocks};
     for (Index i = 0; i < c.uni_blocks; ++i)
-      blocks.emplace_back(c.d, c.mlp_ratio * c.d, c.ln_eps, nn::SelfAttention<T, B>(c.d, c.heads));
+      blocks.emplace_back(c.d, c.ln_eps, nn::SelfAttention<T, B>(c.d, c.heads, stack),
+                          nn::FeedForward<T, B>(c.d, c.mlp_ratio * c.d, stack));
   }
   template <class F>
   void visit(F&& f) {
-    f("token_embed", token_embed), f("pos", pos), f("cls", cls), f("blocks", blocks),
-        f("norm", norm);
+    f("token_embed", token_embed);
+    f("pos", pos);
+    f("cls", cls);
+    f("blocks", blocks);
+    f("norm", norm);
   }
   /// Raw states of every packed row, (rows, d). The global vector of a section is norm(state at its
   /// CLS row).

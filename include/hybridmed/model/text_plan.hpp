@@ -68,10 +68,10 @@ struct TextPlan {
   IndexTensor<B> findings_cls,
       impression_cls;  // rows of the CLS tokens, one a sample; empty where not encoded
 
-  BranchPlan<B> sum, cap;     // R_sum: both sections present; R_cap: impression present
-  Segments<B> stacked;        // queries of sum, then of cap, in one matrix
-  IndexTensor<B> sum_in_cap;  // for each sum row its place among the cap rows
-  bool same_rows = true;      // R_sum equals R_cap
+  BranchPlan<B> summarize, caption;     // R_sum: both sections present; R_cap: impression present
+  Segments<B> stacked;                  // queries of sum, then of cap, in one matrix
+  IndexTensor<B> summarize_in_caption;  // for each sum row its place among the cap rows
+  bool same_rows = true;                // R_sum equals R_cap
 
   IndexTensor<B> present;      // samples with an impression (global alignment)
   IndexTensor<B> present_cls;  // their CLS rows
@@ -86,7 +86,8 @@ struct TextPlan {
            std::span<const std::int32_t> impression_key, Index places, Index max_position,
            Index vocabulary, Cls with = Cls::impression)
       : batch(findings.batch()) {
-    findings.check("findings"), impression.check("impression");
+    findings.check("findings");
+    impression.check("impression");
     if (impression.batch() != batch ||
         (!impression_key.empty() && static_cast<Index>(impression_key.size()) != batch))
       fail("model", "TextPlan",
@@ -114,24 +115,30 @@ struct TextPlan {
             fail("model", "TextPlan",
                  "token id " + std::to_string(s.id(b, t)) + " is outside the vocabulary of " +
                      std::to_string(vocabulary));
-          tok.push_back(s.id(b, t)), pos.push_back(static_cast<std::int32_t>(t)),
-              is_cls.push_back(-1);
+          tok.push_back(s.id(b, t));
+          pos.push_back(static_cast<std::int32_t>(t));
+          is_cls.push_back(-1);
         }
         if (cls_too) {
           cls_rows.push_back(static_cast<std::int32_t>(tok.size()));
-          tok.push_back(-1), pos.push_back(-1), is_cls.push_back(0);
+          tok.push_back(-1);
+          pos.push_back(-1);
+          is_cls.push_back(0);
         }
-        range.push_back(begin[static_cast<std::size_t>(b)]),
-            range.push_back(static_cast<std::int32_t>(tok.size()));
+        range.push_back(begin[static_cast<std::size_t>(b)]);
+        range.push_back(static_cast<std::int32_t>(tok.size()));
       }
     };
     add_section(findings, with == Cls::both, f_begin, f_cls);
     findings_rows = static_cast<Index>(tok.size());
     add_section(impression, with != Cls::none, i_begin, i_cls);
     rows = static_cast<Index>(tok.size());
-    token = index(tok), position = index(pos), cls = index(is_cls),
+    token = index(tok);
+    position = index(pos);
+    cls = index(is_cls);
     segments = Segments<B>(range, rows);
-    findings_cls = index(f_cls), impression_cls = index(i_cls);
+    findings_cls = index(f_cls);
+    impression_cls = index(i_cls);
 
     Branch s, c;
     ArenaVector<std::int32_t> in_cap, here, here_cls, key, words, word_start{0};
@@ -157,13 +164,17 @@ struct TextPlan {
         word_samples.push_back(static_cast<std::int32_t>(b));
       }
     }
-    sum = s.plan(findings_rows), cap = c.plan(batch * places);
-    same_rows = sum.count == cap.count;
+    summarize = s.plan(findings_rows);
+    caption = c.plan(batch * places);
+    same_rows = summarize.count == caption.count;
     ArenaVector<std::int32_t> both = s.range;
-    for (std::int32_t r : c.range) both.push_back(r + static_cast<std::int32_t>(sum.count));
-    stacked = Segments<B>(both, sum.count + cap.count);
-    sum_in_cap = index(in_cap), present = index(here), present_cls = index(here_cls),
-    keys = index(key), word_rows = index(words);
+    for (std::int32_t r : c.range) both.push_back(r + static_cast<std::int32_t>(summarize.count));
+    stacked = Segments<B>(both, summarize.count + caption.count);
+    summarize_in_caption = index(in_cap);
+    present = index(here);
+    present_cls = index(here_cls);
+    keys = index(key);
+    word_rows = index(words);
     word_offsets = Tensor<std::int32_t, Reference>::from_host(
         word_start, {static_cast<Index>(word_start.size())});
   }
@@ -175,11 +186,13 @@ struct TextPlan {
     void add(const SectionView& impression, Index b, std::int32_t first_row,
              std::int32_t memory_begin, std::int32_t memory_end) {
       range.push_back(static_cast<std::int32_t>(rows.size()));
-      for (Index t = 0; t + 1 < impression.length(b); ++t)
-        rows.push_back(first_row + static_cast<std::int32_t>(t)),
-            target.push_back(impression.id(b, t + 1));
+      for (Index t = 0; t + 1 < impression.length(b); ++t) {
+        rows.push_back(first_row + static_cast<std::int32_t>(t));
+        target.push_back(impression.id(b, t + 1));
+      }
       range.push_back(static_cast<std::int32_t>(rows.size()));
-      memory.push_back(memory_begin), memory.push_back(memory_end);
+      memory.push_back(memory_begin);
+      memory.push_back(memory_end);
     }
     BranchPlan<B> plan(Index memory_rows) const {
       const auto n = static_cast<Index>(rows.size());

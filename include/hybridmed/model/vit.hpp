@@ -18,22 +18,28 @@ struct Vit {
   Vit() = default;
   explicit Vit(const Config& c)
       : patch(c.patch, c.image_width),
-        cls({c.image_width}),
-        pos({1 + c.level_side(0) * c.level_side(0), c.image_width}),
+        cls({c.image_width}, init::normal(0.02)),
+        pos({1 + c.level_side(0) * c.level_side(0), c.image_width}, init::normal(0.01), no_decay),
         image_size(c.image_size) {
     if (c.image_depth < 4 || c.image_depth % 4 != 0)
       fail("model", "Vit",
            "expected image_depth to be a multiple of 4 (four levels), got " +
                std::to_string(c.image_depth));
+    const Index width = c.image_width;
+    const nn::Stack stack{c.image_depth};
     for (Index i = 0; i < c.image_depth; ++i)
-      blocks.emplace_back(c.image_width, c.image_mlp_ratio * c.image_width, c.image_ln_eps,
-                          nn::SelfAttention<T, B>(c.image_width, c.image_heads));
+      blocks.emplace_back(width, c.image_ln_eps,
+                          nn::SelfAttention<T, B>(width, c.image_heads, stack),
+                          nn::FeedForward<T, B>(width, c.image_mlp_ratio * width, stack));
     for (int l = 0; l < 4; ++l) level_norm.emplace_back(c.image_width, c.image_ln_eps);
   }
   template <class F>
   void visit(F&& f) {
-    f("patch", patch), f("cls", cls), f("pos", pos), f("blocks", blocks),
-        f("level_norm", level_norm);
+    f("patch", patch);
+    f("cls", cls);
+    f("pos", pos);
+    f("blocks", blocks);
+    f("level_norm", level_norm);
   }
 
   /// image (B, 3, S, S)

@@ -6,6 +6,21 @@
 
 namespace hybridmed::nn {
 
+/// The stack of residual blocks that a layer stands in. The more branches add to the stream, the
+/// smaller each begins: outputs N(0, (width * 2 * depth)^-.5), two branches a block (method 2.6).
+struct Stack {
+  Index depth = 1;
+  /// Of a projection onto a stream of that width.
+  Initial output(Index width) const {
+    return init::normal(1 / std::sqrt(static_cast<double>(width)) /
+                        std::sqrt(2 * static_cast<double>(depth)));
+  }
+  /// Of queries, keys and values made from `width` features.
+  static Initial input(Index width) {
+    return init::normal(1 / std::sqrt(static_cast<double>(width)));
+  }
+};
+
 /// Multi-head self-attention. qkv rows: all q, all k, all v, head-major within each.
 template <class T, class B>
 struct SelfAttention {
@@ -13,8 +28,10 @@ struct SelfAttention {
   Linear<T, B> qkv, proj;
 
   SelfAttention() = default;
-  SelfAttention(Index width, Index heads_)
-      : heads(heads_), qkv(width, 3 * width), proj(width, width) {
+  SelfAttention(Index width, Index heads_, Stack stack = {})
+      : heads(heads_),
+        qkv(width, 3 * width, true, Stack::input(width)),
+        proj(width, width, true, stack.output(width)) {
     if (heads < 1 || width % heads != 0)
       fail("nn", "SelfAttention",
            "expected a number of heads that divides the width " + std::to_string(width) + ", got " +
@@ -22,7 +39,8 @@ struct SelfAttention {
   }
   template <class F>
   void visit(F&& f) {
-    f("qkv", qkv), f("proj", proj);
+    f("qkv", qkv);
+    f("proj", proj);
   }
   /// x (rows, width), packed by `segments` -> (rows, width)
   template <Value V>
@@ -40,16 +58,20 @@ struct CrossAttention {
   Linear<T, B> q, kv, proj;
 
   CrossAttention() = default;
-  CrossAttention(Index width, Index heads_, double eps)
+  CrossAttention(Index width, Index heads_, double eps, Stack stack = {})
       : heads(heads_),
         ln2(width, eps),
         lnkv(width, eps),
-        q(width, width),
-        kv(width, 2 * width),
-        proj(width, width) {}
+        q(width, width, true, Stack::input(width)),
+        kv(width, 2 * width, true, Stack::input(width)),
+        proj(width, width, true, stack.output(width)) {}
   template <class F>
   void visit(F&& f) {
-    f("ln2", ln2), f("lnkv", lnkv), f("q", q), f("kv", kv), f("proj", proj);
+    f("ln2", ln2);
+    f("lnkv", lnkv);
+    f("q", q);
+    f("kv", kv);
+    f("proj", proj);
   }
   /// Keys and values of a memory: (rows, width) -> (rows, 2 width).
   template <Value V>
@@ -74,14 +96,15 @@ struct WindowAttention {
   Parameter<T, B> rel_bias;  // ((2 window - 1)^2, heads)
 
   WindowAttention() = default;
-  WindowAttention(Index width, Index heads_, Index window_, Index shift_, Index side_)
+  WindowAttention(Index width, Index heads_, Index window_, Index shift_, Index side_,
+                  Stack stack = {})
       : heads(heads_),
         window(window_),
         shift(shift_),
         side(side_),
-        qkv(width, 3 * width),
-        proj(width, width),
-        rel_bias({(2 * window_ - 1) * (2 * window_ - 1), heads_}) {
+        qkv(width, 3 * width, true, Stack::input(width)),
+        proj(width, width, true, stack.output(width)),
+        rel_bias({(2 * window_ - 1) * (2 * window_ - 1), heads_}, init::normal(0.02), no_decay) {
     if (window < 1 || side < 1 || side % window != 0 || shift < 0 || shift >= window)
       fail("nn", "WindowAttention",
            "expected a map of whole windows, got side " + std::to_string(side) + ", window " +
@@ -110,7 +133,9 @@ struct WindowAttention {
   }
   template <class F>
   void visit(F&& f) {
-    f("qkv", qkv), f("proj", proj), f("rel_bias", rel_bias);
+    f("qkv", qkv);
+    f("proj", proj);
+    f("rel_bias", rel_bias);
   }
   /// x (batch * side * side, width) -> the same shape
   template <Value V>

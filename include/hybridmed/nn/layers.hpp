@@ -1,5 +1,6 @@
 #pragma once
 // The basic layers: Linear, LayerNorm, Dropout, BatchNorm, Convolution.
+#include <cmath>
 #include <optional>
 
 #include "hybridmed/autograd/convolution.hpp"
@@ -9,15 +10,16 @@
 
 namespace hybridmed::nn {
 
-/// y = x W^T + b; W (out, in).
+/// y = x W^T + b; W (out, in), N(0, .02) unless told otherwise; b 0.
 template <class T, class B>
 struct Linear {
   Parameter<T, B> weight, bias;
   bool has_bias = true;
 
   Linear() = default;
-  Linear(Index in, Index out, bool with_bias = true) : weight({out, in}), has_bias(with_bias) {
-    if (has_bias) bias = Parameter<T, B>({out});
+  Linear(Index in, Index out, bool with_bias = true, Initial how = init::normal(0.02))
+      : weight({out, in}, how), has_bias(with_bias) {
+    if (has_bias) bias = Parameter<T, B>({out}, init::zeros());
   }
   template <class F>
   void visit(F&& f) {
@@ -39,10 +41,12 @@ struct LayerNorm {
   double eps = 1e-5;
 
   LayerNorm() = default;
-  explicit LayerNorm(Index width, double eps_ = 1e-5) : weight({width}), bias({width}), eps(eps_) {}
+  explicit LayerNorm(Index width, double eps_ = 1e-5)
+      : weight({width}, init::ones()), bias({width}, init::zeros()), eps(eps_) {}
   template <class F>
   void visit(F&& f) {
-    f("weight", weight), f("bias", bias);
+    f("weight", weight);
+    f("bias", bias);
   }
   template <Value V>
   V operator()(const V& x) const {
@@ -71,14 +75,16 @@ struct BatchNorm {
 
   BatchNorm() = default;
   explicit BatchNorm(Index channels)
-      : weight({channels}),
-        bias({channels}),
+      : weight({channels}, init::ones()),
+        bias({channels}, init::zeros()),
         running_mean({channels}, T(0)),
         running_var({channels}, T(1)) {}
   template <class F>
   void visit(F&& f) {
-    f("weight", weight), f("bias", bias), f("running_mean", running_mean),
-        f("running_var", running_var);
+    f("weight", weight);
+    f("bias", bias);
+    f("running_mean", running_mean);
+    f("running_var", running_var);
   }
   template <Value V>
   V operator()(const V& x, const Mode& mode) const {
@@ -111,7 +117,8 @@ struct BatchNorm {
   }
 };
 
-/// Convolution without bias on channels-last rows; weight (out, in, k, k), padding k / 2.
+/// Convolution without bias on channels-last rows; weight (out, in, k, k), padding k / 2; its
+/// outputs keep the variance of a ReLU network (He et al., ICCV 2015, by fan-out).
 template <class T, class B>
 struct Convolution {
   Parameter<T, B> weight;
@@ -119,7 +126,9 @@ struct Convolution {
 
   Convolution() = default;
   Convolution(Index in, Index out, Index kernel, Index stride_ = 1)
-      : weight({out, in, kernel, kernel}), stride(stride_) {}
+      : weight({out, in, kernel, kernel},
+               init::normal(std::sqrt(2.0 / static_cast<double>(out * kernel * kernel)))),
+        stride(stride_) {}
   template <class F>
   void visit(F&& f) {
     f("weight", weight);

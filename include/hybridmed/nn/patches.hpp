@@ -13,14 +13,17 @@ struct PatchEmbed {
 
   PatchEmbed() = default;
   PatchEmbed(Index patch_, Index width)
-      : weight({width, 3, patch_, patch_}), bias({width}), patch(patch_) {
+      : weight({width, 3, patch_, patch_}, init::normal(0.02)),
+        bias({width}, init::zeros()),
+        patch(patch_) {
     if (patch < 1)
       fail("nn", "PatchEmbed",
            "expected a patch of at least 1 pixel, got " + std::to_string(patch));
   }
   template <class F>
   void visit(F&& f) {
-    f("weight", weight), f("bias", bias);
+    f("weight", weight);
+    f("bias", bias);
   }
   template <Value V>
   V embed(const Tensor<T, B>& image) const {
@@ -52,7 +55,8 @@ struct PatchMerging {
       : norm(4 * width, eps), reduction(4 * width, 2 * width, false), side(side_) {}
   template <class F>
   void visit(F&& f) {
-    f("norm", norm), f("reduction", reduction);
+    f("norm", norm);
+    f("reduction", reduction);
   }
   template <Value V>
   V operator()(const V& x, Index batch) const {

@@ -12,11 +12,16 @@ struct FeedForward {
   Linear<T, B> fc1, fc2;
 
   FeedForward() = default;
-  FeedForward(Index width, Index hidden) : FeedForward(width, hidden, width) {}
+  /// A branch of a residual stream.
+  FeedForward(Index width, Index hidden, Stack stack = {})
+      : fc1(width, hidden, true, init::normal(1 / std::sqrt(2 * static_cast<double>(width)))),
+        fc2(hidden, width, true, stack.output(width)) {}
+  /// A perceptron of its own, from `in` to `out` features; both layers N(0, .02).
   FeedForward(Index in, Index hidden, Index out) : fc1(in, hidden), fc2(hidden, out) {}
   template <class F>
   void visit(F&& f) {
-    f("fc1", fc1), f("fc2", fc2);
+    f("fc1", fc1);
+    f("fc2", fc2);
   }
   template <Value V>
   V operator()(const V& x) const {
@@ -62,11 +67,19 @@ struct TransformerBlock {
   Dropout dropout;  // on both branches; off by default, as in the reference
 
   TransformerBlock() = default;
+  TransformerBlock(Index width, double eps, Attention attention, Ffn feed_forward)
+      : ln1(width, eps),
+        attn(std::move(attention)),
+        ln2(width, eps),
+        mlp(std::move(feed_forward)) {}
   TransformerBlock(Index width, Index hidden, double eps, Attention attention)
-      : ln1(width, eps), attn(std::move(attention)), ln2(width, eps), mlp(width, hidden) {}
+      : TransformerBlock(width, eps, std::move(attention), Ffn(width, hidden)) {}
   template <class F>
   void visit(F&& f) {
-    f("ln1", ln1), f("attn", attn), f("ln2", ln2), f("mlp", mlp);
+    f("ln1", ln1);
+    f("attn", attn);
+    f("ln2", ln2);
+    f("mlp", mlp);
   }
   /// x (rows, width) -> the same shape; `args` go to the attention (segments, causal or batch).
   template <Value V, class... Args>

@@ -35,9 +35,9 @@ struct Representations {
   IndexTensor<B> target_sum;
   V logits_cap;  // (R_cap targets, V)
   IndexTensor<B> target_cap;
-  IndexTensor<B> sum_in_cap;  // places of the R_sum targets among the R_cap targets
-  bool same_rows = true;      // those are all of them
-  tensor_of<V> teacher;       // (R_sum targets, V)
+  IndexTensor<B> summarize_in_caption;  // places of the R_sum targets among the R_cap targets
+  bool same_rows = true;                // those are all of them
+  tensor_of<V> teacher;                 // (R_sum targets, V)
 };
 
 }  // namespace hybridmed::objective

@@ -11,13 +11,6 @@
 
 namespace hybridmed::optim {
 
-/// False for what is never decayed: vectors and scalars, positions, level embeddings, relative
-/// position biases.
-inline bool decays(std::string_view name, const Shape& shape) {
-  return shape.rank() >= 2 && !name.ends_with(".pos") && !name.ends_with(".level_embed") &&
-         !name.ends_with(".rel_bias");
-}
-
 struct AdamWOptions {
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.05;
   double clip = 1.0;  ///< maximum global gradient norm; 0: no clipping
@@ -29,7 +22,6 @@ class AdamW {
   struct Entry {
     std::string name;
     Parameter<T, B>* parameter;
-    bool decay;
     Tensor<T, B> m, v;
   };
 
@@ -52,8 +44,7 @@ class AdamW {
     nn::for_each_parameter(
         model, nn::ParameterVisitor<T, B>([&](const std::string& name, Parameter<T, B>& p) {
           if (p.trainable)
-            entries_.push_back({name, &p, decays(name, p.value.shape()),
-                                Tensor<T, B>::zeros(p.value.shape()),
+            entries_.push_back({name, &p, Tensor<T, B>::zeros(p.value.shape()),
                                 Tensor<T, B>::zeros(p.value.shape())});
           else
             frozen_.emplace_back(name, &p);
@@ -111,7 +102,7 @@ class AdamW {
         e.parameter->slot.grad = {};
         continue;
       }
-      a.decay = e.decay ? options_.weight_decay : 0;
+      a.decay = e.parameter->decays ? options_.weight_decay : 0;
       auto& slot = e.parameter->slot;
       B::adamw(e.m.size(), a, slot.grad.defined() ? slot.grad.data() : nullptr, e.m.data(),
                e.v.data(), e.parameter->value.data());
@@ -119,7 +110,7 @@ class AdamW {
     }
     // The only wait of a device: everything is issued by now.
     const double on_host[] = {square.item(), small_square.defined() ? small_square.item() : 0.0};
-    a.squared_norm = &on_host[0],
+    a.squared_norm = &on_host[0];
     a.squared_norm_small = small_square.defined() ? &on_host[1] : nullptr;
     const double norm = a.norm();
     if (!std::isfinite(norm)) --steps_;

@@ -149,9 +149,12 @@ class Canvas {
     if (std::error_code ec; !parent.empty() && !std::filesystem::is_directory(parent, ec))
       fail("picture", "write", path + ": " + parent.string() + " is no folder");
     io::write_atomically(path, [&](const std::filesystem::path& temporary) {
+      errno = 0;
       const auto status = cairo_surface_write_to_png(surface_.get(), temporary.c_str());
+      const int why = errno;
       if (status != CAIRO_STATUS_SUCCESS)
-        fail("picture", "write", path + ": " + cairo_status_to_string(status));
+        fail("picture", "write",
+             path + ": " + (why ? std::strerror(why) : cairo_status_to_string(status)));
     });
   }
 

@@ -56,8 +56,10 @@ inline void draw_curves(const std::string& path, const std::vector<Panel>& panel
                  std::to_string(curve.x.size()) + ", got " + std::to_string(curve.y.size()));
       for (std::size_t i = 0; i < curve.x.size(); ++i) {
         if (!std::isfinite(curve.y[i]) || !std::isfinite(curve.x[i])) continue;
-        x_low = (std::min)(x_low, curve.x[i]), x_high = (std::max)(x_high, curve.x[i]);
-        y_low = (std::min)(y_low, curve.y[i]), y_high = (std::max)(y_high, curve.y[i]);
+        x_low = (std::min)(x_low, curve.x[i]);
+        x_high = (std::max)(x_high, curve.x[i]);
+        y_low = (std::min)(y_low, curve.y[i]);
+        y_high = (std::max)(y_high, curve.y[i]);
       }
     }
     c.text(x0, top - 16, panels[k].title, 15);
@@ -67,7 +69,10 @@ inline void draw_curves(const std::string& path, const std::vector<Panel>& panel
     }
     const double x_room = (std::max)(1.0, std::abs(x_high) * 1e-9),
                  y_room = (std::max)(1.0, std::abs(y_low) * 1e-9);
-    if (x_high == x_low) x_low -= x_room, x_high += x_room;
+    if (x_high == x_low) {
+      x_low -= x_room;
+      x_high += x_room;
+    }
     if (y_high == y_low) y_high = y_low + y_room;
     const auto px = [&](double x) { return x0 + (x - x_low) / (x_high - x_low) * pw; };
     const auto py = [&](double y) {

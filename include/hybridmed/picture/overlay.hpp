@@ -88,9 +88,10 @@ inline Scale scale_of(const std::vector<Tile>& tiles) {
   for (const Tile& t : tiles) {
     detail::need_tile(t);
     for (int cell = 0; cell < static_cast<int>(t.map.size()); ++cell)
-      if (on_picture(t.crop, t.grid, cell))
-        s.low = (std::min)(s.low, t.map[static_cast<std::size_t>(cell)]),
+      if (on_picture(t.crop, t.grid, cell)) {
+        s.low = (std::min)(s.low, t.map[static_cast<std::size_t>(cell)]);
         s.high = (std::max)(s.high, t.map[static_cast<std::size_t>(cell)]);
+      }
   }
   return s;
 }

@@ -68,11 +68,12 @@ inline void draw_reliability(const std::string& path, const std::string& title,
         if (curve.n[i] > 0) points.emplace_back(px(curve.predicted[i]), py(curve.observed[i]));
       std::size_t at = 0;
       for (std::size_t i = 0; i < curve.n.size(); ++i)
-        if (curve.n[i] > 0)
+        if (curve.n[i] > 0) {
           c.dot(points[at].first, points[at].second,
                 2 + 7 * std::sqrt(static_cast<double>(curve.n[i]) / static_cast<double>(all)),
-                curve.colour),
-              ++at;
+                curve.colour);
+          ++at;
+        }
     }
   }
   c.text(16, head + static_cast<double>(rows) * cell + 12, research_use, 11, {0.6, 0.1, 0.1});

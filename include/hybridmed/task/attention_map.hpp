@@ -59,7 +59,8 @@ AttentionMaps attention_maps(const Tensor<T, B>& regions, const Tensor<T, B>& wo
       if (!std::isfinite(s))
         fail("task", "attention_maps", "a similarity is not a number",
              "the model's weights have diverged: take an earlier checkpoint");
-      out.word(t, r) = s, top = (std::max)(top, s);
+      out.word(t, r) = s;
+      top = (std::max)(top, s);
     }
     out.text[r] = top;
     for (std::size_t t = 0; t < m; ++t) sum += out.word(t, r) = std::exp(out.word(t, r) - top);
@@ -77,7 +78,9 @@ AttentionMaps attention_maps(const Tensor<T, B>& regions, const Tensor<T, B>& wo
       for (std::size_t r = 0; r < n; ++r)
         context += out.word(t, r) * static_cast<double>(p[r * d + c]);
       const double word = static_cast<double>(w[t * d + c]);
-      dot += context * word, seen += context * context, own += word * word;
+      dot += context * word;
+      seen += context * context;
+      own += word * word;
     }
     out.cosine[t] = dot / (std::max)(std::sqrt(seen * own), 1e-8);
   }
@@ -110,10 +113,14 @@ std::vector<WordMap> word_maps(const AttentionMaps& maps, const std::vector<std:
     std::string text = token_text(tokens[t]);
     if (text.starts_with("##") && !out.empty())
       text.erase(0, 2);
-    else
-      out.push_back({"", 0, 0, std::vector<double>(n, 0.0)}), pieces.push_back(0);
+    else {
+      out.push_back({"", 0, 0, std::vector<double>(n, 0.0)});
+      pieces.push_back(0);
+    }
     WordMap& w = out.back();
-    w.word += text, w.share += shares[t], w.cosine += maps.cosine[t];
+    w.word += text;
+    w.share += shares[t];
+    w.cosine += maps.cosine[t];
     for (std::size_t r = 0; r < n; ++r) w.map[r] += maps.word(t, r);
     ++pieces.back();
   }

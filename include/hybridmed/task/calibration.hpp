@@ -88,7 +88,12 @@ inline RunCalibration parse_calibration(const std::filesystem::path& path) {
                    io::get<std::string>(j, "split", source),
                    {},
                    {}};
-  for (const io::Json& hash : io::get<io::Json>(j, "studies", source)) {
+  const io::Json studies = io::get<io::Json>(j, "studies", source);
+  if (!studies.is_array())
+    fail("task", "calibration",
+         source + ": the key 'studies' expects a list of hashes, got " +
+             studies.dump().substr(0, 60));
+  for (const io::Json& hash : studies) {
     if (!hash.is_number_unsigned())
       fail("task", "calibration",
            source + ": the key 'studies' expects a list of hashes, got " +
@@ -106,14 +111,23 @@ inline RunCalibration parse_calibration(const std::filesystem::path& path) {
     const std::string where = source + ", label '" + item.key() + "'";
     const io::Json& v = item.value();
     const auto ensemble = io::get<std::string>(v, "ensemble", where);
+    const auto count = [&](const char* key) {
+      const auto n = io::get<io::Json>(v, key, where);
+      const auto most = (std::numeric_limits<std::int32_t>::max)();
+      if (!n.is_number_unsigned() || n.get<std::uint64_t>() > static_cast<std::uint64_t>(most))
+        fail("task", "calibration",
+             where + ": the key '" + key + "' expects a number of studies, got " +
+                 n.dump().substr(0, 60));
+      return n.get<std::size_t>();
+    };
     LabelCalibration l{
         {item.key(), io::get<std::vector<std::string>>(v, "positive", where),
          io::get<std::vector<std::string>>(v, "negative", where),
          ensemble == "mean" ? PromptEnsemble::mean : PromptEnsemble::max},
         {io::get<double>(v, "temperature", where), io::get<double>(v, "offset", where),
          io::get<double>(v, "threshold", where)},
-        io::get<std::size_t>(v, "positives", where),
-        io::get<std::size_t>(v, "negatives", where)};
+        count("positives"),
+        count("negatives")};
     if (!l.sound() || (ensemble != "mean" && ensemble != "max"))
       fail("task", "calibration",
            where +
@@ -141,15 +155,15 @@ inline std::optional<RunCalibration> read_calibration(const std::filesystem::pat
 }
 
 /// The run's calibration, where it has one of these weights; for whoever answers with
-/// probabilities.
+/// probabilities. `weights`: their checksum (TrainedRun::checksum).
 /// @throws Error where it belongs to other weights.
 inline std::optional<RunCalibration> calibration_of(const std::filesystem::path& run,
-                                                    const std::filesystem::path& weights) {
+                                                    const std::string& weights) {
   auto c = read_calibration(run);
-  if (c && c->weights != io::checksum_text(io::read_file(weights)))
+  if (c && c->weights != weights)
     fail("task", "calibration",
-         calibration_file(run).string() + ": it belongs to other weights than " + weights.string() +
-             ": the run was trained on since",
+         calibration_file(run).string() +
+             ": it belongs to other weights than the run's best: the run was trained on since",
          "fit it again with: hybridmed calibrate");
   return c;
 }

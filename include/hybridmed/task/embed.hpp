@@ -36,18 +36,27 @@ void need_parts(const M& model, unsigned needs, const char* operation, const cha
            "them");
 }
 
+/// Unit rows to the host.
+/// @throws Error for a row that is no number, or of length 0.
 template <class T, class B>
 void put_rows(const Tensor<T, B>& from, xt::xtensor<double, 2>& to,
               const std::vector<std::size_t>& rows) {
   const auto v = from.to_host();
   const auto cols = static_cast<std::size_t>(from.cols());
-  for (std::size_t r = 0; r < rows.size(); ++r)
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    double square = 0;
     for (std::size_t c = 0; c < cols; ++c) {
-      to(rows[r], c) = static_cast<double>(v[r * cols + c]);
-      if (!std::isfinite(to(rows[r], c)))
+      const double x = static_cast<double>(v[r * cols + c]);
+      to(rows[r], c) = x;
+      square += x * x;
+      if (!std::isfinite(x))
         fail("task", "embed", "the model's embedding is not a number",
              "its weights have diverged: take an earlier checkpoint");
     }
+    if (square < 0.5)
+      fail("task", "embed", "the model's embedding has no direction: it is a vector of zeros",
+           "its weights are no trained ones");
+  }
 }
 }  // namespace detail
 

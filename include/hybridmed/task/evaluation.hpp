@@ -1,64 +1,17 @@
 #pragma once
-// Everything that is measured on a held-out split: zero-shot AUROC, retrieval, generated text,
-// pointing game.
-#include <cstdio>
+// What is measured on a held-out split: zero-shot AUROC, calibration, retrieval, generated text.
 
 #include "hybridmed/metrics/classification.hpp"
 #include "hybridmed/metrics/retrieval.hpp"
 #include "hybridmed/metrics/text.hpp"
-#include "hybridmed/task/attention_map.hpp"
 #include "hybridmed/task/calibration.hpp"
+#include "hybridmed/task/figure.hpp"
 #include "hybridmed/task/generate.hpp"
 #include "hybridmed/task/zero_shot.hpp"
 #include "hybridmed/train/trained_run.hpp"
 #include "hybridmed/train/trainer.hpp"
 
 namespace hybridmed::task {
-
-/// One figure; absent parts are null in JSON.
-struct Figure {
-  std::string name;
-  std::optional<double> value, low, high;
-  std::size_t n = 0;
-  std::optional<double> chance;
-  std::vector<std::string> labels{};  ///< of a mean: the labels that it holds
-};
-
-inline io::Json to_json(const std::vector<Figure>& figures) {
-  io::Json out = io::Json::array();
-  const auto number = [](const std::optional<double>& x) {
-    return x && std::isfinite(*x) ? io::Json(*x) : io::Json(nullptr);
-  };
-  for (const Figure& f : figures) {
-    out.push_back({{"name", f.name},
-                   {"value", number(f.value)},
-                   {"low", number(f.low)},
-                   {"high", number(f.high)},
-                   {"n", f.n},
-                   {"chance", number(f.chance)}});
-    if (!f.labels.empty()) out.back()["labels"] = f.labels;
-  }
-  return out;
-}
-
-inline std::string to_table(const std::vector<Figure>& figures) {
-  std::size_t width = 44;
-  for (const Figure& f : figures) width = (std::max)(width, data::characters_in(f.name));
-  const auto padded = [&](const std::string& s) {
-    return s + std::string(width - data::characters_in(s), ' ');
-  };
-  std::string out = padded("figure") + "   value   95 % interval      n   chance\n";
-  for (const Figure& f : figures) {
-    char line[160], interval[32] = "", chance[16] = "", value[16] = "-";
-    if (f.value && std::isfinite(*f.value)) std::snprintf(value, sizeof value, "%.3f", *f.value);
-    if (f.low && f.high && std::isfinite(*f.low))
-      std::snprintf(interval, sizeof interval, "%.3f - %.3f", *f.low, *f.high);
-    if (f.chance) std::snprintf(chance, sizeof chance, "%.3f", *f.chance);
-    std::snprintf(line, sizeof line, " %7s   %-13s %6zu   %6s\n", value, interval, f.n, chance);
-    out += padded(f.name) + line;
-  }
-  return out;
-}
 
 /// AUROC of each label over the studies where it is known to be present or absent; fewer than 5
 /// positives: no value. The mean is over `mean_of`, or where that is empty over the labels with at
@@ -83,9 +36,12 @@ inline void zero_shot_figures(const std::vector<LabelPrompts>& prompts,
       for (std::size_t i = 0; i < studies.size(); ++i) {
         const auto it = labels.of.find(studies[i].id);
         if (it == labels.of.end()) continue;
-        all.push_back((*score)(i, k)), truth.push_back(it->second[column]);
-        if (truth.back() == 0 || truth.back() == 1)
-          s.push_back(all.back()), y.push_back(truth.back());
+        all.push_back((*score)(i, k));
+        truth.push_back(it->second[column]);
+        if (truth.back() == 0 || truth.back() == 1) {
+          s.push_back(all.back());
+          y.push_back(truth.back());
+        }
       }
       const auto positives = static_cast<std::size_t>(std::count(y.begin(), y.end(), 1));
       Figure f{std::string("auroc/") + kind + "/" + prompts[k].label, {}, {}, {}, positives, 0.5};
@@ -93,16 +49,18 @@ inline void zero_shot_figures(const std::vector<LabelPrompts>& prompts,
         f.value = metrics::auroc(s, y);
         if (f.value) {
           const auto interval = metrics::auroc_interval(s, y, Philox(17).fork(k));
-          f.low = interval.low, f.high = interval.high;
+          f.low = interval.low;
+          f.high = interval.high;
         }
       }
       const bool listed =
           std::find(mean_of.begin(), mean_of.end(), prompts[k].label) != mean_of.end();
       if (mean_of.empty() ? positives >= 10 && f.value : listed) {
         names.push_back(prompts[k].label);
-        if (f.value)
-          sum += *f.value, counted.emplace_back(std::move(all), std::move(truth));
-        else
+        if (f.value) {
+          sum += *f.value;
+          counted.emplace_back(std::move(all), std::move(truth));
+        } else
           complete = false;
       }
       out.push_back(f);
@@ -119,7 +77,8 @@ inline void zero_shot_figures(const std::vector<LabelPrompts>& prompts,
     if (!counted.empty() && complete) {
       mean.value = sum / static_cast<double>(counted.size());
       const auto interval = metrics::mean_auroc_interval(counted, Philox(17).fork(prompts.size()));
-      mean.low = interval.low, mean.high = interval.high;
+      mean.low = interval.low;
+      mean.high = interval.high;
     }
     out.push_back(mean);
   }
@@ -179,14 +138,18 @@ inline void retrieval_figures(const xt::xtensor<double, 2>& image,
   std::vector<std::int32_t> keys;
   std::vector<bool> novel;
   for (std::size_t i = 0; i < dataset.size(); ++i)
-    if (!dataset.impression(i).empty())
-      rows.push_back(i), keys.push_back(dataset.key(i)),
-          novel.push_back(!seen.count(train::text_hash(dataset.study(i).impression)));
+    if (!dataset.impression(i).empty()) {
+      rows.push_back(i);
+      keys.push_back(dataset.key(i));
+      novel.push_back(!seen.count(train::text_hash(dataset.study(i).impression)));
+    }
   if (rows.size() < 2) return;
   auto a = xt::xtensor<double, 2>::from_shape({rows.size(), image.shape()[1]}), b = a;
   for (std::size_t r = 0; r < rows.size(); ++r)
-    for (std::size_t c = 0; c < image.shape()[1]; ++c)
-      a(r, c) = image(rows[r], c), b(r, c) = text(rows[r], c);
+    for (std::size_t c = 0; c < image.shape()[1]; ++c) {
+      a(r, c) = image(rows[r], c);
+      b(r, c) = text(rows[r], c);
+    }
   const auto forward = cosines(a, b), back = cosines(b, a);
   for (const auto& [name, similarity] :
        {std::pair<const char*, const xt::xtensor<double, 2>*>{"image to text", &forward},
@@ -255,109 +218,6 @@ inline std::string collapse_warning(const std::string& what, const std::vector<s
          " are the same text" + (same ? ", the most frequent training impression" : "") + " ('" +
          commonest->first + "'), " + std::to_string(counts.size()) +
          " are distinct: the model has not learned to tell these inputs apart in words";
-}
-
-/// A planted finding of one study, its box in fractions of the model's crop and of the picture.
-struct PlantedBox {
-  std::size_t study;
-  std::string label, text;  // text: its sentence in the report
-  double x, y, width, height;
-  data::Window picture{};
-};
-
-/// A row of a phantom folder's boxes.csv.
-struct BoxRow {
-  std::string image, label, text;
-  data::Window box;  // in fractions of the picture
-};
-/// @throws Error for a missing column, or a number that is none.
-inline std::vector<BoxRow> read_boxes(const std::filesystem::path& path) {
-  const data::Table t = data::read_csv(path);
-  const std::size_t image = t.column("image"), label = t.column("label"), text = t.column("text");
-  const std::size_t extents[] = {t.column("x"), t.column("y"), t.column("w"), t.column("h")};
-  std::vector<BoxRow> out;
-  for (std::size_t r = 0; r < t.rows.size(); ++r) {
-    double v[4];
-    for (int k = 0; k < 4; ++k) {
-      const std::string& cell = t.rows[r][extents[k]];
-      char* end = nullptr;
-      v[k] = std::strtod(cell.c_str(), &end);
-      if (end == cell.c_str() || *end || !std::isfinite(v[k]))
-        fail("data", "boxes",
-             path.string() + ", line " + std::to_string(t.lines[r]) + ": expected a number, got '" +
-                 cell + "'");
-    }
-    out.push_back({t.rows[r][image], t.rows[r][label], t.rows[r][text], {v[0], v[1], v[2], v[3]}});
-  }
-  return out;
-}
-
-/// boxes.csv of a phantom folder mapped to the crop; empty where there is none.
-inline std::vector<PlantedBox> planted_boxes(const data::DataFolder& folder,
-                                             const data::Dataset& dataset) {
-  std::vector<PlantedBox> out;
-  const auto path = folder.root() / "boxes.csv";
-  if (!std::filesystem::exists(path)) return out;
-  std::map<std::string, std::size_t> of;
-  for (std::size_t i = 0; i < dataset.size(); ++i)
-    if (!dataset.study(i).images.empty()) of[dataset.study(i).images.front()] = i;
-  const auto& o = dataset.options().transform;
-  const double side = static_cast<double>(o.resize), crop = static_cast<double>(o.image_size),
-               offset = static_cast<double>((o.resize - o.image_size) / 2);
-  for (const BoxRow& row : read_boxes(path))
-    if (const auto it = of.find(row.image); it != of.end())
-      out.push_back({it->second, row.label, row.text, (row.box.x * side - offset) / crop,
-                     (row.box.y * side - offset) / crop, row.box.width * side / crop,
-                     row.box.height * side / crop, row.box});
-  return out;
-}
-
-/// The maps of a planted finding's sentence in its own image.
-template <class T, class B>
-AttentionMaps maps_of(const PlantedBox& box, const std::vector<Tensor<T, B>>& regions, Index grid,
-                      const EncodedTexts<T, B>& texts, Index text, double gamma1) {
-  const Index n = grid * grid, per_batch = regions[0].rows() / n, i = static_cast<Index>(box.study);
-  return attention_maps(
-      regions[static_cast<std::size_t>(i / per_batch)].row_slice(i % per_batch * n,
-                                                                 (i % per_batch + 1) * n),
-      texts.words.row_slice(texts.offsets.data()[text], texts.offsets.data()[text + 1]), gamma1);
-}
-
-/// Is the maximum of the map of a finding's sentence inside its box? Text k belongs to box k.
-/// Chance: the box's share of the cells.
-template <class T, class B>
-void pointing_figures(const std::vector<PlantedBox>& boxes,
-                      const std::vector<Tensor<T, B>>& regions, Index grid,
-                      const EncodedTexts<T, B>& texts, double gamma1, std::vector<Figure>& out) {
-  const Index n = grid * grid;
-  std::map<std::string, std::pair<std::vector<double>, double>>
-      hits;  // label -> hits, summed chance
-  for (std::size_t k = 0; k < boxes.size(); ++k) {
-    const PlantedBox& box = boxes[k];
-    const auto inside = [&](Index cell) {  // the cell's centre lies in the box, or the box is
-                                           // smaller than a cell and inside it
-      const double size = 1 / static_cast<double>(grid),
-                   x = (static_cast<double>(cell % grid) + 0.5) * size,
-                   y = (static_cast<double>(cell / grid) + 0.5) * size;
-      const double w = (std::max)(box.width, size), h = (std::max)(box.height, size),
-                   cx = box.x + box.width / 2, cy = box.y + box.height / 2;
-      return std::abs(x - cx) <= w / 2 && std::abs(y - cy) <= h / 2;
-    };
-    double share = 0;
-    for (Index cell = 0; cell < n; ++cell) share += inside(cell);
-    const bool hit = inside(static_cast<Index>(
-        maps_of(box, regions, grid, texts, static_cast<Index>(k), gamma1).maximum()));
-    for (const std::string& name : {box.label, std::string("all")}) {
-      hits[name].first.push_back(hit ? 1 : 0);
-      hits[name].second += share / static_cast<double>(n);
-    }
-  }
-  for (const auto& [name, h] : hits) {
-    double s = 0;
-    for (double x : h.first) s += x;
-    const auto count = static_cast<double>(h.first.size());
-    out.push_back({"pointing game/" + name, s / count, {}, {}, h.first.size(), h.second / count});
-  }
 }
 
 }  // namespace hybridmed::task

@@ -61,21 +61,24 @@ Generated greedy(const M& model, const nn::Linear<T, B>& head, Branch&& branch,
   for (std::size_t i = 0; i < model.decoder.blocks.size(); ++i) dec.emplace_back(batch, steps, d);
 
   Generated out;
-  out.ids.resize(static_cast<std::size_t>(batch)),
-      out.margin.resize(static_cast<std::size_t>(batch));
+  out.ids.resize(static_cast<std::size_t>(batch));
+  out.margin.resize(static_cast<std::size_t>(batch));
   std::vector<std::int32_t> token(static_cast<std::size_t>(batch),
                                   static_cast<std::int32_t>(model.config.bos)),
       place(token.size()), own, seen;
   std::vector<bool> done(token.size(), false);
-  for (Index b = 0; b < batch; ++b)
-    own.push_back(static_cast<std::int32_t>(b)), own.push_back(static_cast<std::int32_t>(b + 1));
+  for (Index b = 0; b < batch; ++b) {
+    own.push_back(static_cast<std::int32_t>(b));
+    own.push_back(static_cast<std::int32_t>(b + 1));
+  }
   const Segments<B> queries(own, batch);
   for (Index t = 0; t < steps; ++t) {
     seen.clear();
-    for (Index b = 0; b < batch; ++b)
-      seen.push_back(static_cast<std::int32_t>(b * steps)),
-          seen.push_back(static_cast<std::int32_t>(b * steps + t + 1)),
-          place[static_cast<std::size_t>(b)] = static_cast<std::int32_t>(t);
+    for (Index b = 0; b < batch; ++b) {
+      seen.push_back(static_cast<std::int32_t>(b * steps));
+      seen.push_back(static_cast<std::int32_t>(b * steps + t + 1));
+      place[static_cast<std::size_t>(b)] = static_cast<std::int32_t>(t);
+    }
     const Segments<B> keys(seen, batch * steps);
     X x = add(gather_rows(model.text.token_embed.value, IndexTensor<B>::from_host(token, {batch})),
               gather_rows(model.text.pos.value, IndexTensor<B>::from_host(place, {batch})));
@@ -107,8 +110,8 @@ Generated greedy(const M& model, const nn::Linear<T, B>& head, Branch&& branch,
       for (Index v = 0; v < vocab; ++v)
         if (v != best && z[v] > second) second = z[v];
       token[i] = static_cast<std::int32_t>(best);
-      out.ids[i].push_back(token[i]),
-          out.margin[i].push_back(static_cast<double>(z[best] - second));
+      out.ids[i].push_back(token[i]);
+      out.margin[i].push_back(static_cast<double>(z[best] - second));
       done[i] = o.stop_at_eos && best == model.config.eos;
       all = all && done[i];
     }
@@ -123,7 +126,7 @@ Generated greedy(const M& model, const nn::Linear<T, B>& head, Branch&& branch,
 template <class M, class T, class B>
 Generated caption(const M& model, const Tensor<T, B>& image, const GenerateOptions& options = {}) {
   using X = Tensor<T, B>;
-  if (!model.decoder.has.cap)
+  if (!model.decoder.has.caption)
     fail("task", "caption", "the model was built without the captioning branch");
   model::need_images("caption", image, model.config.image_size);
   if (image.shape()[0] == 0) return {};
@@ -132,12 +135,14 @@ Generated caption(const M& model, const Tensor<T, B>& image, const GenerateOptio
           .levels[3]);
   const Index batch = image.shape()[0], places = memory.rows() / batch;
   std::vector<std::int32_t> range;
-  for (Index b = 0; b < batch; ++b)
-    range.push_back(static_cast<std::int32_t>(b * places)),
-        range.push_back(static_cast<std::int32_t>((b + 1) * places));
+  for (Index b = 0; b < batch; ++b) {
+    range.push_back(static_cast<std::int32_t>(b * places));
+    range.push_back(static_cast<std::int32_t>((b + 1) * places));
+  }
   return detail::greedy(
-      model, model.decoder.fc_cap, [](const auto& block) -> const auto& { return block.cap; },
-      memory, Segments<B>(range, memory.rows()), options);
+      model, model.decoder.fc_caption,
+      [](const auto& block) -> const auto& { return block.caption; }, memory,
+      Segments<B>(range, memory.rows()), options);
 }
 
 /// Impressions written from findings; a sample without findings attends to nothing.
@@ -145,19 +150,21 @@ template <class T, class B, class M>
 Generated summarize(const M& model, const model::SectionView& findings,
                     const GenerateOptions& options = {}) {
   using X = Tensor<T, B>;
-  if (!model.decoder.has.sum)
+  if (!model.decoder.has.summarize)
     fail("task", "summarize", "the model was built without the summarization branch");
   const std::vector<std::int32_t> none(findings.offsets.size(), 0);
   const model::TextPlan<B> plan =
       model.plan(findings, {{}, none}, {}, model::TextPlan<B>::Cls::none);
   const X encoded = model.text.template operator()<X>(plan);
   std::vector<std::int32_t> range;
-  for (Index b = 0; b < findings.batch(); ++b)
-    range.push_back(findings.offsets[static_cast<std::size_t>(b)]),
-        range.push_back(findings.offsets[static_cast<std::size_t>(b + 1)]);
+  for (Index b = 0; b < findings.batch(); ++b) {
+    range.push_back(findings.offsets[static_cast<std::size_t>(b)]);
+    range.push_back(findings.offsets[static_cast<std::size_t>(b + 1)]);
+  }
   return detail::greedy(
-      model, model.decoder.fc_sum, [](const auto& block) -> const auto& { return block.sum; },
-      encoded, Segments<B>(range, encoded.rows()), options);
+      model, model.decoder.fc_summarize,
+      [](const auto& block) -> const auto& { return block.summarize; }, encoded,
+      Segments<B>(range, encoded.rows()), options);
 }
 
 }  // namespace hybridmed::task

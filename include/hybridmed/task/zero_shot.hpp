@@ -111,7 +111,20 @@ EncodedPrompts<T, B> encode_prompts(const M& model, const data::WordPiece& vocab
     texts.insert(texts.end(), p.positive.begin(), p.positive.end());
     texts.insert(texts.end(), p.negative.begin(), p.negative.end());
   }
-  return {prompts, encode_texts<T, B>(model, vocabulary, texts, cleaning)};
+  EncodedPrompts<T, B> out{prompts, encode_texts<T, B>(model, vocabulary, texts, cleaning)};
+  std::size_t at = 0;
+  for (const auto& p : prompts) {
+    const std::size_t split = at + p.positive.size(), end = split + p.negative.size();
+    for (std::size_t i = at; i < split; ++i)
+      for (std::size_t k = split; k < end; ++k)
+        if (out.texts.tokens[i] == out.texts.tokens[k])
+          fail("task", "prompts",
+               "label '" + p.label + "': '" + texts[i] + "' and '" + texts[k] +
+                   "' are the same text after cleaning, on both sides",
+               "a text speaks for a label or against it");
+    at = end;
+  }
+  return out;
 }
 
 /// Scores (images, labels) of each kind.
@@ -140,8 +153,10 @@ ZeroShotScores zero_shot(const M& model, const EncodedPrompts<T, B>& encoded,
   const auto one_side = [](const xt::xtensor<double, 2>& similarity, std::size_t image,
                            std::size_t first, std::size_t count, PromptEnsemble ensemble) {
     double best = similarity(image, first), sum = 0;
-    for (std::size_t p = first; p < first + count; ++p)
-      best = (std::max)(best, similarity(image, p)), sum += similarity(image, p);
+    for (std::size_t p = first; p < first + count; ++p) {
+      best = (std::max)(best, similarity(image, p));
+      sum += similarity(image, p);
+    }
     return ensemble == PromptEnsemble::max ? best : sum / static_cast<double>(count);
   };
   const std::size_t n = e.image.shape()[0];

@@ -25,11 +25,20 @@ struct Progress {
 
   template <class F>
   void visit(F&& f) {
-    f("stage", stage), f("step", step), f("stage_step", stage_step), f("epoch", epoch),
-        f("batch", batch), f("best", best), f("best_epoch", best_epoch),
-        f("bad_epochs", bad_epochs);
-    f("finished", finished), f("sums", sums), f("log_bytes", log_bytes), f("csv_bytes", csv_bytes),
-        f("data", data), f("vocabulary", vocabulary);
+    f("stage", stage);
+    f("step", step);
+    f("stage_step", stage_step);
+    f("epoch", epoch);
+    f("batch", batch);
+    f("best", best);
+    f("best_epoch", best_epoch);
+    f("bad_epochs", bad_epochs);
+    f("finished", finished);
+    f("sums", sums);
+    f("log_bytes", log_bytes);
+    f("csv_bytes", csv_bytes);
+    f("data", data);
+    f("vocabulary", vocabulary);
   }
 };
 
@@ -142,7 +151,10 @@ template <class T, class B>
 void save_optimizer(const std::filesystem::path& file, optim::AdamW<T, B>& o) {
   io::SafetensorsWriter w;
   w.metadata("steps", std::to_string(o.steps()));
-  for (auto& e : o.entries()) w.add("m." + e.name, e.m), w.add("v." + e.name, e.v);
+  for (auto& e : o.entries()) {
+    w.add("m." + e.name, e.m);
+    w.add("v." + e.name, e.v);
+  }
   w.write(file);
 }
 template <class T, class B>

@@ -43,14 +43,21 @@ class ProgressLine {
       : out_(out), terminal_(::isatty(::fileno(out)) == 1), start_(now()) {}
   ~ProgressLine() { finish(); }
   /// Rates count from here on.
-  void restart() { finish(), first_ = -1, last_ = -1e9; }
+  void restart() {
+    finish();
+    first_ = -1;
+    last_ = -1e9;
+  }
 
   /// `done` of `total` units of `unit`; `detail` follows. The rate is of this process alone, so it
   /// is right after a resume.
   void update(const std::string& title, double done, double total, const std::string& unit,
               const std::string& detail, bool force = false) {
     const double t = now();
-    if (first_ < 0) first_ = done, start_ = t;
+    if (first_ < 0) {
+      first_ = done;
+      start_ = t;
+    }
     if (!force && t - last_ < (terminal_ ? 0.1 : 15.0)) return;
     last_ = t;
     const double rate = t > start_ ? (done - first_) / (t - start_) : 0;

@@ -29,8 +29,10 @@ inline std::vector<std::string> lost_letters(const std::vector<data::Study>& stu
   for (const auto& s : studies) {
     data::CleaningLoss loss = data::cleaning_loss(s.raw_findings, cleaning);
     loss += data::cleaning_loss(s.raw_impression, cleaning);
-    letters += loss.letters, bytes += loss.bytes, with_letters += loss.letters > 0,
-        with_bytes += loss.bytes > 0;
+    letters += loss.letters;
+    bytes += loss.bytes;
+    with_letters += loss.letters > 0;
+    with_bytes += loss.bytes > 0;
   }
   std::vector<std::string> out;
   if (letters > 0)

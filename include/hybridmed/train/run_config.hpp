@@ -1,8 +1,6 @@
 #pragma once
 // Everything a run is told: the model's keys, the data, both stages. One flat JSON object; unknown
 // keys are errors.
-#include <cmath>
-#include <cstdio>
 #include <tuple>
 
 #include "hybridmed/data/loader.hpp"
@@ -36,62 +34,84 @@ struct RunConfig {
   std::string precision = "float";  // float | double
   Index seed = 0;
 
+  /// Calls f(Key, field) for every key, in declaration order.
   template <class F>
   void visit(F&& f) {
     model.visit(f);
-    f("data", data), f("split_train", split_train), f("split_valid", split_valid);
+    constexpr Range count = between(0, 1e9), share = at_least(0);
+    constexpr Keys in{"Data"};
+    f(in("data", anything(), "data folder"), data);
+    f(in("split_train", anything(), "split that is trained on"), split_train);
+    f(in("split_valid", anything(), "split that is validated on"), split_valid);
     folder.visit(f);
-    f("sections", sections), f("cleaning", cleaning), f("vocab_file", vocab_file),
-        f("vocab_size", vocab_size), f("resize", resize);
-    f("jitter_contrast", jitter_contrast), f("jitter_brightness", jitter_brightness),
-        f("jitter_rotation", jitter_rotation), f("jitter_scale", jitter_scale),
-        f("workers", workers), f("cache_mb", cache_mb);
-    f("batch", batch), f("epochs_stage1", epochs_stage1), f("epochs_stage2", epochs_stage2),
-        f("lr_stage1", lr_stage1), f("lr_stage2", lr_stage2);
-    f("warmup", warmup), f("lr_floor", lr_floor), f("weight_decay", weight_decay), f("clip", clip),
-        f("patience", patience);
-    f("checkpoint_every", checkpoint_every), f("keep_checkpoints", keep_checkpoints),
-        f("overfit_batch", overfit_batch), f("precision", precision), f("seed", seed);
+    f(in("sections", one_of("any|both"),
+         "any: each loss uses the studies that have what it needs; both: only studies with "
+         "findings "
+         "and impression"),
+      sections);
+    f(in("cleaning", one_of("default|gloria|none"), "how texts are cleaned"), cleaning);
+    f(in("vocab_file", anything(),
+         "WordPiece vocabulary, a token a line; empty: one is learned from the training split"),
+      vocab_file);
+    f(in("vocab_size", anything(), "tokens of a vocabulary that is learned, at least 8"),
+      vocab_size);
+    f(in("resize", between(0, 32768),
+         "longer side of an image before it is cropped; 0: 8/7 of image_size"),
+      resize);
+    f(in("jitter_contrast", between(0, 1), "contrast of a training image changes by up to this"),
+      jitter_contrast);
+    f(in("jitter_brightness", between(0, 2),
+         "brightness changes by up to this, where -1 to 1 is black to white"),
+      jitter_brightness);
+    f(in("jitter_rotation", between(0, 180), "an image turns by up to this many degrees"),
+      jitter_rotation);
+    f(in("jitter_scale", between(0, 0.9), "an image grows or shrinks by up to this share"),
+      jitter_scale);
+    f(in("workers", between(0, static_cast<double>(data::Loader::most_workers)),
+         "threads that read images"),
+      workers);
+    f(in("cache_mb", between(0, 16777216), "memory for decoded images, in MB"), cache_mb);
+    constexpr Keys training{"Training"};
+    f(training("batch", between(1, 1e9), "studies of a step"), batch);
+    f(training("epochs_stage1", count, "epochs of stage 1: the teacher learns to summarize"),
+      epochs_stage1);
+    f(training("epochs_stage2", count, "epochs of stage 2: all five terms"), epochs_stage2);
+    f(training("lr_stage1", share, "learning rate of stage 1 after the warm-up"), lr_stage1);
+    f(training("lr_stage2", share, "learning rate of stage 2 after the warm-up"), lr_stage2);
+    f(training("warmup", between(0, 1), "share of a stage's steps in which the rate rises"),
+      warmup);
+    f(training("lr_floor", share, "learning rate at the end of a stage"), lr_floor);
+    f(training("weight_decay", between(0, 100), "decoupled decay of the weight matrices"),
+      weight_decay);
+    f(training("clip", share, "largest gradient norm of a step; 0: no limit"), clip);
+    f(training("patience", count,
+               "epochs without a better validation loss before a stage ends; 0: never"),
+      patience);
+    f(training("checkpoint_every", count,
+               "steps between checkpoints; 0: one at the end of each epoch"),
+      checkpoint_every);
+    f(training("keep_checkpoints", between(1, 1e9), "checkpoints that are kept"), keep_checkpoints);
+    f(training("overfit_batch", anything(),
+               "train on the first batch again and again, without augmentation"),
+      overfit_batch);
+    f(training("precision", one_of("float|double"), "numbers that are computed with"), precision);
+    f(training("seed", at_least(0), "seed of every random number"), seed);
   }
 
+  /// Throws Error naming the first key whose value cannot work: alone (`visit`), or with others.
   void validate() const {
+    check_keys(model, "model", "Config");
+    check_keys(*this, "train", "config");
     model.validate();
-    const auto text_of = [](double x) {
-      char text[32];
-      std::snprintf(text, sizeof text, "%g", x);
-      return std::string(text);
-    };
+    folder.validate();
     const auto need = [](bool ok, const char* key, const std::string& why) {
       if (!ok) fail("train", "config", std::string(key) + ": " + why);
     };
     need(!data.empty(), "data", "not set; give a data folder, e.g. --set data=FOLDER");
-    need(sections == "any" || sections == "both", "sections",
-         "expected any or both, got '" + sections + "'");
-    need(precision == "float" || precision == "double", "precision",
-         "expected float or double, got '" + precision + "'");
-    data::cleaning_from(cleaning);
-    folder.validate();
     need(overfit_batch || data::split_key(split_train) != data::split_key(split_valid),
          "split_valid",
          "'" + split_valid +
              "', which is split_train too: a validation on training studies chooses nothing");
-    for (const auto& [key, v] : {std::pair{"batch", batch}, {"keep_checkpoints", keep_checkpoints}})
-      need(v > 0, key, "expected at least 1, got " + std::to_string(v));
-    for (const auto& [key, v] : {std::pair{"epochs_stage1", epochs_stage1},
-                                 {"epochs_stage2", epochs_stage2},
-                                 {"patience", patience},
-                                 {"workers", workers},
-                                 {"cache_mb", cache_mb},
-                                 {"checkpoint_every", checkpoint_every},
-                                 {"resize", resize}})
-      need(v >= 0 && v < (Index{1} << 40), key,
-           "expected 0 to " + std::to_string((Index{1} << 40) - 1) + ", got " + std::to_string(v));
-    need(workers <= data::Loader::most_workers, "workers",
-         "expected at most " + std::to_string(data::Loader::most_workers) + ", got " +
-             std::to_string(workers));
-    need(resize <= 32768, "resize", "expected at most 32768, got " + std::to_string(resize));
-    need(cache_mb <= (Index{1} << 24), "cache_mb",
-         "expected at most 16777216, got " + std::to_string(cache_mb));
     need(epochs_stage1 == 0 || model.lambda_sum > 0, "lambda_sum",
          "expected above 0: stage 1 trains nothing else, so it cannot learn; epochs_stage1=0 "
          "leaves it out");
@@ -108,13 +128,6 @@ struct RunConfig {
     need(resize == 0 || resize >= model.image_size, "resize",
          "expected at least image_size = " + std::to_string(model.image_size) + ", got " +
              std::to_string(resize));
-    for (const auto& [key, v] : {std::pair{"lr_stage1", lr_stage1},
-                                 {"lr_stage2", lr_stage2},
-                                 {"weight_decay", weight_decay},
-                                 {"clip", clip},
-                                 {"warmup", warmup},
-                                 {"lr_floor", lr_floor}})
-      need(v >= 0 && std::isfinite(v), key, "expected a number of at least 0");
     for (const auto& [epochs, key, rate] : {std::tuple{epochs_stage1, "lr_stage1", lr_stage1},
                                             std::tuple{epochs_stage2, "lr_stage2", lr_stage2}})
       need(epochs == 0 || rate == 0 || lr_floor <= rate, "lr_floor",
@@ -122,27 +135,10 @@ struct RunConfig {
     need(clip == 0 || clip >= 1e-6, "clip",
          "expected 0 (gradients are not clipped) or a norm of at least 1e-6: nothing is learned "
          "below");
-    need(weight_decay <= 100, "weight_decay",
-         "expected at most 100: it takes that share of a weight, times the learning rate, at each "
-         "step");
     need(!vocab_file.empty() || vocab_size >= 8, "vocab_size",
          "expected at least 8, got " + std::to_string(vocab_size));
     need(epochs_stage1 + epochs_stage2 > 0, "epochs_stage1, epochs_stage2",
          "expected at least one epoch");
-    need(seed >= 0, "seed", "expected at least 0, got " + std::to_string(seed));
-    need(warmup <= 1, "warmup",
-         "expected a share of the steps, 0 to 1, got " + std::to_string(warmup));
-    struct Range {
-      const char* key;
-      double value, most;
-      const char* text;
-    };
-    for (const Range& r : {Range{"jitter_contrast", jitter_contrast, 1, "1"},
-                           {"jitter_brightness", jitter_brightness, 2, "2"},
-                           {"jitter_rotation", jitter_rotation, 180, "180 (degrees)"},
-                           {"jitter_scale", jitter_scale, 0.9, "0.9"}})
-      need(r.value >= 0 && r.value <= r.most, r.key,
-           std::string("expected a number from 0 to ") + r.text + ", got " + text_of(r.value));
   }
 
   /// What can be meant, and probably is not.
@@ -167,10 +163,11 @@ struct RunConfig {
     data::DatasetOptions o;
     o.transform.image_size = static_cast<std::size_t>(model.image_size);
     o.transform.resize = static_cast<std::size_t>(resize ? resize : (model.image_size * 8 + 3) / 7);
-    o.transform.jitter_contrast = jitter_contrast,
+    o.transform.jitter_contrast = jitter_contrast;
     o.transform.jitter_brightness = jitter_brightness;
-    o.transform.jitter_rotation = jitter_rotation, o.transform.jitter_scale = jitter_scale;
-    o.t_findings = static_cast<std::size_t>(model.t_findings),
+    o.transform.jitter_rotation = jitter_rotation;
+    o.transform.jitter_scale = jitter_scale;
+    o.t_findings = static_cast<std::size_t>(model.t_findings);
     o.t_impression = static_cast<std::size_t>(model.t_impression);
     o.cache_bytes = static_cast<std::size_t>(cache_mb) << 20;
     return o;
@@ -198,7 +195,10 @@ struct RunConfig {
 inline data::WordPiece learned_vocabulary(const std::vector<data::Study>& studies,
                                           const RunConfig& config) {
   std::vector<std::string> texts;
-  for (const auto& s : studies) texts.push_back(s.findings), texts.push_back(s.impression);
+  for (const auto& s : studies) {
+    texts.push_back(s.findings);
+    texts.push_back(s.impression);
+  }
   return data::train_wordpiece(texts,
                                static_cast<std::size_t>((std::max)(config.vocab_size, Index{8})));
 }
@@ -213,7 +213,8 @@ inline std::uint64_t vocabulary_hash(const std::filesystem::path& run) {
 inline std::map<std::string, std::string> weights_metadata(const RunConfig& config,
                                                            std::uint64_t vocabulary) {
   io::Json keys = io::to_json(config.model);
-  keys["cleaning"] = config.cleaning, keys["resize"] = config.resize;
+  keys["cleaning"] = config.cleaning;
+  keys["resize"] = config.resize;
   return {{"config", keys.dump()}, {"vocabulary", std::to_string(vocabulary)}};
 }
 

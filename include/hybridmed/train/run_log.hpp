@@ -35,8 +35,9 @@ class RunLog {
   }
   /// What a checkpoint says of the logs must be on the disk before the checkpoint is.
   void record_lengths(Progress& p) const {
-    io::sync_path(jsonl_), io::sync_path(csv_);
-    p.log_bytes = std::filesystem::file_size(jsonl_),
+    io::sync_path(jsonl_);
+    io::sync_path(csv_);
+    p.log_bytes = std::filesystem::file_size(jsonl_);
     p.csv_bytes = std::filesystem::file_size(csv_);
   }
 

@@ -48,6 +48,7 @@ template <class T, class B>
 struct TrainedRun {
   using Model = model::HybridMed<T, B, model::AnyEncoder<T, B>>;
   std::filesystem::path folder, weights;
+  std::string checksum;             // of the weights file
   std::vector<std::string> unused;  // tensors of the weights file that the model has no use for
   RunConfig config;
   data::WordPiece vocabulary;
@@ -59,7 +60,8 @@ struct TrainedRun {
         config(RunConfig::read(run / "config.json")),
         vocabulary(data::WordPiece::read(run / "vocab.txt")),
         model(checked_model()) {
-    const io::Safetensors stored = io::Safetensors::read(weights);
+    const io::Safetensors stored = read_weights();
+    checksum = io::checksum_text(stored.bytes());
     check_belongs(stored, config, vocabulary_hash(run), run);
     unused = load_model(stored, weights, model).unexpected;
   }
@@ -76,7 +78,8 @@ struct TrainedRun {
                                    std::vector<std::string>* notes = nullptr) const {
     const data::Image picture = data::read_image(path);
     if (notes)
-      for (const auto& list : {picture.notes, data::size_notes(picture)})
+      for (const auto& list :
+           {picture.notes, data::size_notes(picture), data::contrast_notes(picture)})
         for (const auto& note : list) notes->push_back(path.string() + ": " + note);
     return prepare(picture);
   }
@@ -103,6 +106,16 @@ struct TrainedRun {
   }
 
  private:
+  /// A run that is still training replaces its best weights: then the new ones are read.
+  io::Safetensors read_weights() {
+    for (int left = 10;; --left) try {
+        return io::Safetensors::read(weights);
+      } catch (const Error&) {
+        const auto now = weights_of(folder);
+        if (now == weights || left == 0) throw;
+        weights = now;
+      }
+  }
   Model checked_model() const {
     config.model.validate();
     if (static_cast<Index>(vocabulary.size()) != config.model.vocab)

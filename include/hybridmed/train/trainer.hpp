@@ -5,7 +5,7 @@
 
 #include "hybridmed/core/interrupt.hpp"
 #include "hybridmed/core/memory.hpp"
-#include "hybridmed/model/initialise.hpp"
+#include "hybridmed/nn/initialise.hpp"
 #include "hybridmed/optim/schedule.hpp"
 #include "hybridmed/train/console.hpp"
 #include "hybridmed/train/data_report.hpp"
@@ -60,7 +60,7 @@ class Trainer {
   Trainer(RunConfig config, TrainerOptions options)
       : config_(std::move(config)),
         options_(std::move(options)),
-        folder_((config_.validate(), config_.data), config_.folder),
+        folder_(validated(config_).data, config_.folder),
         train_studies_(selected(config_.split_train)),
         vocabulary_(vocabulary()),
         train_(folder_, train_studies_, vocabulary_, config_.dataset()),
@@ -180,6 +180,11 @@ class Trainer {
 
  private:
   // ---- set-up
+  /// Before anything is built on it.
+  static const RunConfig& validated(const RunConfig& c) {
+    c.validate();
+    return c;
+  }
   /// The studies of a split. Training needs to know its splits: studies may not be in both.
   std::vector<data::Study> selected(const std::string& split) {
     const data::Table& table = folder_.table();
@@ -233,13 +238,16 @@ class Trainer {
       v = learned_vocabulary(train_studies_, config_);
     }
     auto& m = config_.model;
-    m.vocab = static_cast<Index>(v.size()), m.pad = v.pad, m.bos = v.bos, m.eos = v.eos;
+    m.vocab = static_cast<Index>(v.size());
+    m.pad = v.pad;
+    m.bos = v.bos;
+    m.eos = v.eos;
     return v;
   }
   Model make_model() {
     try {
       auto m = model::make_hybridmed<T, B>(config_.model);
-      model::initialise(m, config_.model, static_cast<std::uint64_t>(config_.seed));
+      nn::initialise(m, static_cast<std::uint64_t>(config_.seed));
       return m;
     } catch (const OutOfMemory& e) {
       throw OutOfMemory("train", "memory",
@@ -337,10 +345,22 @@ class Trainer {
     if (options_.resume && list_checkpoints(options_.run).empty())
       fail("train", "run", options_.run.string() + ": no checkpoint to resume from",
            "the run ended before its first: start it again without --resume");
+    if (!options_.resume) need_new_folder();
     std::filesystem::create_directories(options_.run / "checkpoints", ec);
     if (ec)
       fail("train", "run",
            options_.run.string() + ": the run folder cannot be made: " + ec.message());
+  }
+  /// A run begins in a folder of its own, or in one that an earlier try made.
+  void need_new_folder() const {
+    std::error_code ec;
+    if (std::filesystem::exists(std::filesystem::symlink_status(options_.run / "checkpoints", ec)))
+      return;
+    for (const auto& e : std::filesystem::directory_iterator(options_.run, ec))
+      if (const std::string name = e.path().filename().string(); !name.starts_with("."))
+        fail("train", "run",
+             options_.run.string() + ": not empty, and no run: it holds '" + name + "'",
+             "name a folder that is not there yet");
   }
   /// What a new run finds in its folder; held by this process alone.
   void prepare_run_folder() const {
@@ -380,7 +400,9 @@ class Trainer {
     };
     std::fprintf(stderr, "weights from %s:\n", options_.init.c_str());
     std::fprintf(stderr, "  %zu loaded\n", r.loaded.size());
-    list("missing", r.missing), list("unexpected", r.unexpected), list("mismatched", r.mismatched);
+    list("missing", r.missing);
+    list("unexpected", r.unexpected);
+    list("mismatched", r.mismatched);
     if (r.loaded.empty())
       fail("train", "init", options_.init.string() + ": no tensor fits the model");
   }
@@ -401,8 +423,13 @@ class Trainer {
   /// Sets what the stage trains, its optimizer and, for stage 2, the teacher: a snapshot of the
   /// model as it is.
   void begin_stage(int stage) {
-    progress_.stage = stage, progress_.stage_step = 0, progress_.epoch = 0, progress_.batch = 0,
-    progress_.best = 0, progress_.best_epoch = -1, progress_.bad_epochs = 0;
+    progress_.stage = stage;
+    progress_.stage_step = 0;
+    progress_.epoch = 0;
+    progress_.batch = 0;
+    progress_.best = 0;
+    progress_.best_epoch = -1;
+    progress_.bad_epochs = 0;
     progress_.sums.clear();
     progress_.finished = epochs(stage) == 0;
     train_only(stage);
@@ -529,7 +556,7 @@ class Trainer {
     progress_ = p;
     if (epochs(p.stage) == (p.stage == 1 ? begun.epochs_stage1 : begun.epochs_stage2)) return;
     const std::int64_t more = epochs(p.stage) - p.epoch;
-    progress_.finished = false,
+    progress_.finished = false;
     progress_.bad_epochs = 0;  // the new epochs are not cut off by what went before
     std::fprintf(stderr,
                  "stage %d goes on for %lld epochs; its rate is now that of a schedule over %lld\n",
@@ -578,7 +605,9 @@ class Trainer {
                                 teacher_ ? &*teacher_ : nullptr, *optimizer_, rate, tape_,
                                 nn::Mode::training(seed.fork(1u << 30).fork(
                                     static_cast<std::uint64_t>(progress_.stage_step))));
-      ++progress_.step, ++progress_.stage_step, ++progress_.batch;
+      ++progress_.step;
+      ++progress_.stage_step;
+      ++progress_.batch;
       io::Json row{{"kind", "step"},
                    {"stage", stage},
                    {"epoch", progress_.epoch + 1},
@@ -659,7 +688,8 @@ class Trainer {
     std::array<double, max_losses + 1> mean{};
     const std::optional<double> result = config_.overfit_batch ? 0.0 : validate(objective, mean);
     if (!result) return;
-    ++progress_.epoch, progress_.batch = 0;
+    ++progress_.epoch;
+    progress_.batch = 0;
     if (config_.overfit_batch) {
       if (progress_.epoch == epochs(stage)) finish_stage();
       return;
@@ -681,10 +711,12 @@ class Trainer {
     }
     log.write(row);
     const bool better = progress_.best_epoch < 0 || valid < progress_.best;
-    if (better)
-      progress_.best = valid, progress_.best_epoch = progress_.epoch, progress_.bad_epochs = 0,
+    if (better) {
+      progress_.best = valid;
+      progress_.best_epoch = progress_.epoch;
+      progress_.bad_epochs = 0;
       save_best(stage);
-    else
+    } else
       ++progress_.bad_epochs;
     std::fprintf(stderr, "stage %d epoch %lld  train %.4f  valid %.4f%s%s\n", stage,
                  static_cast<long long>(progress_.epoch),
@@ -736,9 +768,10 @@ class Trainer {
       const double share =
           static_cast<double>(host->studies.size()) / static_cast<double>(valid_.size());
       total += share * r.total;
-      for (std::size_t i = 0; i < O::size; ++i)
-        mean[i] += share * static_cast<double>(r.losses[i].value.item()),
-            names_[i] = r.losses[i].name;
+      for (std::size_t i = 0; i < O::size; ++i) {
+        mean[i] += share * static_cast<double>(r.losses[i].value.item());
+        names_[i] = r.losses[i].name;
+      }
     }
     return total;
   }

@@ -77,8 +77,10 @@ struct Attention {
           *dv = g.dv + t.k0 * a.ldv + head * d;
         if (t.keys == 0 || t.queries == 0) {
           for (Index i = 0; i < t.queries; ++i) std::fill_n(dq + i * a.ldq, d, T(0));
-          for (Index j = 0; j < t.keys; ++j)
-            std::fill_n(dk + j * a.ldk, d, T(0)), std::fill_n(dv + j * a.ldv, d, T(0));
+          for (Index j = 0; j < t.keys; ++j) {
+            std::fill_n(dk + j * a.ldk, d, T(0));
+            std::fill_n(dv + j * a.ldv, d, T(0));
+          }
           continue;
         }
         // The gradient does not change when one vector is taken from all keys, or from all values
@@ -94,8 +96,10 @@ struct Attention {
           const Index rows = (std::min)(block, t.queries - i),
                       keys = a.causal ? (std::min)(t.keys, i + rows) : t.keys;
           if (first && keys < t.keys)
-            for (Index j = keys; j < t.keys; ++j)
-              std::fill_n(dk + j * a.ldk, d, T(0)), std::fill_n(dv + j * a.ldv, d, T(0));
+            for (Index j = keys; j < t.keys; ++j) {
+              std::fill_n(dk + j * a.ldk, d, T(0));
+              std::fill_n(dv + j * a.ldv, d, T(0));
+            }
           T *p = probabilities.data(), *ds = gradients.data();
           const T beta = first ? T(0) : T(1);
           score_block(a, t, q, k, i, rows, keys, p);
@@ -120,7 +124,8 @@ struct Attention {
                     : T(0);
             for (Index j = 0; j < seen; ++j) pr[j] *= inverse;
             for (Index j = 0; j < seen; ++j) dr[j] = any ? pr[j] * (dr[j] - delta) : T(0);
-            std::fill_n(pr + seen, keys - seen, T(0)), std::fill_n(dr + seen, keys - seen, T(0));
+            std::fill_n(pr + seen, keys - seen, T(0));
+            std::fill_n(dr + seen, keys - seen, T(0));
             if (dbias)
               for (Index j = 0; j < seen; ++j) dbias[(i + r) * a.area + j] += dr[j];
           }
@@ -169,7 +174,10 @@ struct Attention {
     for (Index r = 0; r < rows; ++r)
       for (Index c = 0; c < d; ++c) sum[c] += wide(x[r * ldx + c]);
     const Workspace<double> spread(d);
-    for (Index c = 0; c < d; ++c) sum[c] /= static_cast<double>(rows), spread[c] = 0;
+    for (Index c = 0; c < d; ++c) {
+      sum[c] /= static_cast<double>(rows);
+      spread[c] = 0;
+    }
     for (Index r = 0; r < rows; ++r)
       for (Index c = 0; c < d; ++c)
         spread[c] = (std::max)(std::abs(wide(x[r * ldx + c]) - sum[c]), spread[c]);

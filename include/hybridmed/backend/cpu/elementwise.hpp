@@ -154,7 +154,8 @@ struct Elementwise : reference::Elementwise {
         }
       } else {
         for (Index i = from; i < to; ++i) {
-          m[i] *= b1, v[i] *= b2;
+          m[i] *= b1;
+          v[i] *= b2;
           p[i] = keep * p[i] - step * m[i] / (std::sqrt(v[i]) + eps);
         }
       }

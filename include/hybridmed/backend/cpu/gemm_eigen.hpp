@@ -76,11 +76,16 @@ struct EigenGemm {
     Blocking(Index rows, Index cols, Index depth) {
       Eigen::Index kc = depth, mc = rows, nc = cols;
       Eigen::internal::computeProductBlockingSizes<T, T>(kc, mc, nc, Eigen::Index{1});
-      this->m_kc = kc, this->m_mc = mc, this->m_nc = nc;
+      this->m_kc = kc;
+      this->m_mc = mc;
+      this->m_nc = nc;
     }
     Index a_size() const { return this->m_kc * this->m_mc; }
     Index b_size() const { return this->m_kc * this->m_nc; }
-    void use(T* a, T* b) { this->m_blockA = a, this->m_blockB = b; }
+    void use(T* a, T* b) {
+      this->m_blockA = a;
+      this->m_blockB = b;
+    }
   };
 
   template <class T, int lhs_order, int rhs_order>

@@ -120,8 +120,9 @@ struct LocalAlignment {
       const Workspace<T> top(words);
       const Workspace<double> sum(words);
       std::fill_n(top.data(), words, T(0));
-      std::fill_n(sum.data(), words, 0.0), std::fill_n(dot.data(), words, 0.0),
-          std::fill_n(square.data(), words, 0.0);
+      std::fill_n(sum.data(), words, 0.0);
+      std::fill_n(dot.data(), words, 0.0);
+      std::fill_n(square.data(), words, 0.0);
       for (Index r = 0; r < n; ++r) {
         T* row = a1.data() + r * words;
         std::copy_n(s.data() + r * words, words, row);
@@ -150,8 +151,10 @@ struct LocalAlignment {
                                ga.data(), words);
       for (Index r = 0; r < n; ++r) {
         const T *x = s.data() + r * words, *y = a2.data() + r * words, *g = ga.data() + r * words;
-        for (Index t = 0; t < words; ++t)
-          dot[t] += static_cast<double>(x[t] * y[t]), square[t] += static_cast<double>(g[t] * y[t]);
+        for (Index t = 0; t < words; ++t) {
+          dot[t] += static_cast<double>(x[t] * y[t]);
+          square[t] += static_cast<double>(g[t] * y[t]);
+        }
       }
       for (Index t = 0; t < words; ++t) {
         const T* w = a.w + (w0 + t) * a.dim;

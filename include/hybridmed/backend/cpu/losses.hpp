@@ -56,7 +56,8 @@ struct Losses : reference::Losses {
       const T top_s = lane_max(classes, s), top_t = lane_max(classes, t);
       const double ls = log_sum_exp(classes, inverse, s, top_s),
                    lt = log_sum_exp(classes, inverse, t, top_t);
-      lse_s[r] = static_cast<T>(ls), lse_t[r] = static_cast<T>(lt);
+      lse_s[r] = static_cast<T>(ls);
+      lse_t[r] = static_cast<T>(lt);
       const T ltf = lse_t[r];
       const double gap = ls - lt;
       part[r] = lane_sum(classes, [=](Index v) {

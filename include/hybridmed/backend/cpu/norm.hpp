@@ -27,7 +27,8 @@ struct Norm : reference::LinearAlgebra {
             lane_sum(cols, [=](Index c) { return (wide(xr[c]) - m) * (wide(xr[c]) - m); }) /
             static_cast<double>(cols);
         const double s = 1 / std::sqrt(v + eps);
-        mean[r] = static_cast<T>(m), rstd[r] = static_cast<T>(s);
+        mean[r] = static_cast<T>(m);
+        rstd[r] = static_cast<T>(s);
         for (Index c = 0; c < cols; ++c)
           yr[c] = static_cast<T>((wide(xr[c]) - m) * s * wide(gain[c]) + wide(bias[c]));
       }
@@ -67,7 +68,8 @@ struct Norm : reference::LinearAlgebra {
   template <class T>
   static void column_moments(Index rows, Index cols, const T* x, T* mean, T* var) {
     const Workspace<double> m(cols), v(cols);
-    std::fill_n(m.data(), cols, 0.0), std::fill_n(v.data(), cols, 0.0);
+    std::fill_n(m.data(), cols, 0.0);
+    std::fill_n(v.data(), cols, 0.0);
     R::template sum_columns<1>(rows, cols, m.data(), static_cast<double*>(nullptr),
                                [=](Index r, Index a, Index b, double* s, double*) {
                                  for (Index c = a; c < b; ++c) s[c - a] += wide(x[r * cols + c]);
@@ -80,8 +82,10 @@ struct Norm : reference::LinearAlgebra {
                                    s[c - a] += (wide(x[r * cols + c]) - mp[c]) *
                                                (wide(x[r * cols + c]) - mp[c]);
                                });
-    for (Index c = 0; c < cols; ++c)
-      mean[c] = static_cast<T>(m[c]), var[c] = static_cast<T>(v[c] / static_cast<double>(rows));
+    for (Index c = 0; c < cols; ++c) {
+      mean[c] = static_cast<T>(m[c]);
+      var[c] = static_cast<T>(v[c] / static_cast<double>(rows));
+    }
   }
   template <class T>
   static void batch_norm(Index rows, Index cols, const T* x, const T* mean, const T* rstd,
@@ -99,7 +103,8 @@ struct Norm : reference::LinearAlgebra {
                                   const T* gain, const T* dy, bool moments, T* dx, T* dgain,
                                   T* dbias) {
     const Workspace<double> g(cols), b(cols);
-    std::fill_n(g.data(), cols, 0.0), std::fill_n(b.data(), cols, 0.0);
+    std::fill_n(g.data(), cols, 0.0);
+    std::fill_n(b.data(), cols, 0.0);
     R::template sum_columns<2>(
         rows, cols, g.data(), b.data(), [=](Index r, Index from, Index to, double* s, double* s2) {
           for (Index c = from; c < to; ++c) {
@@ -110,7 +115,8 @@ struct Norm : reference::LinearAlgebra {
         });
     const Workspace<double> k(cols), by_x(cols), shift(cols);
     for (Index c = 0; c < cols; ++c) {
-      dgain[c] += static_cast<T>(g[c]), dbias[c] += static_cast<T>(b[c]);
+      dgain[c] += static_cast<T>(g[c]);
+      dbias[c] += static_cast<T>(b[c]);
       k[c] = wide(gain[c]) * wide(rstd[c]);
       by_x[c] = moments ? g[c] / static_cast<double>(rows) * wide(rstd[c]) : 0;
       shift[c] = moments ? b[c] / static_cast<double>(rows) : 0;

@@ -115,9 +115,10 @@ struct Rows : reference::Rows {
     for (Index t = 0; t < across; ++t)
       for (Index c = t * width; c < (std::min)(cols, (t + 1) * width); ++c) {
         double s = 0, s2 = 0;
-        for (Index k = 0; k < down; ++k)
-          s += part[(k * across + t) * 2 * width + c - t * width],
-              s2 += part[(k * across + t) * 2 * width + width + c - t * width];
+        for (Index k = 0; k < down; ++k) {
+          s += part[(k * across + t) * 2 * width + c - t * width];
+          s2 += part[(k * across + t) * 2 * width + width + c - t * width];
+        }
         if (y) y[c] += static_cast<T>(s);
         if (outputs > 1 && z) z[c] += static_cast<T>(s2);
       }

@@ -59,7 +59,10 @@ __global__ void __launch_bounds__(block_size)
     const T m = warp_sum(s) / static_cast<T>(cols);
     for (Index c = lane; c < cols; c += warp_size) q += (xr[c] - m) * (xr[c] - m);
     const T k = T(1) / sqrt(warp_sum(q) / static_cast<T>(cols) + eps);
-    if (lane == 0) mean[r] = m, rstd[r] = k;
+    if (lane == 0) {
+      mean[r] = m;
+      rstd[r] = k;
+    }
     for (Index c = lane; c < cols; c += warp_size)
       y[r * cols + c] = (xr[c] - m) * k * gain[c] + bias[c];
   }
@@ -76,9 +79,11 @@ __global__ void __launch_bounds__(block_size)
     T a = 0, b = 0;
     for (Index c = lane; c < cols; c += warp_size) {
       const T d = dr[c] * gain[c];
-      a += d, b += d * (xr[c] - m) * k;
+      a += d;
+      b += d * (xr[c] - m) * k;
     }
-    a = warp_sum(a) / static_cast<T>(cols), b = warp_sum(b) / static_cast<T>(cols);
+    a = warp_sum(a) / static_cast<T>(cols);
+    b = warp_sum(b) / static_cast<T>(cols);
     for (Index c = lane; c < cols; c += warp_size)
       dx[r * cols + c] = (dr[c] * gain[c] - a - (xr[c] - m) * k * b) * k;
   }
@@ -109,7 +114,8 @@ __global__ void __launch_bounds__(block_size)
     s += exp(zr[v] - top);
     if (smoothing > 0) spread += static_cast<double>(top) - static_cast<double>(zr[v]);
   }
-  s = block_sum(s, shared), spread = block_sum(spread, shared_wide);
+  s = block_sum(s, shared);
+  spread = block_sum(spread, shared_wide);
   if (threadIdx.x != 0) return;
   const double l = log(static_cast<double>(s));
   const bool valid = target[r] >= 0 && target[r] < classes;
@@ -184,8 +190,8 @@ void Rows::layer_norm_backward(Index rows, Index cols, const T* x, const T* gain
         rows, cols, "layer_norm_backward",
         [=] __device__(Index r, Index k, double* s) {
           const auto d = static_cast<double>(dy[r * cols + k]);
-          s[0] += d * static_cast<double>(x[r * cols + k] - mean[r]) * static_cast<double>(rstd[r]),
-              s[1] += d;
+          s[0] += d * static_cast<double>(x[r * cols + k] - mean[r]) * static_cast<double>(rstd[r]);
+          s[1] += d;
         },
         [=] __device__(Index k, const double* s) {
           if (dgain) dgain[k] += static_cast<T>(s[0]);

@@ -65,10 +65,14 @@ struct Convolution {
                 const Index yy = i * s.stride + u - s.pad, xx = j * s.stride + v - s.pad;
                 if (yy < 0 || yy >= s.height || xx < 0 || xx >= s.width) continue;
                 const Index k = ((b * s.height + yy) * s.width + xx) * s.in + c;
-                if (x[k] > best || x[k] != x[k] || at < 0) best = x[k], at = k;
+                if (x[k] > best || x[k] != x[k] || at < 0) {
+                  best = x[k];
+                  at = k;
+                }
               }
             const Index k = ((b * oh + i) * ow + j) * s.in + c;
-            y[k] = best, where[k] = static_cast<std::int32_t>(at);
+            y[k] = best;
+            where[k] = static_cast<std::int32_t>(at);
           }
   }
   /// dx_{where_i} += dy_i.

@@ -117,7 +117,8 @@ struct Elementwise {
       const double gi = g ? static_cast<double>(g[i]) * factor : 0.0;
       const double mi = a.beta1 * static_cast<double>(m[i]) + (1 - a.beta1) * gi;
       const double vi = a.beta2 * static_cast<double>(v[i]) + (1 - a.beta2) * gi * gi;
-      m[i] = static_cast<T>(mi), v[i] = static_cast<T>(vi);
+      m[i] = static_cast<T>(mi);
+      v[i] = static_cast<T>(vi);
       const double step =
           a.learning_rate * (mi / a.correction1) / (std::sqrt(vi / a.correction2) + a.eps);
       p[i] = static_cast<T>(static_cast<double>(p[i]) * (1 - a.learning_rate * a.decay) - step);

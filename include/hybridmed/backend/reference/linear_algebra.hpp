@@ -36,7 +36,8 @@ struct LinearAlgebra {
       for (Index c = 0; c < cols; ++c)
         v += (static_cast<double>(xr[c]) - m) * (static_cast<double>(xr[c]) - m);
       const double s = 1 / std::sqrt(v / static_cast<double>(cols) + eps);
-      mean[r] = static_cast<T>(m), rstd[r] = static_cast<T>(s);
+      mean[r] = static_cast<T>(m);
+      rstd[r] = static_cast<T>(s);
       for (Index c = 0; c < cols; ++c)
         y[r * cols + c] =
             static_cast<T>((static_cast<double>(xr[c]) - m) * s * static_cast<double>(gain[c]) +
@@ -66,7 +67,8 @@ struct LinearAlgebra {
         b += d * (static_cast<double>(x[r * cols + c]) - static_cast<double>(mean[r])) *
              static_cast<double>(rstd[r]);
       }
-      a /= static_cast<double>(cols), b /= static_cast<double>(cols);
+      a /= static_cast<double>(cols);
+      b /= static_cast<double>(cols);
       for (Index c = 0; c < cols; ++c) {
         const double xn = (static_cast<double>(x[r * cols + c]) - static_cast<double>(mean[r])) *
                           static_cast<double>(rstd[r]);
@@ -87,7 +89,8 @@ struct LinearAlgebra {
       for (Index r = 0; r < rows; ++r)
         v +=
             (static_cast<double>(x[r * cols + c]) - m) * (static_cast<double>(x[r * cols + c]) - m);
-      mean[c] = static_cast<T>(m), var[c] = static_cast<T>(v / static_cast<double>(rows));
+      mean[c] = static_cast<T>(m);
+      var[c] = static_cast<T>(v / static_cast<double>(rows));
     }
   }
   /// y = (x - mean) rstd gain + bias, per column.
@@ -112,7 +115,8 @@ struct LinearAlgebra {
              static_cast<double>(rstd[c]);
         b += d;
       }
-      dgain[c] += static_cast<T>(g), dbias[c] += static_cast<T>(b);
+      dgain[c] += static_cast<T>(g);
+      dbias[c] += static_cast<T>(b);
       const double n = static_cast<double>(rows),
                    k = static_cast<double>(gain[c]) * static_cast<double>(rstd[c]);
       for (Index r = 0; r < rows && dx; ++r) {

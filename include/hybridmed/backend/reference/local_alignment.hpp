@@ -53,8 +53,10 @@ struct LocalAlignment {
           for (std::size_t t = 0; t < m; ++t) mean += f.a1[r * m + t] * ds[r * m + t];
           for (std::size_t t = 0; t < m; ++t) {
             const double g = f.a1[r * m + t] * (ds[r * m + t] - mean);
-            for (std::size_t c = 0; c < d; ++c)
-              gp[r * d + c] += g * f.w(t, c), gw[t * d + c] += g * f.p(r, c);
+            for (std::size_t c = 0; c < d; ++c) {
+              gp[r * d + c] += g * f.w(t, c);
+              gw[t * d + c] += g * f.p(r, c);
+            }
           }
         }
         for (std::size_t k = 0; k < n * d && dp; ++k)
@@ -102,12 +104,18 @@ struct LocalAlignment {
           a2[r * m + t] /= total;
           for (std::size_t k = 0; k < d; ++k) c[t * d + k] += a2[r * m + t] * p(r, k);
         }
-        for (std::size_t k = 0; k < d; ++k)
-          dot[t] += c[t * d + k] * w(t, k), nc[t] += c[t * d + k] * c[t * d + k],
-              nw[t] += w(t, k) * w(t, k);
-        nc[t] = std::sqrt(nc[t]), nw[t] = std::sqrt(nw[t]);
+        for (std::size_t k = 0; k < d; ++k) {
+          dot[t] += c[t * d + k] * w(t, k);
+          nc[t] += c[t * d + k] * c[t * d + k];
+          nw[t] += w(t, k) * w(t, k);
+        }
+        nc[t] = std::sqrt(nc[t]);
+        nw[t] = std::sqrt(nw[t]);
         rho[t] = static_cast<double>(a.gamma2) * dot[t] / std::fmax(nc[t] * nw[t], 1e-8);
-        if (rho[t] > top) top = rho[t], best = t;
+        if (rho[t] > top) {
+          top = rho[t];
+          best = t;
+        }
       }
       for (std::size_t t = 0; t < m; ++t) sum += share[t] = std::exp(rho[t] - top);
       for (double& s : share) s /= sum;

@@ -58,7 +58,8 @@ struct Losses {
       const double top_s = largest(classes, 1 / tau, s), top_t = largest(classes, 1 / tau, t);
       const double ls = log_sum_exp(classes, 1 / tau, s, top_s),
                    lt = log_sum_exp(classes, 1 / tau, t, top_t);
-      lse_s[r] = static_cast<T>(ls), lse_t[r] = static_cast<T>(lt);
+      lse_s[r] = static_cast<T>(ls);
+      lse_t[r] = static_cast<T>(lt);
       for (Index v = 0; v < classes; ++v) {
         const double log_t = static_cast<double>(t[v]) / tau - top_t - lt,
                      log_s = static_cast<double>(s[v]) / tau - top_s - ls, p = std::exp(log_t);

@@ -13,8 +13,9 @@ struct LogitDistillation {
   static constexpr unsigned needs = captioning_logits | teacher_logits;
   template <Value V>
   V operator()(const Representations<V>& r) const {
-    return distillation(r.same_rows ? r.logits_cap : gather_rows(r.logits_cap, r.sum_in_cap),
-                        r.teacher, temperature);
+    return distillation(
+        r.same_rows ? r.logits_cap : gather_rows(r.logits_cap, r.summarize_in_caption), r.teacher,
+        temperature);
   }
 };
 

@@ -1,0 +1,111 @@
+// Initial values and decay stand with the parameter: the model's are those of the method (2.6), a
+// wrapper's name changes nothing, and a vector of one's own begins as it says.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <map>
+#include <string>
+
+#include "hybridmed/backend/cpu/backend.hpp"
+#include "hybridmed/model/hybridmed.hpp"
+#include "hybridmed/nn/initialise.hpp"
+
+using namespace hybridmed;
+
+namespace {
+
+using B = CpuBackend;
+using P = Parameter<float, B>;
+
+/// The reference's rule, by name (tests/reference/hybridmed_torch.py, `initialise`).
+Initial expected(const std::string& name, const Shape& s, const model::Config& c) {
+  const auto ends = [&](std::string_view end) { return name.ends_with(end); };
+  if (name == "log_scale") return init::constant(c.log_scale_init);
+  if (ends(".bias")) return init::zeros();
+  if (s.rank() == 1) return ends(".cls") ? init::normal(0.02) : init::ones();
+  if (s.rank() == 4 && c.encoder == "resnet")
+    return init::normal(std::sqrt(2.0 / static_cast<double>(s[0] * s[2] * s[3])));
+  if (ends(".pos") || ends(".level_embed")) return init::normal(0.01);
+  if (name.find(".blocks.") == name.npos || ends(".rel_bias")) return init::normal(0.02);
+  const double in = static_cast<double>(s[1]), out = static_cast<double>(s[0]);
+  if (ends("qkv.weight") || ends(".q.weight") || ends(".kv.weight"))
+    return init::normal(std::pow(in, -0.5));
+  if (ends("fc1.weight")) return init::normal(std::pow(2 * in, -0.5));
+  std::map<std::string, Index> depth{{"text", c.uni_blocks}, {"decoder", c.dec_blocks}};
+  depth["image"] = c.encoder == "vit"
+                       ? c.image_depth
+                       : c.swin_depths[0] + c.swin_depths[1] + c.swin_depths[2] + c.swin_depths[3];
+  return init::normal(
+      std::pow(out, -0.5) *
+      std::pow(2 * static_cast<double>(depth.at(name.substr(0, name.find('.')))), -0.5));
+}
+
+/// A part of a user's own, around one of the library's.
+struct Wrapper {
+  model::AnyEncoder<float, B> inside;
+  P scale{{5}, init::normal(0.3)}, offset{{5}, init::constant(-2)};
+  template <class F>
+  void visit(F&& f) {
+    f("backbone", inside);
+    f("scale", scale);
+    f("offset", offset);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("the model's parameters begin, and decay, as the reference's") {
+  for (const char* preset : {"tiny", "tiny-swin", "tiny-resnet"}) {
+    const auto c = model::Config::preset(preset);
+    auto m = model::make_hybridmed<float, B>(c);
+    nn::for_each_parameter(m, [&](const std::string& name, P& p) {
+      CAPTURE(preset);
+      CAPTURE(name);
+      const Initial want = expected(name, p.value.shape(), c);
+      CHECK(p.initial.kind == want.kind);
+      CHECK(p.initial.value == doctest::Approx(want.value).epsilon(1e-14));
+      const bool kept = name.ends_with(".pos") || name.ends_with(".level_embed") ||
+                        name.ends_with(".rel_bias") || p.value.shape().rank() < 2;
+      CHECK(p.decays == !kept);
+    });
+  }
+}
+
+TEST_CASE("what is drawn has the standard deviation that the parameter names") {
+  auto m = model::make_hybridmed<float, B>(model::Config::preset("tiny"));
+  nn::initialise(m, 3);
+  nn::for_each_parameter(m, [&](const std::string& name, P& p) {
+    CAPTURE(name);
+    double square = 0;
+    for (const float x : p.value.to_host()) square += static_cast<double>(x) * x;
+    const double n = static_cast<double>(p.value.size()), rms = std::sqrt(square / n);
+    CHECK(rms == doctest::Approx(std::abs(p.initial.value)).epsilon(4 / std::sqrt(2 * n) + 1e-6));
+  });
+}
+
+TEST_CASE("a wrapper's name changes no initial value; vectors of one's own begin as they say") {
+  const auto c = model::Config::preset("tiny");
+  Wrapper w{model::make_encoder<float, B>(c)};
+  auto alone = model::make_encoder<float, B>(c);
+  nn::initialise(w, 1);
+  nn::initialise(alone, 1);
+  std::map<std::string, std::vector<float>> values;
+  nn::for_each_parameter(alone, [&](const std::string& name, P& p) {
+    values["backbone." + name] = p.value.to_host();
+  });
+  nn::for_each_parameter(w, [&](const std::string& name, P& p) {
+    CAPTURE(name);
+    if (name.starts_with("backbone.")) CHECK(p.value.to_host() == values.at(name));
+  });
+  CHECK(w.offset.value.to_host() == std::vector<float>(5, -2));
+  for (const float x : w.scale.value.to_host()) CHECK(std::abs(x) < 1.5f);
+  CHECK(w.scale.value.to_host() != std::vector<float>(5, 1));
+}
+
+TEST_CASE("a copied parameter begins and decays as the first") {
+  const P a({2, 3}, init::normal(0.5), no_decay);
+  const P b = a;
+  CHECK(b.initial.kind == Initial::Kind::normal);
+  CHECK(b.initial.value == 0.5);
+  CHECK_FALSE(b.decays);
+}
