@@ -133,7 +133,6 @@ TEST_CASE(
     using B = typename decltype(zero)::B;
     using V = Variable<T, B>;
     const Index n = 5, d = 4;
-    const Philox random(5);
     Parameter<T, B> p({n, 3 * d}, init::zeros());
     std::vector<T> qkv;
     for (Index i = 0; i < n * 3 * d; ++i) {

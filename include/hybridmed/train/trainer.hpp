@@ -317,8 +317,9 @@ class Trainer {
     const auto tokens = [&](std::size_t i) {
       return train_.findings(i).size() + train_.impression(i).size();
     };
-    std::stable_sort(longest.begin(), longest.end(),
-                     [&](std::size_t a, std::size_t b) { return tokens(a) > tokens(b); });
+    std::sort(longest.begin(), longest.end(), [&](std::size_t a, std::size_t b) {
+      return tokens(a) != tokens(b) ? tokens(a) > tokens(b) : a < b;
+    });
     longest.resize(static_cast<std::size_t>(config_.batch), longest.back());
     std::size_t moments = 0;
     train_only(stage);
