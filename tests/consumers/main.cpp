@@ -20,7 +20,7 @@ struct Convirt {
 
   explicit Convirt(const model::Config& c)
       : config(c),
-        log_scale(Shape{}),
+        log_scale(Shape{}, init::constant(c.log_scale_init)),
         image(c),
         text(c),
         image_proj(c.image_width, c.d_e, false),
