@@ -7,22 +7,13 @@
 #include <utility>
 #include <vector>
 
+#include "data/table_text.hpp"
 #include "errors.hpp"
 #include "hybridmed/data/csv.hpp"
 
 using namespace hybridmed;
 using namespace hybridmed::test;
 using namespace hybridmed::data;
-
-namespace {
-
-using Row = std::vector<std::string>;
-
-std::string parse_error(const std::string& bytes, const TableFormat& format = {}) {
-  return error_of([&] { parse_csv(bytes, "reports.csv", format); });
-}
-
-}  // namespace
 
 TEST_CASE("the delimiter is the one that stands most often in the header outside quotes") {
   const Table semicolons = parse_csv("a;b;c\n1;2,5;x, y, z, w\n", "t");

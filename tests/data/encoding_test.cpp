@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "data/table_text.hpp"
 #include "data/utf16.hpp"
 #include "errors.hpp"
 #include "hybridmed/data/csv.hpp"
@@ -12,16 +13,6 @@
 using namespace hybridmed;
 using namespace hybridmed::test;
 using namespace hybridmed::data;
-
-namespace {
-
-using Row = std::vector<std::string>;
-
-std::string parse_error(const std::string& bytes, const TableFormat& format = {}) {
-  return error_of([&] { parse_csv(bytes, "reports.csv", format); });
-}
-
-}  // namespace
 
 TEST_CASE("UTF-8 is read with and without its mark") {
   for (const std::string mark : {"", "\xEF\xBB\xBF"}) {

@@ -100,10 +100,9 @@ struct RunConfig {
 
   /// Throws Error naming the first key whose value cannot work: alone (`visit`), or with others.
   void validate() const {
-    check_keys(model, "model", "Config");
-    check_keys(*this, "train", "config");
     model.validate();
     folder.validate();
+    check_keys(*this, "train", "config");
     const auto need = [](bool ok, const char* key, const std::string& why) {
       if (!ok) fail("train", "config", std::string(key) + ": " + why);
     };
