@@ -40,10 +40,10 @@ inline void write_checksums(const std::filesystem::path& folder) {
   write_text(folder / checksum_file, Json(sums).dump(1) + "\n");
 }
 
-/// Compares what was read from `file` with the checksum that was written beside it; a folder
-/// without checksums passes.
+/// Compares the checksum of what was read from `file` with the one that was written beside it; a
+/// folder without checksums passes.
 /// @throws Error where they differ, or where the list does not hold the file.
-inline void verify_checksum(const std::filesystem::path& file, std::span<const std::byte> bytes) {
+inline void verify_checksum(const std::filesystem::path& file, const std::string& checksum) {
   const auto list = file.parent_path() / checksum_file;
   std::error_code ec;
   if (!std::filesystem::exists(list, ec)) return;
@@ -54,11 +54,14 @@ inline void verify_checksum(const std::filesystem::path& file, std::span<const s
         "io", "checksum",
         list.string() + ": holds no checksum of " + name + ", which lies beside it",
         "take a copy of the folder that is whole; if the file is yours, keep it in another folder");
-  if (!sums[name].is_string() || sums[name].get<std::string>() != checksum_text(bytes))
+  if (!sums[name].is_string() || sums[name].get<std::string>() != checksum)
     fail("io", "checksum",
          file.string() + ": its checksum is not the one that " + list.string() +
              " holds: the file was damaged or changed since it was written",
          "take a copy that is whole; if the change is yours, remove " + list.string());
+}
+inline void verify_checksum(const std::filesystem::path& file, std::span<const std::byte> bytes) {
+  verify_checksum(file, checksum_text(bytes));
 }
 
 }  // namespace hybridmed::io

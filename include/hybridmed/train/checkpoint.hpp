@@ -120,15 +120,16 @@ void save_model(const std::filesystem::path& file, M& m,
   w.write(file);
 }
 
-/// Loads weights that must cover the whole model. Tensors that the model has no use for are in the
-/// report, and no error.
+/// Loads weights that must cover the whole model. `checksum`: of what was read. Tensors that the
+/// model has no use for are in the report, and no error.
 /// @throws Error where a weight is missing, has another shape or type, is no finite number, or the
 /// file is damaged; the model is then as it was.
 template <class M>
-io::LoadReport load_model(const io::Safetensors& stored, const std::filesystem::path& file, M& m) {
+io::LoadReport load_model(const io::Safetensors& stored, const std::filesystem::path& file,
+                          const std::string& checksum, M& m) {
   const io::LoadReport r = io::load_weights(m, stored, {}, true);
   if (r.missing.empty() && r.mismatched.empty()) {
-    io::verify_checksum(file, stored.bytes());
+    io::verify_checksum(file, checksum);
     return io::load_weights(m, stored);
   }
   const auto list = [](const char* what, const std::vector<std::string>& names) {
@@ -144,7 +145,8 @@ io::LoadReport load_model(const io::Safetensors& stored, const std::filesystem::
 }
 template <class M>
 io::LoadReport load_model(const std::filesystem::path& file, M& m) {
-  return load_model(io::Safetensors::read(file), file, m);
+  const io::Safetensors stored = io::Safetensors::read(file);
+  return load_model(stored, file, io::checksum_text(stored.bytes()), m);
 }
 
 template <class T, class B>

@@ -63,7 +63,7 @@ struct TrainedRun {
     const io::Safetensors stored = read_weights();
     checksum = io::checksum_text(stored.bytes());
     check_belongs(stored, config, vocabulary_hash(run), run);
-    unused = load_model(stored, weights, model).unexpected;
+    unused = load_model(stored, weights, checksum, model).unexpected;
   }
   data::Cleaning cleaning() const { return data::cleaning_from(config.cleaning); }
   /// Images of one study or file as the model sees them in evaluation: (B, 3, S, S).
