@@ -38,6 +38,10 @@ struct StubBackend {
     todo("multiply");
   }
   template <class T>
+  static void divide(Index, const T*, const T*, T*) {
+    todo("divide");
+  }
+  template <class T>
   static void scale(Index, T, const T*, T*) {
     todo("scale");
   }
@@ -54,8 +58,16 @@ struct StubBackend {
     todo("dot");
   }
   template <class T>
+  static void sum(Index, double, const T*, T*) {
+    todo("sum");
+  }
+  template <class T>
   static void exponential(Index, const T*, T*) {
     todo("exponential");
+  }
+  template <class T>
+  static void logarithm(Index, const T*, T*) {
+    todo("logarithm");
   }
   template <class T>
   static void clamp(Index, T, T, T*) {
@@ -72,6 +84,14 @@ struct StubBackend {
   template <class T>
   static void activation_backward(hybridmed::Activation, Index, const T*, const T*, T*) {
     todo("activation_backward");
+  }
+  template <class T>
+  static void sigmoid_cross_entropy(Index, const T*, const T*, T*) {
+    todo("sigmoid_cross_entropy");
+  }
+  template <class T>
+  static void sigmoid_cross_entropy_backward(Index, const T*, const T*, const T*, T*) {
+    todo("sigmoid_cross_entropy_backward");
   }
   template <class T>
   static void fill_normal(Index, hybridmed::Philox, double, T*) {

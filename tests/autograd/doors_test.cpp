@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include "errors.hpp"
+#include "hybridmed/autograd/arithmetic.hpp"
 #include "hybridmed/autograd/attention.hpp"
 #include "hybridmed/autograd/convolution.hpp"
 #include "hybridmed/autograd/feed_forward.hpp"
@@ -57,6 +58,13 @@ TEST_CASE("an undefined tensor is an error of the operation that meets it") {
   refused([&] { add(x, none); }, "undefined");
   refused([&] { multiply(x, none); }, "multiply");
   refused([&] { activate(v, Activation::identity); }, "activate");
+  refused([&] { multiply(V(x), v); }, "multiply");
+  refused([&] { exp(none); }, "exp");
+  refused([&] { log(v); }, "log");
+  refused([&] { sum(none); }, "sum");
+  refused([&] { mean(v); }, "mean");
+  refused([&] { transpose(none); }, "transpose");
+  refused([&] { sigmoid_cross_entropy(x, none); }, "sigmoid_cross_entropy");
   refused([&] { linear(none, x); }, "linear");
   refused([&] { linear(x, x, &none); }, "linear");
   refused([&] { feed_forward(none, x, x, x, x, Activation::relu); }, "feed_forward");

@@ -183,7 +183,7 @@ TEST_CASE_TEMPLATE("misuse is an Error of this area", B, BACKENDS) {
     Tape tape;
     const RecordOn on(tape);
     CHECK(from(error_of([&] { backward(many); }), "backward"));
-    CHECK(from(error_of([&] { add(many, one); }), "add"));  // Variables are checked as Tensors are
+    CHECK(from(error_of([&] { add(one, many); }), "add"));  // Variables are checked as Tensors are
   }
   CHECK(from(error_of([&] { add(r({2, 3}), r({3, 2})); }), "add"));
   CHECK(from(error_of([&] { multiply(r({2, 3}), r({6})); }), "multiply"));

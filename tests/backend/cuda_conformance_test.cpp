@@ -3,6 +3,8 @@
 
 #include <functional>
 
+#include "hybridmed/autograd/arithmetic.hpp"
+#include "hybridmed/autograd/losses.hpp"
 #include "hybridmed/backend/cuda/backend.hpp"
 #include "hybridmed/optim/adamw.hpp"
 #include "support.hpp"
@@ -105,6 +107,14 @@ TEST_CASE_TEMPLATE("element by element", T, float, double) {
     each("scale_by", {a, one}, nan, [n](auto k, auto& x, auto, auto& y) {
       k.scale_by(n, x[1].data(), x[0].data(), y[0].data());
     });
+    each("scale_by in place", {one}, a, [n](auto k, auto& x, auto, auto& y) {
+      k.scale_by(n, x[0].data(), y[0].data(), y[0].data());
+    });
+    each("divide", {a, p}, nan, [n](auto k, auto& x, auto, auto& y) {
+      k.divide(n, x[0].data(), x[1].data(), y[0].data());
+    });
+    each("logarithm", {p}, nan,
+         [n](auto k, auto& x, auto, auto& y) { k.logarithm(n, x[0].data(), y[0].data()); });
     each("exponential", {a}, nan,
          [n](auto k, auto& x, auto, auto& y) { k.exponential(n, x[0].data(), y[0].data()); });
     each("clamp", {}, a,
@@ -121,14 +131,90 @@ TEST_CASE_TEMPLATE("element by element", T, float, double) {
         k.activation_backward(act, n, x[0].data(), y[0].data(), y[0].data());
       });
     }
+    for (double size : {1.0, 30.0, 1e4}) {
+      const Values logits = normal(n, 5, size);
+      Values target = normal(n, 6);
+      for (double& z : target) z = std::min(1.0, std::max(0.0, z + 0.5));
+      each("sigmoid_cross_entropy", {logits, target}, nan, [n](auto k, auto& x, auto, auto& y) {
+        k.sigmoid_cross_entropy(n, x[0].data(), x[1].data(), y[0].data());
+      });
+      each("sigmoid_cross_entropy_backward", {logits, target}, b,
+           [n](auto k, auto& x, auto, auto& y) {
+             k.sigmoid_cross_entropy_backward(n, x[0].data(), x[1].data(), y[0].data(),
+                                              y[0].data());
+           });
+    }
     each("fill_normal", {}, nan,
          [n](auto k, auto&, auto, auto& y) { k.fill_normal(n, Philox(3, 4), 0.02, y[0].data()); });
     each("dropout_mask", {}, nan,
          [n](auto k, auto&, auto, auto& y) { k.dropout_mask(n, Philox(5, 6), 0.3, y[0].data()); });
+    each("sum", {a}, one,
+         [n](auto k, auto& x, auto, auto& y) { k.sum(n, 0.5, x[0].data(), y[0].data()); });
     each("dot", {a, b}, one, [n](auto k, auto& x, auto, auto& y) {
       k.dot(n, T(0.5), x[0].data(), x[1].data(), y[0].data());
     });
   }
+}
+
+TEST_CASE_TEMPLATE("what is not finite comes out of exp, log, quotients, sums and losses", T, float,
+                   double) {
+  const double inf = std::numeric_limits<double>::infinity(), nan = std::nan("");
+  const Values special{inf, -inf, nan, 0, -0.0, -1, 1, 1000, -1000};
+  const Index n = static_cast<Index>(special.size());
+  const auto bits = [&](auto b, double other) {
+    using B = decltype(b);
+    const auto x = tensor<T, B>(special, {n}), z = Tensor<T, B>::full({n}, static_cast<T>(other));
+    Tensor<T, B> y({n});
+    Values all;
+    const auto keep = [&] {
+      for (double v : values(y)) all.push_back(std::isfinite(v) ? 0 : v);
+    };
+    b.exponential(n, x.data(), y.data());
+    keep();
+    b.logarithm(n, x.data(), y.data());
+    keep();
+    b.divide(n, z.data(), x.data(), y.data());
+    keep();
+    b.sigmoid_cross_entropy(n, x.data(), z.data(), y.data());
+    keep();
+    b.sigmoid_cross_entropy_backward(n, x.data(), z.data(), x.data(), y.data());
+    keep();
+    for (Index i = 0; i < 3; ++i) {
+      b.fill(n, T(0), y.data());
+      b.sum(1, 0.5, x.data() + i, y.data());
+      keep();
+    }
+    return all;
+  };
+  for (double other : {0.0, 1.0}) {
+    const Values want = bits(Reference{}, other), got = bits(Cuda{}, other);
+    REQUIRE(got.size() == want.size());
+    for (std::size_t i = 0; i < got.size(); ++i) {
+      CAPTURE(i);
+      CHECK((got[i] == want[i] || (std::isnan(got[i]) && std::isnan(want[i]))));
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("arithmetic with gradients is the reference backend's", T, float, double) {
+  const auto run = [](auto b) {
+    using B = decltype(b);
+    Tape tape;
+    const RecordOn on(tape);
+    const auto x = leaf<T, B>(normal(51, 1), {3, 17}), one = leaf<T, B>({0.3}, Shape{}),
+               shift = leaf<T, B>({-0.2}, {1});
+    const auto target = tensor<T, B>(Values(51, 0.25), {17, 3});
+    using V = Variable<T, B>;
+    const V logits = add(multiply(transpose(use<V>(x)), exp(use<V>(one))), use<V>(shift));
+    const V loss =
+        add(mean(sigmoid_cross_entropy(logits, target)), log(sum(multiply(logits, logits))));
+    Values all = values(loss.tensor);
+    backward(loss);
+    for (const auto* p : {&x, &one, &shift})
+      for (double g : gradient(*p)) all.push_back(g);
+    return all;
+  };
+  CHECK(difference(run(Cuda{}), run(Reference{})) <= 10 * tolerance<T>);
 }
 
 TEST_CASE_TEMPLATE("squared_norm adds up, and the clipped update reads it where it lies", T, float,
@@ -226,6 +312,11 @@ TEST_CASE_TEMPLATE("rows", T, float, double) {
     conform<T>("column_sum" + s, {x0}, {}, {v}, [&](auto k, auto& x, auto, auto& y) {
       k.column_sum(r, n, x[0].data(), y[0].data());
     });
+    for (Index batch : {Index{1}, Index{3}})
+      conform<T>("transpose" + s, {normal(batch * r * n, 6)}, {}, {garbage(batch * r * n)},
+                 [&](auto k, auto& x, auto, auto& y) {
+                   k.transpose(batch, r, n, x[0].data(), y[0].data());
+                 });
     conform<T>("layer_norm" + s, {x0, gain, bias}, {}, {nan, garbage(r), garbage(r)},
                [&](auto k, auto& x, auto, auto& y) {
                  k.layer_norm(r, n, x[0].data(), x[1].data(), x[2].data(), 1e-5, y[0].data(),

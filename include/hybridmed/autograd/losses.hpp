@@ -1,6 +1,6 @@
 #pragma once
-// Differentiable kernels of the objectives. Every loss is one element; an empty index set gives 0
-// and no gradient.
+// Differentiable kernels of the objectives. Every loss but sigmoid_cross_entropy, which leaves its
+// terms apart, is one element; an empty index set gives 0 and no gradient.
 #include <cmath>
 
 #include "hybridmed/autograd/elementwise.hpp"
@@ -42,6 +42,27 @@ V cross_entropy(const V& logits, const IndexTensor<backend_of<V>>& target, doubl
                                               smoothing, lse.data(), dy.data(), holds, dz.data());
       });
   return loss;
+}
+
+/// The cross-entropy of sigmoid(logit) with the target, a constant from 0 to 1, element by element:
+/// log(1 + e^x) - z x, which neither overflows nor cancels. Values are not checked: what is not
+/// finite comes out. Equal shapes -> the same shape.
+template <Value V>
+V sigmoid_cross_entropy(const V& logits, const tensor_of<V>& target) {
+  using B = backend_of<V>;
+  detail::need_defined("sigmoid_cross_entropy", logits, target);
+  detail::same_shape("sigmoid_cross_entropy", value(logits).shape(), target.shape());
+  tensor_of<V> y(target.shape());
+  B::sigmoid_cross_entropy(y.size(), value(logits).data(), target.data(), y.data());
+  if constexpr (is_recorded<V>)
+    if (recording(logits))
+      return recorded(std::move(y), [logits, target](tensor_of<V> dy) {
+        tensor_of<V> dx(dy.shape());
+        B::sigmoid_cross_entropy_backward(dx.size(), logits.tensor.data(), target.data(), dy.data(),
+                                          dx.data());
+        logits.slot->add(std::move(dx));
+      });
+  return y;
 }
 
 /// tau^2 KL(teacher || student), mean over rows (Hinton et al., 2015). The teacher is a constant.

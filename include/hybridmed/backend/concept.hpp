@@ -35,11 +35,16 @@ concept BackendElementwise = requires(Index n, T a, const T* x, T* y, Activation
   B::axpy(n, a, x, y);
   B::scale_by(n, x, x, y);
   B::dot(n, a, x, x, y);
+  B::divide(n, x, x, y);
+  B::sum(n, p, x, y);
   B::exponential(n, x, y);
+  B::logarithm(n, x, y);
   B::clamp(n, a, a, y);
   B::reciprocal_sqrt(n, x, a, y);
   B::activation(act, n, x, y);
   B::activation_backward(act, n, x, x, y);
+  B::sigmoid_cross_entropy(n, x, x, y);
+  B::sigmoid_cross_entropy_backward(n, x, x, x, y);
   B::fill_normal(n, random, p, y);
   B::dropout_mask(n, random, p, y);
   B::squared_norm(n, x, sum);

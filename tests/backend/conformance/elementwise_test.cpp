@@ -42,6 +42,15 @@ TEST_CASE_TEMPLATE("element-wise arithmetic, apart and in place", P, ALL) {
                   [&](auto k, auto y) { decltype(k)::axpy(n, alpha, a.data(), y[0]); });
     conform<B, T>("scale_by " + s, {garbage<T>(n)},
                   [&](auto k, auto y) { decltype(k)::scale_by(n, &alpha, a.data(), y[0]); });
+    conform<B, T>("scale_by in place " + s, {a},
+                  [&](auto k, auto y) { decltype(k)::scale_by(n, &alpha, y[0], y[0]); });
+    conform<B, T>("divide " + s, {garbage<T>(n)},
+                  [&](auto k, auto y) { decltype(k)::divide(n, a.data(), b.data(), y[0]); });
+    conform<B, T>("divide in place " + s, {a},
+                  [&](auto k, auto y) { decltype(k)::divide(n, y[0], b.data(), y[0]); });
+    conform<B, T>(
+        "sum " + s, {{T(3)}}, [&](auto k, auto y) { decltype(k)::sum(n, -0.7, a.data(), y[0]); },
+        tolerance<T>, std::sqrt(static_cast<double>(n)));
     conform<B, T>("dot " + s, {{T(3)}},
                   [&](auto k, auto y) { decltype(k)::dot(n, alpha, a.data(), b.data(), y[0]); });
     conform<B, T>("exponential " + s, {garbage<T>(n)},
@@ -53,7 +62,64 @@ TEST_CASE_TEMPLATE("element-wise arithmetic, apart and in place", P, ALL) {
     conform<B, T>("reciprocal_sqrt " + s, {garbage<T>(n)}, [&](auto k, auto y) {
       decltype(k)::reciprocal_sqrt(n, positive.data(), T(1e-5), y[0]);
     });
+    conform<B, T>("logarithm " + s, {garbage<T>(n)},
+                  [&](auto k, auto y) { decltype(k)::logarithm(n, positive.data(), y[0]); });
   }
+}
+
+TEST_CASE_TEMPLATE("what is not finite comes out of exp, log, quotients and sums", P, ALL) {
+  using B = typename P::backend;
+  using T = typename P::scalar;
+  const T inf = std::numeric_limits<T>::infinity(), nan = std::numeric_limits<T>::quiet_NaN(),
+          top = std::numeric_limits<T>::max();
+  const Values<T> special{inf, -inf, nan, T(0), T(-0.0), T(-1), top, -top, T(1000), T(-1000)};
+  for (Index n : {10, 10010, 70070}) {  // within a tile and beyond it
+    Values<T> x, y;
+    for (Index i = 0; i < n; ++i) {
+      x.push_back(special[static_cast<std::size_t>(i % 10)]);
+      y.push_back(special[static_cast<std::size_t>(i / 10 % 10)]);
+    }
+    conform<B, T>("exponential", {garbage<T>(n)},
+                  [&](auto k, auto o) { decltype(k)::exponential(n, x.data(), o[0]); });
+    conform<B, T>("logarithm", {garbage<T>(n)},
+                  [&](auto k, auto o) { decltype(k)::logarithm(n, x.data(), o[0]); });
+    conform<B, T>("divide", {garbage<T>(n)},
+                  [&](auto k, auto o) { decltype(k)::divide(n, x.data(), y.data(), o[0]); });
+    for (T bad : {inf, -inf, nan}) {
+      auto v = random<T>(n, 1);
+      v[static_cast<std::size_t>(n - 3)] = bad;
+      conform<B, T>("sum", {{T(3)}},
+                    [&](auto k, auto o) { decltype(k)::sum(n, 0.5, v.data(), o[0]); });
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("sigmoid_cross_entropy", P, ALL) {
+  using B = typename P::backend;
+  using T = typename P::scalar;
+  for (Index n : lengths)
+    for (double size : {0.01, 1.0, 30.0, 1e4}) {  // flat, usual, and saturated on both sides
+      auto x = random<T>(n, 1, size), z = random<T>(n, 2, 1, 0.5);
+      for (auto& p : z) p = std::min(T(1), std::max(T(0), p));  // 0 and 1 are among them
+      const auto dy = random<T>(n, 3);
+      if (n > 16) {
+        const T inf = std::numeric_limits<T>::infinity();
+        const Values<T> ends{T(0), T(-0.0), inf, inf, -inf, -inf};
+        std::copy(ends.begin(), ends.end(), x.begin());
+        for (std::size_t i = 0; i < 6; ++i) z[i] = static_cast<T>(i % 2);
+        x[6] = z[7] = std::numeric_limits<T>::quiet_NaN();
+      }
+      const std::string s = text({n}) + " size " + std::to_string(size);
+      conform<B, T>("sigmoid_cross_entropy " + s, {garbage<T>(n)}, [&](auto k, auto y) {
+        decltype(k)::sigmoid_cross_entropy(n, x.data(), z.data(), y[0]);
+      });
+      conform<B, T>("sigmoid_cross_entropy backward " + s, {garbage<T>(n)}, [&](auto k, auto y) {
+        decltype(k)::sigmoid_cross_entropy_backward(n, x.data(), z.data(), dy.data(), y[0]);
+      });
+      conform<B, T>("sigmoid_cross_entropy backward in place " + s, {dy}, [&](auto k, auto y) {
+        decltype(k)::sigmoid_cross_entropy_backward(n, x.data(), z.data(), y[0], y[0]);
+      });
+    }
 }
 
 TEST_CASE_TEMPLATE("activations", P, ALL) {

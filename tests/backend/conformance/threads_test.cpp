@@ -72,6 +72,8 @@ TEST_CASE_TEMPLATE("results do not depend on the number of threads", P, EIGEN_PA
     same_bits<B, double>("squared_norm", {{0.0}}, [&](auto y) {
       B::squared_norm(static_cast<Index>(x.size()), x.data(), y[0]);
     });
+    same_bits<B, T>("sum", {{T(0)}},
+                    [&](auto y) { B::sum(static_cast<Index>(x.size()), 1e-3, x.data(), y[0]); });
   }
   for (const auto& s : {ConvShape{19, 17, 13, 5, 7, 3, 1, 1}, ConvShape{11, 17, 13, 5, 7, 1, 1, 0},
                         ConvShape{3, 65, 33, 3, 5, 7, 2, 3}}) {

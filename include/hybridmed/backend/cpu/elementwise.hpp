@@ -1,6 +1,7 @@
 #pragma once
 // CPU kernels: element-wise arithmetic, activations, optimizer. Tiles of fixed size go to the
 // executor; inner loops are plain, for the compiler to vectorise.
+#include <algorithm>
 #include <cstring>
 
 #include "hybridmed/backend/cpu/math.hpp"
@@ -43,6 +44,12 @@ struct Elementwise : reference::Elementwise {
     });
   }
   template <class T>
+  static void divide(Index n, const T* a, const T* b, T* y) {
+    executor::for_tiles<Executor>(n, tile, [=](Index from, Index to) {
+      for (Index i = from; i < to; ++i) y[i] = a[i] / b[i];
+    });
+  }
+  template <class T>
   static void scale(Index n, T alpha, const T* x, T* y) {
     executor::for_tiles<Executor>(n, tile, [=](Index a, Index b) {
       for (Index i = a; i < b; ++i) y[i] = alpha * x[i];
@@ -52,6 +59,19 @@ struct Elementwise : reference::Elementwise {
   static void axpy(Index n, T alpha, const T* x, T* y) {
     executor::for_tiles<Executor>(n, tile, [=](Index a, Index b) {
       for (Index i = a; i < b; ++i) y[i] += alpha * x[i];
+    });
+  }
+  /// The standard library's exp and log: fast_exp is clamped, and what is not finite must come out.
+  template <class T>
+  static void exponential(Index n, const T* x, T* y) {
+    executor::for_tiles<Executor>(n, tile, [=](Index a, Index b) {
+      for (Index i = a; i < b; ++i) y[i] = std::exp(x[i]);
+    });
+  }
+  template <class T>
+  static void logarithm(Index n, const T* x, T* y) {
+    executor::for_tiles<Executor>(n, tile, [=](Index a, Index b) {
+      for (Index i = a; i < b; ++i) y[i] = std::log(x[i]);
     });
   }
 
@@ -98,6 +118,24 @@ struct Elementwise : reference::Elementwise {
   }
 
   template <class T>
+  static void sigmoid_cross_entropy(Index n, const T* x, const T* z, T* y) {
+    executor::for_tiles<Executor>(n, tile, [=](Index a, Index b) {
+      for (Index i = a; i < b; ++i)
+        y[i] = (x[i] > T(0) ? x[i] * (T(1) - z[i]) : -x[i] * z[i]) +
+               std::log1p(std::exp(-std::abs(x[i])));
+    });
+  }
+  template <class T>
+  static void sigmoid_cross_entropy_backward(Index n, const T* x, const T* z, const T* dy, T* dx) {
+    executor::for_tiles<Executor>(n, tile, [=](Index a, Index b) {
+      for (Index i = a; i < b; ++i) {
+        const T e = std::exp(-std::abs(x[i])), tail = e / (T(1) + e);
+        dx[i] = (x[i] > T(0) ? (T(1) - z[i]) - tail : tail - z[i]) * dy[i];
+      }
+    });
+  }
+
+  template <class T>
   static void fill_normal(Index n, Philox random, double stddev, T* y) {
     executor::for_tiles<Executor>(n, tile, [=](Index a, Index b) {
       for (Index i = a; i < b; ++i)
@@ -113,25 +151,13 @@ struct Elementwise : reference::Elementwise {
     });
   }
 
-  /// Partial sums of fixed tiles, added in order: the same bits for any thread count.
+  template <class T>
+  static void sum(Index n, double factor, const T* x, T* y) {
+    *y += static_cast<T>(factor * sum_tiles(n, [=](Index i) { return wide(x[i]); }));
+  }
   template <class T>
   static void squared_norm(Index n, const T* x, double* sum) {
-    const Index tiles = (n + tile - 1) / tile;
-    ArenaVector<double> part(static_cast<std::size_t>(tiles));
-    Executor::for_each(tiles, [&](Index t) {
-      const Index end = (std::min)(n, (t + 1) * tile);
-      double lane[8] = {};
-      Index i = t * tile;
-      for (; i + 8 <= end; i += 8)
-        for (Index l = 0; l < 8; ++l)
-          lane[l] += static_cast<double>(x[i + l]) * static_cast<double>(x[i + l]);
-      for (; i < end; ++i) lane[0] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
-      part[static_cast<std::size_t>(t)] =
-          ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
-    });
-    double s = 0;
-    for (double p : part) s += p;
-    *sum += s;
+    *sum += sum_tiles(n, [=](Index i) { return wide(x[i]) * wide(x[i]); });
   }
 
   template <class T>
@@ -160,6 +186,23 @@ struct Elementwise : reference::Elementwise {
         }
       }
     });
+  }
+
+ private:
+  /// Sum of term(i) over [0, n) in double: partial sums of fixed tiles, added in order, the same
+  /// bits for any thread count.
+  template <class F>
+  static double sum_tiles(Index n, F term) {
+    const Index tiles = (n + tile - 1) / tile;
+    ArenaVector<double> part(static_cast<std::size_t>(tiles));
+    Executor::for_each(tiles, [&](Index t) {
+      const Index first = t * tile;
+      part[static_cast<std::size_t>(t)] =
+          lane_sum((std::min)(tile, n - first), [=](Index i) { return term(first + i); });
+    });
+    double s = 0;
+    for (double p : part) s += p;
+    return s;
   }
 };
 

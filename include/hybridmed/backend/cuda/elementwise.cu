@@ -61,7 +61,7 @@ __global__ void __launch_bounds__(block_size)
 }
 
 template <class F, class G>
-void sum(Index n, const char* operation, F term, G done) {
+void add_up(Index n, const char* operation, F term, G done) {
   Context& c = Context::get();
   if (n <= 0) return;
   const unsigned blocks = blocks_for(n, 4 * block_size, Context::most_partial_sums);
@@ -93,6 +93,10 @@ void Elementwise::multiply(Index n, const T* a, const T* b, T* y) {
   for_each(n, "multiply", [=] __device__(Index i) { y[i] = a[i] * b[i]; });
 }
 template <class T>
+void Elementwise::divide(Index n, const T* a, const T* b, T* y) {
+  for_each(n, "divide", [=] __device__(Index i) { y[i] = a[i] / b[i]; });
+}
+template <class T>
 void Elementwise::scale(Index n, T alpha, const T* x, T* y) {
   for_each(n, "scale", [=] __device__(Index i) { y[i] = alpha * x[i]; });
 }
@@ -107,6 +111,10 @@ void Elementwise::scale_by(Index n, const T* alpha, const T* x, T* y) {
 template <class T>
 void Elementwise::exponential(Index n, const T* x, T* y) {
   for_each(n, "exponential", [=] __device__(Index i) { y[i] = exp(x[i]); });
+}
+template <class T>
+void Elementwise::logarithm(Index n, const T* x, T* y) {
+  for_each(n, "logarithm", [=] __device__(Index i) { y[i] = log(x[i]); });
 }
 template <class T>
 void Elementwise::clamp(Index n, T low, T high, T* y) {
@@ -126,6 +134,20 @@ template <class T>
 void Elementwise::activation_backward(Activation kind, Index n, const T* x, const T* dy, T* dx) {
   for_each(n, "activation_backward",
            [=] __device__(Index i) { dx[i] = activation_slope(kind, x[i]) * dy[i]; });
+}
+template <class T>
+void Elementwise::sigmoid_cross_entropy(Index n, const T* x, const T* z, T* y) {
+  for_each(n, "sigmoid_cross_entropy", [=] __device__(Index i) {
+    y[i] = (x[i] > T(0) ? x[i] * (T(1) - z[i]) : -x[i] * z[i]) + log1p(exp(-fabs(x[i])));
+  });
+}
+template <class T>
+void Elementwise::sigmoid_cross_entropy_backward(Index n, const T* x, const T* z, const T* dy,
+                                                 T* dx) {
+  for_each(n, "sigmoid_cross_entropy_backward", [=] __device__(Index i) {
+    const T e = exp(-fabs(x[i])), tail = e / (T(1) + e);
+    dx[i] = (x[i] > T(0) ? (T(1) - z[i]) - tail : tail - z[i]) * dy[i];
+  });
 }
 template <class T>
 void Elementwise::fill_normal(Index n, Philox random, double stddev, T* y) {
@@ -162,37 +184,49 @@ void Elementwise::adamw(Index n, const AdamWArgs& a, const T* g, T* m, T* v, T* 
 }
 
 template <class T>
+void Elementwise::sum(Index n, double factor, const T* x, T* y) {
+  add_up(
+      n, "sum", [=] __device__(Index i) { return static_cast<double>(x[i]); },
+      [=] __device__(double s) { *y += static_cast<T>(factor * s); });
+}
+template <class T>
 void Elementwise::dot(Index n, T alpha, const T* a, const T* b, T* y) {
-  sum(
+  add_up(
       n, "dot",
       [=] __device__(Index i) { return static_cast<double>(a[i]) * static_cast<double>(b[i]); },
       [=] __device__(double s) { *y += static_cast<T>(static_cast<double>(alpha) * s); });
 }
 template <class T>
 void Elementwise::squared_norm(Index n, const T* x, double* total) {
-  sum(
+  add_up(
       n, "squared_norm",
       [=] __device__(Index i) { return static_cast<double>(x[i]) * static_cast<double>(x[i]); },
       [=] __device__(double s) { *total += s; });
 }
 
-#define HYBRIDMED_INSTANTIATE(T)                                                             \
-  template void Elementwise::fill(Index, T, T*);                                             \
-  template void Elementwise::copy(Index, const T*, T*);                                      \
-  template void Elementwise::add(Index, const T*, const T*, T*);                             \
-  template void Elementwise::multiply(Index, const T*, const T*, T*);                        \
-  template void Elementwise::scale(Index, T, const T*, T*);                                  \
-  template void Elementwise::axpy(Index, T, const T*, T*);                                   \
-  template void Elementwise::scale_by(Index, const T*, const T*, T*);                        \
-  template void Elementwise::exponential(Index, const T*, T*);                               \
-  template void Elementwise::clamp(Index, T, T, T*);                                         \
-  template void Elementwise::reciprocal_sqrt(Index, const T*, T, T*);                        \
-  template void Elementwise::activation(Activation, Index, const T*, T*);                    \
-  template void Elementwise::activation_backward(Activation, Index, const T*, const T*, T*); \
-  template void Elementwise::fill_normal(Index, Philox, double, T*);                         \
-  template void Elementwise::dropout_mask(Index, Philox, double, T*);                        \
-  template void Elementwise::adamw(Index, const AdamWArgs&, const T*, T*, T*, T*);           \
-  template void Elementwise::dot(Index, T, const T*, const T*, T*);                          \
+#define HYBRIDMED_INSTANTIATE(T)                                                                 \
+  template void Elementwise::fill(Index, T, T*);                                                 \
+  template void Elementwise::copy(Index, const T*, T*);                                          \
+  template void Elementwise::add(Index, const T*, const T*, T*);                                 \
+  template void Elementwise::multiply(Index, const T*, const T*, T*);                            \
+  template void Elementwise::divide(Index, const T*, const T*, T*);                              \
+  template void Elementwise::scale(Index, T, const T*, T*);                                      \
+  template void Elementwise::axpy(Index, T, const T*, T*);                                       \
+  template void Elementwise::scale_by(Index, const T*, const T*, T*);                            \
+  template void Elementwise::exponential(Index, const T*, T*);                                   \
+  template void Elementwise::logarithm(Index, const T*, T*);                                     \
+  template void Elementwise::clamp(Index, T, T, T*);                                             \
+  template void Elementwise::reciprocal_sqrt(Index, const T*, T, T*);                            \
+  template void Elementwise::activation(Activation, Index, const T*, T*);                        \
+  template void Elementwise::activation_backward(Activation, Index, const T*, const T*, T*);     \
+  template void Elementwise::sigmoid_cross_entropy(Index, const T*, const T*, T*);               \
+  template void Elementwise::sigmoid_cross_entropy_backward(Index, const T*, const T*, const T*, \
+                                                            T*);                                 \
+  template void Elementwise::fill_normal(Index, Philox, double, T*);                             \
+  template void Elementwise::dropout_mask(Index, Philox, double, T*);                            \
+  template void Elementwise::adamw(Index, const AdamWArgs&, const T*, T*, T*, T*);               \
+  template void Elementwise::sum(Index, double, const T*, T*);                                   \
+  template void Elementwise::dot(Index, T, const T*, const T*, T*);                              \
   template void Elementwise::squared_norm(Index, const T*, double*);
 HYBRIDMED_INSTANTIATE(float)
 HYBRIDMED_INSTANTIATE(double)

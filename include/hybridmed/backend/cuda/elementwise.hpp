@@ -16,6 +16,8 @@ struct Elementwise {
   template <class T>
   static void multiply(Index n, const T* a, const T* b, T* y);
   template <class T>
+  static void divide(Index n, const T* a, const T* b, T* y);
+  template <class T>
   static void scale(Index n, T alpha, const T* x, T* y);
   template <class T>
   static void axpy(Index n, T alpha, const T* x, T* y);
@@ -23,6 +25,8 @@ struct Elementwise {
   static void scale_by(Index n, const T* alpha, const T* x, T* y);
   template <class T>
   static void exponential(Index n, const T* x, T* y);
+  template <class T>
+  static void logarithm(Index n, const T* x, T* y);
   template <class T>
   static void clamp(Index n, T low, T high, T* y);
   template <class T>
@@ -32,13 +36,19 @@ struct Elementwise {
   template <class T>
   static void activation_backward(Activation kind, Index n, const T* x, const T* dy, T* dx);
   template <class T>
+  static void sigmoid_cross_entropy(Index n, const T* x, const T* z, T* y);
+  template <class T>
+  static void sigmoid_cross_entropy_backward(Index n, const T* x, const T* z, const T* dy, T* dx);
+  template <class T>
   static void fill_normal(Index n, Philox random, double stddev, T* y);
   template <class T>
   static void dropout_mask(Index n, Philox random, double p, T* y);
   template <class T>
   static void adamw(Index n, const AdamWArgs& a, const T* g, T* m, T* v, T* p);
 
-  /// Both sum in double, in an order that depends on n alone.
+  /// These sum in double, in an order that depends on n alone.
+  template <class T>
+  static void sum(Index n, double factor, const T* x, T* y);
   template <class T>
   static void dot(Index n, T alpha, const T* a, const T* b, T* y);
   template <class T>

@@ -170,6 +170,13 @@ void Rows::column_sum(Index rows, Index cols, const T* x, T* y) {
       [=] __device__(Index r, Index c, double* s) { s[0] += static_cast<double>(x[r * cols + c]); },
       [=] __device__(Index c, const double* s) { y[c] += static_cast<T>(s[0]); });
 }
+template <class T>
+void Rows::transpose(Index batch, Index rows, Index cols, const T* x, T* y) {
+  for_each(batch * rows * cols, "transpose", [=] __device__(Index i) {
+    const Index r = i % rows, c = i / rows % cols, b = i / rows / cols;
+    y[i] = x[(b * rows + r) * cols + c];
+  });
+}
 
 template <class T>
 void Rows::layer_norm(Index rows, Index cols, const T* x, const T* gain, const T* bias, double eps,
@@ -231,6 +238,7 @@ void Rows::cross_entropy_backward(Index rows, Index classes, const T* z, const s
 #define HYBRIDMED_INSTANTIATE(T)                                                                  \
   template void Rows::add_vector(Index, Index, const T*, const T*, T*);                           \
   template void Rows::column_sum(Index, Index, const T*, T*);                                     \
+  template void Rows::transpose(Index, Index, Index, const T*, T*);                               \
   template void Rows::layer_norm(Index, Index, const T*, const T*, const T*, double, T*, T*, T*); \
   template void Rows::layer_norm_backward(Index, Index, const T*, const T*, const T*, const T*,   \
                                           const T*, T*, T*, T*);                                  \

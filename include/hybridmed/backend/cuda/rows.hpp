@@ -1,5 +1,5 @@
 #pragma once
-// CUDA kernels on rows: LayerNorm, vectors over rows, softmax with cross-entropy;
+// CUDA kernels on rows: LayerNorm, vectors over rows, transposition, softmax with cross-entropy;
 // backend/reference/ says what each computes. Instantiated for float and double. Sums run in an
 // order that depends on the extents alone.
 #include "hybridmed/backend/arguments.hpp"
@@ -11,6 +11,8 @@ struct Rows {
   static void add_vector(Index rows, Index cols, const T* x, const T* v, T* y);
   template <class T>
   static void column_sum(Index rows, Index cols, const T* x, T* y);
+  template <class T>
+  static void transpose(Index batch, Index rows, Index cols, const T* x, T* y);
 
   template <class T>
   static void layer_norm(Index rows, Index cols, const T* x, const T* gain, const T* bias,

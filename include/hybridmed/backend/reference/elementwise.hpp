@@ -38,6 +38,11 @@ struct Elementwise {
   static void multiply(Index n, const T* a, const T* b, T* y) {
     for (Index i = 0; i < n; ++i) y[i] = a[i] * b[i];
   }
+  /// y = a / b; y may be a or b.
+  template <class T>
+  static void divide(Index n, const T* a, const T* b, T* y) {
+    for (Index i = 0; i < n; ++i) y[i] = a[i] / b[i];
+  }
   /// y = alpha x; y may be x.
   template <class T>
   static void scale(Index n, T alpha, const T* x, T* y) {
@@ -48,7 +53,7 @@ struct Elementwise {
   static void axpy(Index n, T alpha, const T* x, T* y) {
     for (Index i = 0; i < n; ++i) y[i] += alpha * x[i];
   }
-  /// y = *alpha x, the factor in device memory.
+  /// y = *alpha x, the factor in device memory; y may be x.
   template <class T>
   static void scale_by(Index n, const T* alpha, const T* x, T* y) {
     for (Index i = 0; i < n; ++i) y[i] = *alpha * x[i];
@@ -60,9 +65,21 @@ struct Elementwise {
     for (Index i = 0; i < n; ++i) s += static_cast<double>(a[i]) * static_cast<double>(b[i]);
     *y += static_cast<T>(static_cast<double>(alpha) * s);
   }
+  /// y += factor * sum of x, one element.
+  template <class T>
+  static void sum(Index n, double factor, const T* x, T* y) {
+    double s = 0;
+    for (Index i = 0; i < n; ++i) s += static_cast<double>(x[i]);
+    *y += static_cast<T>(factor * s);
+  }
   template <class T>
   static void exponential(Index n, const T* x, T* y) {
     for (Index i = 0; i < n; ++i) y[i] = std::exp(x[i]);
+  }
+  /// y = log x: -inf at 0, NaN below.
+  template <class T>
+  static void logarithm(Index n, const T* x, T* y) {
+    for (Index i = 0; i < n; ++i) y[i] = std::log(x[i]);
   }
   template <class T>
   static void clamp(Index n, T low, T high, T* y) {
@@ -85,6 +102,26 @@ struct Elementwise {
     for (Index i = 0; i < n; ++i)
       dx[i] = static_cast<T>(act_derivative(kind, static_cast<double>(x[i])) *
                              static_cast<double>(dy[i]));
+  }
+
+  /// y = log(1 + e^x) - z x, the cross-entropy of sigmoid(x) with the probability z; cut so that
+  /// nothing overflows or cancels. z is not checked; what is not finite comes out.
+  template <class T>
+  static void sigmoid_cross_entropy(Index n, const T* x, const T* z, T* y) {
+    for (Index i = 0; i < n; ++i) {
+      const double xi = static_cast<double>(x[i]), zi = static_cast<double>(z[i]);
+      y[i] =
+          static_cast<T>((xi > 0 ? xi * (1 - zi) : -xi * zi) + std::log1p(std::exp(-std::abs(xi))));
+    }
+  }
+  /// dx = (sigmoid(x) - z) dy; dx may be dy.
+  template <class T>
+  static void sigmoid_cross_entropy_backward(Index n, const T* x, const T* z, const T* dy, T* dx) {
+    for (Index i = 0; i < n; ++i) {
+      const double xi = static_cast<double>(x[i]), zi = static_cast<double>(z[i]),
+                   e = std::exp(-std::abs(xi)), tail = e / (1 + e);  // sigmoid(-|x|)
+      dx[i] = static_cast<T>((xi > 0 ? (1 - zi) - tail : tail - zi) * static_cast<double>(dy[i]));
+    }
   }
 
   /// y_i = stddev * normal(i) of the stream.
