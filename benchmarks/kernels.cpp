@@ -12,6 +12,7 @@
 #include "hybridmed/backend/cpu/backend.hpp"
 #include "hybridmed/model/flops.hpp"
 #include "hybridmed/nn/initialise.hpp"
+#include "hybridmed/system/hybridmed.hpp"
 #include "hybridmed/train/step.hpp"
 #include "support.hpp"
 
@@ -122,8 +123,11 @@ void local_loss(benchmark::State& state) {
 /// One stage-2 step on a batch of two full-length samples of a named configuration.
 template <class Backend>
 struct Step {
+  using Model = model::HybridMed<float, Backend, model::AnyEncoder<float, Backend>>;
+  using Objective = decltype(system::HybridMed::alignment(model::Config{}));
   model::Config config;
-  model::HybridMed<float, Backend, model::AnyEncoder<float, Backend>> m;
+  Model m;
+  system::Composed<Model, Objective> composed;
   model::Teacher<float, Backend> teacher;
   optim::AdamW<float, Backend> optimizer;
   Tape tape;
@@ -132,9 +136,10 @@ struct Step {
 
   Step(const char* preset, Index batch)
       : config(model::Config::preset(preset)),
-        m(initialised(config)),
-        teacher(m.snapshot()),
-        optimizer(m, {}),
+        m(model::make_hybridmed<float, Backend>(config)),
+        composed(m, system::HybridMed::alignment(config)),
+        teacher(initialised(composed).snapshot()),
+        optimizer(composed, {}),
         image(normal<Backend>({batch, 3, config.image_size, config.image_size}, 9)) {
     for (Index b = 0; b < batch; ++b) {
       add(findings, f_offsets, config.t_findings);
@@ -142,18 +147,16 @@ struct Step {
     }
   }
   double operator()() {
-    const model::Batch<float, Backend> batch{
-        image, m.plan({findings, f_offsets}, {impression, i_offsets}, {})};
-    return train::train_step(m, model::stage2_objective(config), batch, &teacher, optimizer, 1e-4,
-                             tape, nn::Mode::training())
-        .total;
+    model::Batch<float, Backend> batch{image,
+                                       m.plan({findings, f_offsets}, {impression, i_offsets}, {})};
+    batch.teacher_logits = teacher(batch.text);
+    return train::train_step(composed, batch, optimizer, 1e-4, tape, nn::Mode::training()).total;
   }
 
  private:
-  static auto initialised(const model::Config& c) {
-    auto m = model::make_hybridmed<float, Backend>(c);
-    nn::initialise(m, 3);
-    return m;
+  static Model& initialised(system::Composed<Model, Objective>& composed) {
+    nn::initialise(composed, 3);
+    return composed.model();
   }
   void add(std::vector<std::int32_t>& ids, std::vector<std::int32_t>& offsets, Index length) const {
     for (Index t = 0; t < length; ++t)

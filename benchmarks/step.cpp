@@ -12,6 +12,7 @@
 #include "hybridmed/backend/cpu/backend.hpp"
 #include "hybridmed/model/flops.hpp"
 #include "hybridmed/nn/initialise.hpp"
+#include "hybridmed/system/hybridmed.hpp"
 #include "hybridmed/train/step.hpp"
 #include "support.hpp"
 
@@ -46,11 +47,15 @@ int run(const Options& o) {
   const model::Config c = model::Config::preset(o.config);
   const double before = bench::peak_gflops(o.threads);
   auto m = model::make_hybridmed<T, B>(c);
-  nn::initialise(m, 1);
+  system::Composed stage1(m, system::HybridMed::summarization(c));
+  system::Composed stage2(m, system::HybridMed::alignment(c));
+  nn::initialise(stage2, 1);
   if (o.stage == 1)
-    nn::for_each_parameter(m, [&](const std::string& n, auto& p) { p.trainable = m.in_stage1(n); });
+    nn::for_each_parameter(stage2, [&](const std::string& n, auto& p) {
+      p.trainable = system::HybridMed::trains(0, n);
+    });
   const auto teacher = m.snapshot();
-  optim::AdamW<T, B> optimizer(m, {});
+  optim::AdamW<T, B> optimizer(stage2, {});
   Text findings, impression;
   std::ifstream lengths(o.lengths);
   if (!o.lengths.empty() && !lengths) {
@@ -68,19 +73,19 @@ int run(const Options& o) {
   Tape tape;
   std::vector<double> times;
   double loss = 0;
-  const auto step = [&](const auto& objective) {
-    const model::Batch<T, B> batch{
+  const auto step = [&](auto& stage) {
+    model::Batch<T, B> batch{
         image, m.plan({findings.ids, findings.offsets}, {impression.ids, impression.offsets}, {})};
-    loss = train::train_step(m, objective, batch, &teacher, optimizer, 1e-5, tape,
-                             nn::Mode::training())
-               .total;
+    if (stage.objective().template reads<representation::TeacherLogits>())
+      batch.teacher_logits = teacher(batch.text);
+    loss = train::train_step(stage, batch, optimizer, 1e-5, tape, nn::Mode::training()).total;
   };
   for (Index s = 0; s < o.warmup + o.steps; ++s) {
     const double t = bench::seconds_now();
     if (o.stage == 1)
-      step(model::stage1_objective(c));
+      step(stage1);
     else
-      step(model::stage2_objective(c));
+      step(stage2);
     if (s >= o.warmup) times.push_back(bench::seconds_now() - t);
   }
   const double peak = std::max(before, bench::peak_gflops(o.threads));

@@ -1,9 +1,7 @@
 // Your own objective: a small value class that says what it needs; the model computes that and no
 // more. It adds to the others.
 #include <cstdio>
-#include <hybridmed/backend/cpu/backend.hpp>
-#include <hybridmed/nn/initialise.hpp>
-#include <hybridmed/train/step.hpp>
+#include <hybridmed/hybridmed.hpp>
 using namespace hybridmed;
 using T = double;
 using B = CpuBackend;
@@ -12,27 +10,27 @@ using B = CpuBackend;
 /// negatives.
 struct Agreement {
   static constexpr std::string_view name = "agreement";
-  static constexpr unsigned needs = objective::image_global | objective::text_global;
+  static constexpr objective::Needs<representation::ImageGlobal, representation::ImpressionGlobal>
+      needs{};
 
-  template <Value V>
-  V operator()(const objective::Representations<V>& r) const {
-    const V u = normalize_rows(r.image), v = normalize_rows(r.text);
-    const Index n = value(u).rows() * value(u).cols();
-    if (n == 0) return V(tensor_of<V>::zeros(Shape{}));
-    const V difference = add(u, scale(v, -1));  // |u - v|^2 = 2 - 2 cos
-    const V flat = reshape(difference, {1, n});
-    return reshape(scale(linear(flat, flat), 0.5 / static_cast<double>(value(u).rows())), Shape{});
+  template <Value V, class N>
+  V operator()(const objective::Representations<V, N>& r) const {
+    const V u = normalize_rows(get<representation::ImageGlobal>(r).projected),
+            v = normalize_rows(get<representation::ImpressionGlobal>(r).projected);
+    const V d = subtract(u, v);  // |u - v|^2 = 2 - 2 cos
+    return scale(mean(multiply(d, d)), 0.5 * static_cast<double>(value(u).cols()));
   }
 };
 
 int main() {
   const auto objective = 0.5 * Agreement{} + 1.0 * objective::Captioning{};
   std::printf("the decoder's summarization branch is %s\n",
-              objective.needs & objective::summarization_logits ? "computed" : "not computed");
+              objective.reads<representation::SummarizationLogits>() ? "computed" : "not computed");
 
   auto model = model::make_hybridmed<T, B>(model::Config::preset("tiny"), objective.needs);
-  nn::initialise(model, 1);
-  optim::AdamW<T, B> optimizer(model, {});
+  system::Composed composed(model, objective);
+  nn::initialise(composed, 1);
+  optim::AdamW<T, B> optimizer(composed, {});
   Tape tape;
   const std::vector<std::int32_t> impression{1, 20, 2, 1, 30, 31, 2}, offsets{0, 3, 7},
       none{0, 0, 0};  // BOS ... EOS; no findings
@@ -40,8 +38,8 @@ int main() {
   B::fill_normal(image.size(), Philox(3), 0.5, image.data());
   const model::Batch<T, B> batch{image, model.plan({{}, none}, {impression, offsets}, {})};
   for (int step = 0; step < 5; ++step) {
-    const auto report = train::train_step(model, objective, batch, /*teacher=*/nullptr, optimizer,
-                                          2e-3, tape, nn::Mode::training());
+    const auto report =
+        train::train_step(composed, batch, optimizer, 2e-3, tape, nn::Mode::training());
     std::printf("step %d", step);
     for (const auto& loss : report.losses)
       std::printf("  %s %.3f", std::string(loss.name).c_str(), loss.value.item());

@@ -25,7 +25,7 @@ int serve(const char* folder, const char* prompt_file, const char* image_file,
   const auto scores =
       task::zero_shot<T, B>(run.model, run.vocabulary, run.cleaning(), prompts, embedded);
   for (std::size_t k = 0; k < prompts.size(); ++k)
-    std::printf("%-16s %+.3f\n", prompts[k].label.c_str(), scores.both(0, k));
+    std::printf("%-16s %+.3f\n", prompts[k].label.c_str(), scores.used()(0, k));
 
   // Text: the captioning branch writes the impression.
   const auto written = task::caption(run.model, image);

@@ -240,4 +240,25 @@ struct StubBackend {
   static void local_scores_backward(const hybridmed::LocalArgs<T>&, const T*, T*, T*) {
     todo("local_scores_backward");
   }
+  template <class T>
+  static void token_alignment(const hybridmed::TokenArgs<T>&, T*) {
+    todo("token_alignment");
+  }
+  template <class T>
+  static void token_alignment_backward(const hybridmed::TokenArgs<T>&, const T*, T*, T*) {
+    todo("token_alignment_backward");
+  }
+  template <class T>
+  static void soft_cross_entropy(Index, Index, const T*, const T*, double, T*, T*) {
+    todo("soft_cross_entropy");
+  }
+  template <class T>
+  static void soft_cross_entropy_backward(Index, Index, const T*, const T*, double, const T*,
+                                          const T*, bool, T*) {
+    todo("soft_cross_entropy_backward");
+  }
+  template <class T>
+  static void sinkhorn(Index, Index, const T*, double, Index, T*) {
+    todo("sinkhorn");
+  }
 };

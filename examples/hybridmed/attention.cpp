@@ -86,6 +86,11 @@ int run_attention(const AttentionOptions& o) {
   for (const auto& note : radiograph.notes)
     std::cerr << "note: " << data::printable(o.image) << ": " << note << "\n";
   const Run run = open_run(o.run);
+  if (!run.system.parts.regions || !run.system.parts.words)
+    fail("app", "attention",
+         o.run + ": a run of the system " + run.config.system +
+             ", which compares no regions with words",
+         "hybridmed, gloria and mgca do");
   const auto& m = run.config.model;
   const EncodedTexts text = encode_texts(run, {o.prompt}, "the prompt");
   const auto maps = task::attention_maps(

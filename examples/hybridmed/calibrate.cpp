@@ -91,7 +91,7 @@ int run_calibrate(const CalibrateOptions& o) {
   std::vector<std::string> left_out;
   for (std::size_t k = 0; k < prompts.size(); ++k) {
     const task::KnownScores known =
-        task::known_scores(scores.both, k, prompts[k].label, dataset.studies(), labels);
+        task::known_scores(scores.used(), k, prompts[k].label, dataset.studies(), labels);
     std::string why;
     const auto fit = task::calibrate_label(prompts[k], known, why);
     if (!fit) {

@@ -52,8 +52,8 @@ int run_classify(const ImagesOptions& o) {
       std::cout << data::csv_field(paths[i]);
       for (std::size_t k = 0; k < prompts.size(); ++k) {
         std::cout << ","
-                  << (fits[k] && !cosine ? fits[k]->fit.probability(scores.both(i, k))
-                                         : scores.both(i, k));
+                  << (fits[k] && !cosine ? fits[k]->fit.probability(scores.used()(i, k))
+                                         : scores.used()(i, k));
         if (fits[k])
           std::cout << "," << (cosine ? fits[k]->fit.threshold_score() : fits[k]->fit.threshold);
       }

@@ -2,6 +2,7 @@
 #include <fstream>
 #include <iostream>
 #include <map>
+#include <set>
 
 #include "commands.hpp"
 #include "hybridmed/io/json.hpp"
@@ -25,41 +26,57 @@ static picture::Curve thinned(const picture::Curve& c) {
   return thin;
 }
 
+/// The losses of a row: every number that is not of the run itself.
+static std::vector<std::string> losses_of(const io::Json& row) {
+  static const std::set<std::string> others{"kind", "stage", "epoch",    "step",
+                                            "lr",   "total", "grad_norm"};
+  std::vector<std::string> names;
+  for (const auto& item : row.items())
+    if (!others.count(item.key()) && item.value().is_number()) names.push_back(item.key());
+  return names;
+}
+
+/// What the names of losses stand for.
+static std::string spelled(const std::string& name) {
+  static const std::map<std::string, std::string> meanings{
+      {"cg", "global alignment"},   {"cl", "local alignment"},  {"sum", "summarization"},
+      {"cap", "captioning"},        {"dis", "distillation"},    {"siglip", "pairwise sigmoid"},
+      {"token", "token alignment"}, {"prototype", "prototypes"}};
+  const auto it = meanings.find(name);
+  return it == meanings.end() ? name : name + ": " + it->second;
+}
+
 int run_curves(const std::string& run) {
   std::array<picture::Panel, 2> panels{{{"stage 1", {}}, {"stage 2", {}}}};
-  std::map<std::pair<int, std::string>, std::size_t> index;
   std::ifstream in(fs::path(run) / "log.jsonl");
   if (!in)
     fail("app", "curves", run + ": no log.jsonl", "--run names the folder that pretrain wrote");
-  std::size_t number = 0;
+  std::vector<io::Json> rows;
+  std::vector<std::string> names;  // those of the last stage first: each has a colour of its own
   for (std::string line; std::getline(in, line);) {
-    ++number;
-    const std::string where = run + "/log.jsonl, line " + std::to_string(number);
-    const io::Json row = io::parse_json(line, where);
-    const auto stage = io::get<std::int64_t>(row, "stage", where);
+    const std::string where = run + "/log.jsonl, line " + std::to_string(rows.size() + 1);
+    rows.push_back(io::parse_json(line, where));
+    const auto stage = io::get<std::int64_t>(rows.back(), "stage", where);
     if (stage != 1 && stage != 2)
-      fail("app", "curves", where + ": expected stage 1 or 2, got " + row["stage"].dump());
-    const bool valid = io::get<std::string>(row, "kind", where) == "valid";
-    int colour = 0;
-    for (const char* name : {"cg", "cl", "sum", "cap", "dis"}) {
-      if (!row.contains(name) || !row[name].is_number()) {
-        ++colour;
-        continue;
-      }
-      auto& curves = panels[static_cast<std::size_t>(stage - 1)].curves;
-      static const std::map<std::string, std::string> meanings{{"cg", "global alignment"},
-                                                               {"cl", "local alignment"},
-                                                               {"sum", "summarization"},
-                                                               {"cap", "captioning"},
-                                                               {"dis", "distillation"}};
-      const std::string title =
-          std::string(name) + ": " + meanings.at(name) + (valid ? ", valid" : "");
-      const auto [it, fresh] =
-          index.emplace(std::pair(static_cast<int>(stage), title), curves.size());
-      if (fresh) curves.push_back({title, {}, {}, valid, colour});
-      curves[it->second].x.push_back(io::get<double>(row, "step", where));
-      curves[it->second].y.push_back(row[name].get<double>());
-      ++colour;
+      fail("app", "curves", where + ": expected stage 1 or 2, got " + rows.back()["stage"].dump());
+    std::vector<std::string> all = losses_of(rows.back());
+    for (const auto& name : names)
+      if (std::find(all.begin(), all.end(), name) == all.end()) all.push_back(name);
+    names = std::move(all);
+  }
+  std::map<std::pair<int, std::string>, std::size_t> index;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const std::string where = run + "/log.jsonl, line " + std::to_string(i + 1);
+    const auto stage = static_cast<int>(io::get<std::int64_t>(rows[i], "stage", where));
+    const bool valid = io::get<std::string>(rows[i], "kind", where) == "valid";
+    auto& curves = panels[static_cast<std::size_t>(stage - 1)].curves;
+    for (const auto& name : losses_of(rows[i])) {
+      const std::string title = spelled(name) + (valid ? ", valid" : "");
+      const auto colour = std::find(names.begin(), names.end(), name) - names.begin();
+      const auto [it, fresh] = index.emplace(std::pair(stage, title), curves.size());
+      if (fresh) curves.push_back({title, {}, {}, valid, static_cast<int>(colour)});
+      curves[it->second].x.push_back(io::get<double>(rows[i], "step", where));
+      curves[it->second].y.push_back(rows[i][name].get<double>());
     }
   }
   std::vector<picture::Panel> drawn;

@@ -243,19 +243,24 @@ int run_evaluate(const Common& common, const EvaluateOptions& o) {
   // with.
   std::vector<std::string> captions, caption_truth, summaries, summary_truth;
   train::ProgressLine line;
-  for (std::size_t done = 0; done < with_text.size();) {
+  const model::Parts& parts = run.system.parts;
+  const bool writes = parts.captioning || parts.summarization;
+  for (std::size_t done = 0; writes && done < with_text.size();) {
     const std::size_t end = (std::min)(done + batch, with_text.size());
     const auto host = dataset.batch({with_text.begin() + static_cast<std::ptrdiff_t>(done),
                                      with_text.begin() + static_cast<std::ptrdiff_t>(end)},
                                     nullptr);
-    const auto written = caption(run, data::upload_images<float, B>(host.images)),
-               summary = summarize(run, host.findings_view());
+    std::vector<std::string> written, summary;
+    if (parts.captioning) written = caption(run, train::upload_images<float, B>(host.images));
+    if (parts.summarization) summary = summarize(run, host.findings_view());
     for (std::size_t i = 0; i < host.studies.size(); ++i) {
       const auto& s = dataset.study(host.studies[i]);
       if (s.impression.empty()) continue;
-      captions.push_back(written[i]);
-      caption_truth.push_back(s.impression);
-      if (!s.findings.empty()) {
+      if (parts.captioning) {
+        captions.push_back(written[i]);
+        caption_truth.push_back(s.impression);
+      }
+      if (parts.summarization && !s.findings.empty()) {
         summaries.push_back(summary[i]);
         summary_truth.push_back(s.impression);
       }
@@ -269,8 +274,9 @@ int run_evaluate(const Common& common, const EvaluateOptions& o) {
   if (!summaries.empty())
     task::text_figures("summary", summaries, summary_truth, constant, figures);
 
-  const auto boxes = task::planted_boxes(box_rows, dataset);
-  if (boxes.empty() && !box_rows.empty())
+  std::vector<task::PlantedBox> boxes;  // what compares no regions with words plays no such game
+  if (parts.regions && parts.words) boxes = task::planted_boxes(box_rows, dataset);
+  if (parts.regions && parts.words && boxes.empty() && !box_rows.empty())
     note("boxes",
          {task::boxes_file(folder).string() + ": none of its " + std::to_string(box_rows.size()) +
           " rows names a picture of these studies, so there is no pointing game"});

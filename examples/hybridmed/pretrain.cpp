@@ -1,5 +1,6 @@
 // Pre-training: the configuration, then the trainer in its precision.
 #include "hybridmed/backend/cpu/backend.hpp"
+#include "hybridmed/system/systems.hpp"
 #include "hybridmed/train/trainer.hpp"
 
 #include "commands.hpp"
@@ -31,6 +32,7 @@ int run_pretrain(const Common& common, const PretrainOptions& o) {
   if (common.seed >= 0) config.seed = common.seed;
   try {
     config.validate();
+    train::check_stages(config, system::stages_of_system(config.system, config.model));
   } catch (const Error& e) {
     fail("app", "pretrain",
          (o.config.empty() ? o.run + "/config.json" : o.config) +

@@ -4,6 +4,7 @@
 
 #include "commands.hpp"
 #include "hybridmed/backend/cpu/backend.hpp"
+#include "hybridmed/system/systems.hpp"
 #include "hybridmed/train/trained_run.hpp"
 #include "hybridmed/train/trainer.hpp"
 
@@ -11,13 +12,17 @@ namespace hybridmed::app {
 
 template <class T>
 int pretrain_as(const train::RunConfig& config, const train::TrainerOptions& options) {
-  train::Trainer<T, CpuBackend> trainer(config, options);
+  const auto make = [](const train::RunConfig& c) {
+    return system::make_system<T, CpuBackend>(c.system, c.model);
+  };
+  train::Trainer<T, CpuBackend> trainer(config, options, make);
   std::cerr << "measuring   the memory of a step, forward and backward over the longest texts\n";
   std::cerr << trainer.describe();
   const bool done = trainer.run();
   run_curves(options.run.string());
   if (!done) return 130;
-  std::cerr << "done: the best weights are " << train::weights_of(options.run).string() << "\n";
+  std::cerr << "done: the best weights are "
+            << train::weights_of(options.run, trainer.system().stages().size()).string() << "\n";
   return 0;
 }
 

@@ -8,7 +8,7 @@ namespace hybridmed::app {
 Run open_run(const std::string& folder) {
   Run run(folder);
   const std::string from = run.weights.parent_path().filename().string();
-  if (!from.starts_with("best-stage2"))
+  if (!run.finished())
     std::cerr << "note: the training of " << folder << " is not finished: these are the weights of "
               << from << ", so "
               << (from.starts_with("best-stage1") || !fs::exists(run.folder / "best-stage1.json")
@@ -90,12 +90,17 @@ std::vector<std::string> caption(const Run& run, const X& images) {
   return decode_all(run,
                     task::caption(run.model, images, {run.config.model.t_impression - 1, true}));
 }
-std::vector<std::string> summarize(const Run& run, const model::SectionView& findings) {
+std::vector<std::string> summarize(const Run& run, const SectionView& findings) {
   return decode_all(run, task::summarize<float, B>(run.model, findings,
                                                    {run.config.model.t_impression - 1, true}));
 }
 
-double log_scale(const Run& run) { return static_cast<double>(run.model.log_scale.value.item()); }
+double log_scale(const Run& run) {
+  if (!run.log_scale)
+    fail("app", "run", run.weights.string() + ": holds no log_scale, the scale of its contrast",
+         "calibration starts from it");
+  return *run.log_scale;
+}
 
 void note_lost(const std::vector<std::string>& texts, data::Cleaning cleaning,
                const std::string& what) {

@@ -31,7 +31,7 @@ task::ZeroShotScores zero_shot(const Run& run, const EncodedPrompts& prompts,
                                const Embeddings& embeddings);
 /// Impressions written from images (B, 3, S, S), or from findings.
 std::vector<std::string> caption(const Run& run, const X& images);
-std::vector<std::string> summarize(const Run& run, const model::SectionView& findings);
+std::vector<std::string> summarize(const Run& run, const SectionView& findings);
 /// ln of the contrastive scale that the run has learned.
 double log_scale(const Run& run);
 

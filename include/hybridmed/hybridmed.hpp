@@ -4,7 +4,7 @@
 // own, with headers of their own.
 #include "hybridmed/autograd/arithmetic.hpp"
 #include "hybridmed/backend/cpu/backend.hpp"
-#include "hybridmed/model/siblings.hpp"
 #include "hybridmed/nn/initialise.hpp"
 #include "hybridmed/optim/schedule.hpp"
+#include "hybridmed/system/systems.hpp"
 #include "hybridmed/train/step.hpp"

@@ -10,6 +10,7 @@
 #include "hybridmed/autograd/losses.hpp"
 #include "hybridmed/autograd/norm.hpp"
 #include "hybridmed/autograd/rows.hpp"
+#include "hybridmed/autograd/token_alignment.hpp"
 #include "hybridmed/backend/cpu/backend.hpp"
 #include "hybridmed/backend/reference/backend.hpp"
 
@@ -86,6 +87,14 @@ TEST_CASE("an undefined tensor is an error of the operation that meets it") {
   refused([&] { symmetric_cross_entropy(none, {}, 0, 0.5, 0.5); }, "symmetric_cross_entropy");
   refused([&] { local_scores(x, 1, x, Tensor<std::int32_t, Reference>(), LocalScore{}); },
           "local_scores");
+  refused([&] { soft_cross_entropy(none, x, 1); }, "soft_cross_entropy");
+  refused([&] { soft_cross_entropy(x, none, 1); }, "soft_cross_entropy");
+  refused([&] { sinkhorn(none, 0.05, 3); }, "sinkhorn");
+  const auto ends = row_indices<Reference>({0, 3});
+  refused([&] { token_alignment(none, 1, x, ends, 0.1); }, "token_alignment");
+  refused([&] { token_alignment(x, 1, none, ends, 0.1); }, "token_alignment");
+  refused([&] { token_alignment(x, 1, x, Tensor<std::int32_t, Reference>(), 0.1); },
+          "the word offsets are an undefined tensor");
   refused([&] { none.item(); }, "undefined");
   refused([&] { none.view(Shape{}); }, "undefined");
   refused([&] { none.row_slice(0, 1); }, "undefined");
@@ -104,6 +113,12 @@ TEST_CASE("indices, targets and settings out of range are errors that name what 
     refused([&] { cross_entropy(x, index({0, 1, 2}), smoothing); }, "smoothing");
   for (double tau : {0.0, -1.0, std::nan(""), HUGE_VAL})
     refused([&] { distillation(x, x, tau); }, "temperature");
+  for (double tau : {0.0, -1.0, std::nan(""), HUGE_VAL}) {
+    refused([&] { soft_cross_entropy(x, x, tau); }, "expected a temperature above 0");
+    refused([&] { sinkhorn(x, tau, 3); }, "expected an eps above 0");
+  }
+  refused([&] { sinkhorn(x, 0.05, -1); }, "iterations from 0, got -1");
+  refused([&] { soft_cross_entropy(x, X::full({3, 5}, 1), 1); }, "(3, 4) and (3, 5)");
   refused([&] { conv2d(x, x, ConvShape{1, 3, 1, 4, 1, 5, 1, 0}); }, "window");
   refused([&] { conv2d(x, x, ConvShape{1, 3, 1, 4, 1, 1, 0, 0}); }, "window");
   refused([&] { RowMixing<T, B>(2, 2, {1.0}); }, "2 x 2 weights");
@@ -120,6 +135,51 @@ TEST_CASE("indices, targets and settings out of range are errors that name what 
       "3 rows");
   const X bias = X::full({2, 2}, 0);
   refused([&] { self_attention(qkv, s, AttentionOptions<X>{1, false, &bias, {}}); }, "3 rows");
+}
+
+TEST_CASE("token_alignment: extents, temperatures and weights that do not fit are errors") {
+  const X p = X::full({4, 3}, 1), w = X::full({5, 3}, 1);  // two images of two regions
+  const auto ends = [](const ArenaVector<std::int32_t>& x) { return row_indices<Reference>(x); };
+  const auto run = [&](const X& regions, Index images, const X& words,
+                       const ArenaVector<std::int32_t>& offsets, double temperature = 0.1,
+                       const X& word_weights = {}, const X& region_weights = {}) {
+    return token_alignment(regions, images, words, ends(offsets), temperature, word_weights,
+                           region_weights);
+  };
+  CHECK(std::isfinite(run(p, 2, w, {0, 2, 5}).item()));
+  refused([&] { run(p, 2, w, {0, 5}); }, "as many texts as images, got 1 and 2");
+  refused([&] { run(p, 2, w, {}); }, "as many texts as images, got -1 and 2");
+  refused([&] { run(p, -1, w, {}); }, "as many texts as images");
+  refused([&] { run(p, 3, w, {0, 2, 3, 5}); }, "(3 * regions, d) and words (5, d), got (4, 3)");
+  refused([&] { run(p, 2, w, {0, 2, 4}); }, "words (4, d), got (4, 3) and (5, 3)");
+  refused([&] { run(p, 2, w, {1, 2, 5}); }, "regions");
+  refused([&] { run(p, 2, X::full({5, 2}, 1), {0, 2, 5}); }, "got (4, 3) and (5, 2)");
+  refused([&] { run(X::full({0, 3}, 1), 2, w, {0, 2, 5}); }, "got (0, 3)");
+  refused([&] { run(p, 0, X::full({0, 3}, 1), {0}); }, "got (4, 3)");
+  refused([&] { run(p, 2, w, {0, 5, 5}); }, "text 1 has no words");
+  refused([&] { run(p, 2, w, {0, 7, 5}); }, "text 1 has no words");
+  for (double tau : {0.0, -1.0, std::nan(""), HUGE_VAL})
+    refused([&] { run(p, 2, w, {0, 2, 5}, tau); }, "expected a temperature above 0");
+  refused([&] { run(p, 2, w, {0, 2, 5}, 0.1, X::full({4}, 1)); }, "expected 5 word weights, got");
+  refused(
+      [&] {
+        run(p, 2, w, {0, 2, 5}, 0.1, {}, X::full({5}, 1));
+      },
+      "expected 4 region weights, got shape (5)");
+  for (double bad : {0.0, -1.0, std::nan(""), HUGE_VAL}) {
+    X weights = X::full({5}, 1);
+    weights.data()[3] = static_cast<T>(bad);
+    refused(
+        [&] {
+          run(p, 2, w, {0, 2, 5}, 0.1, weights);
+        },
+        "word weight 3: expected above 0, got " + std::to_string(bad));
+    refused(
+        [&] {
+          run(p, 2, w, {0, 2, 5}, 0.1, {}, weights.view({5, 1}).row_slice(1, 5));
+        },
+        "region weight 2: expected above 0, got");
+  }
 }
 
 TEST_CASE("a node that throws in the backward pass leaves tape and gradients clean") {

@@ -13,6 +13,7 @@
 #include "hybridmed/autograd/linear.hpp"
 #include "hybridmed/autograd/losses.hpp"
 #include "hybridmed/autograd/rows.hpp"
+#include "hybridmed/autograd/token_alignment.hpp"
 #include "hybridmed/backend/cpu/backend.hpp"
 #include "hybridmed/backend/reference/backend.hpp"
 #include "hybridmed/optim/adamw.hpp"
@@ -306,5 +307,34 @@ TEST_CASE_TEMPLATE("local scores: NaN comes out of every aggregation", X, HOST_B
       auto p = Tensor<T, B>::full({4, 3}, T(0.25));
       const auto z = local_scores(p, 2, w, offsets, LocalScore{4, 5, how}).to_host();
       CHECK(std::isnan(z[static_cast<std::size_t>(bad / 2)]));
+    }
+}
+
+TEST_CASE_TEMPLATE("token alignment: NaN comes out, forward and backward", X, HOST_BACKENDS) {
+  using T = typename X::T;
+  using B = typename X::B;
+  using V = Variable<T, B>;
+  const auto offsets =
+      Tensor<std::int32_t, Reference>::from_host(std::vector<std::int32_t>{0, 2, 4}, {3});
+  const auto filled = [](Index bad) {
+    Parameter<T, B> x({4, 3}, init::zeros());
+    for (Index i = 0; i < 12; ++i)
+      x.value.data()[i] = static_cast<T>(std::sin(1.0 + static_cast<double>(i)));
+    if (bad >= 0) x.value.data()[3 * bad] = std::numeric_limits<T>::quiet_NaN();
+    return x;
+  };
+  for (bool in_words : {false, true})
+    for (Index bad = 0; bad < 4; ++bad) {
+      const auto p = filled(in_words ? -1 : bad), w = filled(in_words ? bad : -1);
+      Tape tape;
+      RecordOn on(tape);
+      const V loss = token_alignment(use<V>(p), 2, use<V>(w), offsets, 0.1);
+      CHECK(std::isnan(loss.tensor.item()));
+      backward(loss);
+      for (const auto* x : {&p, &w}) {  // one diverged sample, not the other
+        const auto g = x->slot.grad.to_host();
+        CHECK(std::isnan(g[static_cast<std::size_t>(bad / 2 * 6)]));
+        CHECK(std::isfinite(g[static_cast<std::size_t>((1 - bad / 2) * 6)]));
+      }
     }
 }

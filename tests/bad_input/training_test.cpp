@@ -10,46 +10,22 @@
 #include <csignal>
 #include <thread>
 
+#include "../train/tiny_run.hpp"
 #include "bad_input.hpp"
 #include "hybridmed/backend/cpu/backend.hpp"
 #include "hybridmed/data/phantom.hpp"
 #include "hybridmed/train/trained_run.hpp"
-#include "hybridmed/train/trainer.hpp"
 
 using namespace hybridmed;
 using namespace hybridmed::test;
 namespace fs = std::filesystem;
 using B = Cpu<cpu::EigenGemm>;
-using Trainer = train::Trainer<float, B>;
+using Trainer = NamedTrainer<float, B>;
 
 namespace {
 
 constexpr std::int64_t epoch_steps = 3, stage1_steps = 2 * epoch_steps,
                        all_steps = 2 * stage1_steps;
-
-train::RunConfig tiny_config(const fs::path& data) {
-  train::RunConfig c;
-  c.model = model::Config::preset("tiny-resnet");
-  c.model.image_size = 32;
-  c.model.d = 16;
-  c.model.heads = 2;
-  c.model.uni_blocks = 1;
-  c.model.dec_blocks = 1;
-  c.model.d_a = 12;
-  c.model.d_e = 12;
-  c.model.grid = 4;
-  c.model.image_width = 4;
-  c.model.t_findings = 32;
-  c.model.t_impression = 16;
-  c.data = data.string();
-  c.vocab_size = 120;
-  c.batch = 8;
-  c.epochs_stage1 = 2;
-  c.epochs_stage2 = 2;
-  c.patience = 0;
-  c.checkpoint_every = 1;
-  return c;
-}
 
 /// What standard error says meanwhile.
 class Listening {
@@ -458,7 +434,10 @@ TEST_CASE("settings that cannot learn are refused, or warned about") {
   const auto refusal = [](auto change) {
     train::RunConfig c = tiny_config("somewhere");
     change(c);
-    return error_of([&] { c.validate(); });
+    return error_of([&] {
+      c.validate();
+      train::check_stages(c, system::stages_of_system(c.system, c.model));
+    });
   };
   CHECK(refusal([](auto&) {}) == "");
   CHECK(holds(refusal([](auto& c) { c.model.lambda_sum = 0; }), "lambda_sum"));
@@ -500,10 +479,18 @@ TEST_CASE("settings that cannot learn are refused, or warned about") {
   CHECK(holds(refusal([](auto& c) { c.model.uni_blocks = 4096; }), "uni_blocks"));
   train::RunConfig one = tiny_config("somewhere");
   one.batch = 1;
-  REQUIRE(one.warnings().size() == 1);
-  CHECK(holds(one.warnings()[0], "batch = 1"));
+  one.epochs_stage1 = one.epochs_stage2 = 2;
+  const auto warnings = [&] {
+    return train::stage_warnings(one, system::stages_of_system(one.system, one.model), false);
+  };
+  REQUIRE(warnings().size() == 1);
+  CHECK(holds(warnings()[0], "batch = 1: the contrastive terms (cg, cl)"));
   one.lr_stage2 = 0;
-  CHECK(one.warnings().size() == 2);
+  CHECK(warnings().size() == 2);
+  one.system = "clip";
+  REQUIRE(warnings().size() == 3);
+  CHECK(holds(warnings()[2], "clip has one stage: epochs_stage1"));
+  CHECK(holds(refusal([](auto& c) { c.system = "clop"; }), "expected hybridmed, clip"));
 }
 
 TEST_CASE(
@@ -856,7 +843,7 @@ TEST_CASE("a full device: the reason is the system's, the hint says what to do")
     return;
   }
   Trainer t(tiny_config(corpus().data), {"unused", false, {}, 1});
-  const std::string e = error_of([&] { train::save_model("/dev/full", t.model()); });
+  const std::string e = error_of([&] { train::save_model("/dev/full", t.system()); });
   check_error(e, "/dev/full", {"No space left on device", "hint: .*space"});
 }
 
@@ -908,9 +895,9 @@ void poisoned_weights(const fs::path& file, const train::RunConfig& c, const std
       ++n;
     }
   };
-  nn::for_each_state(t.model(), poison, poison);
+  nn::for_each_state(t.system(), poison, poison);
   REQUIRE(n > 0);
-  train::save_model(file, t.model());
+  train::save_model(file, t.system());
 }
 std::set<std::string> ids_of(const std::string& split) {
   std::set<std::string> ids;

@@ -12,39 +12,37 @@ using T = float;
 using B = CpuBackend;
 
 struct Convirt {
+  using Scalar = T;
+  using Backend = B;
+  using Batch = model::Batch<T, B>;
+  static constexpr auto computes = objective::InfoNce::needs;
   model::Config config;
-  Parameter<T, B> log_scale;
   model::Vit<T, B> image;
   model::TextEncoder<T, B> text;
   nn::Linear<T, B> image_proj, text_proj;
 
   explicit Convirt(const model::Config& c)
       : config(c),
-        log_scale(Shape{}, init::constant(c.log_scale_init)),
         image(c),
         text(c),
         image_proj(c.image_width, c.d_e, false),
         text_proj(c.d, c.d_e, false) {}
   template <class F>
   void visit(F&& f) {
-    f("log_scale", log_scale);
     f("image", image);
     f("text", text);
     f("image_proj", image_proj);
     f("text_proj", text_proj);
   }
 
-  template <unsigned needs, Value V>
-  objective::Representations<V> represent(const model::Batch<T, B>& batch,
-                                          const model::Teacher<T, B>*, const nn::Mode& mode) const {
-    static_assert((needs & ~unsigned{objective::image_global | objective::text_global}) == 0,
-                  "this model has global vectors only");
-    objective::Representations<V> r;
-    r.image = image_proj(image.operator()<V>(batch.image, mode, model::Levels::last).global);
-    r.text =
-        text_proj(text.norm(gather_rows(text.operator()<V>(batch.text), batch.text.present_cls)));
-    r.log_scale = use<V>(log_scale);
-    return r;
+  template <Value V, class N>
+  void represent(const Batch& batch, const nn::Mode& mode,
+                 objective::Representations<V, N>& r) const {
+    const model::TextPlan<B>& p = batch.text;
+    const V seen = image.operator()<V>(batch.image, mode, model::Levels::last).global,
+            read = text.norm(gather_rows(text.operator()<V>(p), p.present_cls));
+    r.template set<representation::ImageGlobal>({image_proj(seen), seen, p.present});
+    r.template set<representation::ImpressionGlobal>({text_proj(read), read, p.present, p.keys});
   }
 };
 
@@ -64,9 +62,12 @@ model::Config small_config() {
 
 int main() {
   Convirt model(small_config());
-  nn::initialise(model, /*seed=*/1);
-  const auto objective = 1.0 * objective::InfoNce{.image_weight = 0.75, .text_weight = 0.25};
-  optim::AdamW<T, B> optimizer(model, {});
+  system::Composed composed(
+      model, 1.0 * objective::InfoNce{.image_weight = 0.75,
+                                      .text_weight = 0.25,
+                                      .temperature = objective::Temperature::fixed(0.1)});
+  nn::initialise(composed, /*seed=*/1);
+  optim::AdamW<T, B> optimizer(composed, {});
   Tape tape;
 
   std::vector<T> pixels(2 * 3 * 32 * 32);
@@ -77,11 +78,10 @@ int main() {
                                  model::TextPlan<B>({{}, none}, {ids, offsets}, {}, 1,
                                                     model.config.positions(), model.config.vocab)};
 
-  const model::Teacher<T, B>* no_teacher = nullptr;
   double first = 0, last = 0;
   for (int step = 0; step < 5; ++step) {
-    const auto report = train::train_step(model, objective, batch, no_teacher, optimizer,
-                                          /*learning_rate=*/1e-3, tape, nn::Mode::training());
+    const auto report = train::train_step(composed, batch, optimizer, /*learning_rate=*/1e-3, tape,
+                                          nn::Mode::training());
     if (!report.finite) {
       std::puts("a loss or a gradient is not a number");
       return 1;

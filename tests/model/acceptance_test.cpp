@@ -7,12 +7,14 @@
 
 #include "../support.hpp"
 #include "hybridmed/nn/initialise.hpp"
+#include "hybridmed/system/hybridmed.hpp"
 #include "hybridmed/task/generate.hpp"
 #include "hybridmed/train/step.hpp"
 
 using namespace hybridmed;
 using namespace hybridmed::test;
 using namespace hybridmed::objective;
+using namespace hybridmed::representation;
 
 namespace {
 
@@ -22,8 +24,10 @@ using V = Variable<double, B>;
 using Model = decltype(model::make_hybridmed<double, B>(model::Config{}));
 using Ids = std::vector<std::int32_t>;
 using State = std::map<std::string, Values>;
+using Batch = model::Batch<double, B>;
+using Teacher = model::Teacher<double, B>;
 
-constexpr unsigned both_logits = summarization_logits | captioning_logits;
+constexpr Needs<SummarizationLogits, CaptioningLogits> both_logits{};
 
 /// One study. An absent section has no ids.
 struct Sample {
@@ -60,7 +64,7 @@ struct Packed {
     ids.insert(ids.end(), section.begin(), section.end());
     offsets.push_back(static_cast<std::int32_t>(ids.size()));
   }
-  model::SectionView view() const { return {ids, offsets}; }
+  SectionView view() const { return {ids, offsets}; }
 };
 
 X images(const std::vector<Sample>& samples) {
@@ -79,17 +83,24 @@ model::TextPlan<B> plan(const Model& m, const std::vector<Sample>& samples,
   }
   return m.plan(findings.view(), impression.view(), keys, cls);
 }
-model::Batch<double, B> batch(const Model& m, const std::vector<Sample>& samples) {
+Batch batch(const Model& m, const std::vector<Sample>& samples) {
   return {images(samples), plan(m, samples)};
+}
+/// The same with what the teacher says to it.
+Batch taught(Batch b, const Teacher& teacher) {
+  b.teacher_logits = teacher(b.text);
+  return b;
 }
 
 /// An initialised model whose gains and biases are moved off 1 and 0, so that a forgotten one would
 /// show.
 Model make(const model::Config& c) {
   Model m = model::make_hybridmed<double, B>(c);
-  nn::initialise(m, 3);
+  system::Composed composed(m,
+                            1.0 * InfoNce{});  // a system's parameters begin with its objective's
+  nn::initialise(composed, 3);
   std::uint64_t seed = 40;
-  nn::for_each_parameter(m, [&](const std::string&, auto& p) {
+  nn::for_each_parameter(composed, [&](const std::string&, auto& p) {
     ++seed;
     if (p.value.shape().rank() != 1) return;
     Values x = values(p.value);
@@ -121,15 +132,28 @@ template <class M>
 void drop_gradients(M& module) {
   nn::for_each_parameter(module, [](const std::string&, auto& p) { p.slot.grad = {}; });
 }
-/// Runs an objective backward and leaves the gradients in the model.
-template <class O>
-double differentiate(Model& m, const O& objective, const model::Batch<double, B>& b,
-                     const model::Teacher<double, B>* teacher,
-                     const nn::Mode& mode = nn::Mode::inspection()) {
-  drop_gradients(m);
+/// What the model computes of these needs, among which those that are not wanted stay unset.
+template <class... R, class Set>
+Representations<X, Set> represent(const Model& m, Needs<R...>, const Batch& b, const nn::Mode& mode,
+                                  Set) {
+  Representations<X, Set> r;
+  (r.template want<R>(), ...);
+  m.represent(b, mode, r);
+  r.need_all();
+  return r;
+}
+template <class Set>
+Representations<X, Set> represent(const Model& m, Set needs, const Batch& b, const nn::Mode& mode) {
+  return represent(m, needs, b, mode, needs);
+}
+/// Runs the objective of `composed` backward and leaves the gradients in it and in its model.
+template <class C>
+double differentiate(C& composed, const Batch& b, const nn::Mode& mode = nn::Mode::inspection()) {
+  drop_gradients(composed);
   Tape tape;
   RecordOn on(tape);
-  const V loss = objective(m.template represent<O::needs, V>(b, teacher, mode));
+  typename C::Losses losses;
+  const V loss = composed.template total<V>(b, mode, losses);
   backward(loss);
   return loss.tensor.item();
 }
@@ -142,9 +166,10 @@ struct Reached {
                        [&](const std::string& n) { return n.find(part) != n.npos; });
   }
 };
-Reached reached(Model& m) {
+template <class C>
+Reached reached(C& composed) {
   Reached r;
-  nn::for_each_parameter(m, [&](const std::string& name, auto& p) {
+  nn::for_each_parameter(composed, [&](const std::string& name, auto& p) {
     if (!p.slot.grad.defined()) return;
     r.defined.insert(name);
     if (largest(values(p.slot.grad)) > 0) r.moving.insert(name);
@@ -164,9 +189,8 @@ struct Logits {
   Values summarize, caption;
 };
 Logits logits(const Model& m, const std::vector<Sample>& samples) {
-  const auto r =
-      m.template represent<both_logits, X>(batch(m, samples), nullptr, nn::Mode::evaluation());
-  return {values(r.logits_sum), values(r.logits_cap)};
+  const auto r = represent(m, both_logits, batch(m, samples), nn::Mode::evaluation());
+  return {values(get<SummarizationLogits>(r).logits), values(get<CaptioningLogits>(r).logits)};
 }
 /// Rows of the captioning memory of every sample. Images are dear: tests that change texts alone
 /// encode them once.
@@ -200,16 +224,17 @@ std::vector<double> row_differences(const Values& a, const Values& b, Index cols
 }
 
 template <class O>
-std::vector<double> losses(const Model& m, const O& objective, const std::vector<Sample>& samples,
-                           const model::Teacher<double, B>* teacher, const nn::Mode& mode) {
-  const auto report = train::evaluate_step(m, objective, batch(m, samples), teacher, mode);
+std::vector<double> losses(Model& m, const O& objective, const std::vector<Sample>& samples,
+                           const Teacher& teacher, const nn::Mode& mode) {
+  const system::Composed composed(m, objective);
+  const auto report = train::evaluate_step(composed, taught(batch(m, samples), teacher), mode);
   std::vector<double> out{report.total};
   for (const auto& l : report.losses) out.push_back(l.value.item());
   return out;
 }
 
 /// A teacher that differs from the model, so that distillation is not trivially 0.
-model::Teacher<double, B> other_teacher(const model::Config& c) {
+Teacher other_teacher(const model::Config& c) {
   Model other = model::make_hybridmed<double, B>(c);
   nn::initialise(other, 99);
   return other.snapshot();
@@ -379,8 +404,9 @@ TEST_CASE(
       return std::includes(all.begin(), all.end(), part.begin(), part.end());
     };
 
-    differentiate(m, 1.0 * Captioning{}, b, nullptr);
-    const Reached cap = reached(m);
+    system::Composed captioning(m, 1.0 * Captioning{});
+    differentiate(captioning, b);
+    const Reached cap = reached(captioning);
     const Values cap_qkv = gradient(m.decoder.blocks[1].sa.qkv.weight),
                  cap_fc1 = gradient(m.decoder.blocks[0].ffn.fc1.weight);
     CHECK(contains(cap.moving, shared));
@@ -393,8 +419,9 @@ TEST_CASE(
     for (const std::string part : {"aggregator.", "proj.image", "proj.text", "log_scale"})
       CHECK_FALSE(cap.any(part));
 
-    differentiate(m, 1.0 * Summarization{}, b, nullptr);
-    const Reached sum = reached(m);
+    system::Composed summarization(m, 1.0 * Summarization{});
+    differentiate(summarization, b);
+    const Reached sum = reached(summarization);
     const Values sum_qkv = gradient(m.decoder.blocks[1].sa.qkv.weight),
                  sum_fc1 = gradient(m.decoder.blocks[0].ffn.fc1.weight);
     CHECK(contains(sum.moving, shared));
@@ -405,7 +432,8 @@ TEST_CASE(
       CHECK_FALSE(sum.any(part));
 
     // One storage: the gradients of the two losses meet in it.
-    differentiate(m, Captioning{} + Summarization{}, b, nullptr);
+    system::Composed generation(m, Captioning{} + Summarization{});
+    differentiate(generation, b);
     CHECK(difference(gradient(m.decoder.blocks[1].sa.qkv.weight),
                      test::values(add(tensor<double, B>(cap_qkv, {3 * c.d, c.d}),
                                       tensor<double, B>(sum_qkv, {3 * c.d, c.d})))) <= 1e-12);
@@ -414,8 +442,9 @@ TEST_CASE(
                                       tensor<double, B>(sum_fc1, {4 * c.d, c.d})))) <= 1e-12);
 
     // Distillation teaches the captioning branch alone.
-    CHECK(differentiate(m, 1.0 * LogitDistillation{}, b, &teacher) > 0);
-    const Reached dis = reached(m);
+    system::Composed distillation(m, 1.0 * LogitDistillation{});
+    CHECK(differentiate(distillation, taught(b, teacher)) > 0);
+    const Reached dis = reached(distillation);
     CHECK(contains(dis.moving, shared));
     CHECK(contains(dis.moving, names_with(m, {".cap.proj.", ".fc_cap."})));
     CHECK_FALSE(dis.any(".sum."));
@@ -429,15 +458,19 @@ TEST_CASE(
 TEST_CASE("2. global alignment alone computes and trains nothing local or generative") {
   for_each_preset([](Model& m, const model::Config&) {
     const auto b = batch(m, studies());
-    const auto r = m.template represent<InfoNce::needs, X>(b, nullptr, nn::Mode::inspection());
-    CHECK(r.image.rows() == 4);  // the samples with an impression
-    CHECK(r.text.rows() == 4);
-    CHECK(test::values(r.keys) == Values{11, 12, 11, 14});
-    for (const X* t : {&r.regions, &r.words, &r.logits_sum, &r.logits_cap, &r.teacher})
-      CHECK_FALSE(t->defined());
+    const auto r = represent(m, InfoNce::needs, b, nn::Mode::inspection(), everything);
+    CHECK(get<ImageGlobal>(r).projected.rows() == 4);  // the samples with an impression
+    CHECK(get<ImpressionGlobal>(r).projected.rows() == 4);
+    CHECK(test::values(get<ImpressionGlobal>(r).keys) == Values{11, 12, 11, 14});
+    CHECK_THROWS_AS(get<ImageTokens>(r), Error);  // nothing else is set
+    CHECK_THROWS_AS(get<FindingsTokens>(r), Error);
+    CHECK_THROWS_AS(get<SummarizationLogits>(r), Error);
+    CHECK_THROWS_AS(get<CaptioningLogits>(r), Error);
+    CHECK_THROWS_AS(get<TeacherLogits>(r), Error);
 
-    differentiate(m, 1.0 * InfoNce{}, b, nullptr);
-    const Reached cg = reached(m);
+    system::Composed global(m, 1.0 * InfoNce{});
+    differentiate(global, b);
+    const Reached cg = reached(global);
     for (const std::string part : {"decoder.", "aggregator.", "proj.text_local", "memory."})
       CHECK_FALSE(cg.any(part));
     for (const std::string name :
@@ -450,8 +483,9 @@ TEST_CASE("2. global alignment alone computes and trains nothing local or genera
          {"image.level_norm.0", "image.level_norm.1", "image.level_norm.2"})
       CHECK_FALSE(cg.any(name));
 
-    differentiate(m, 1.0 * LocalAlignment{}, b, nullptr);
-    const Reached cl = reached(m);
+    system::Composed local(m, 1.0 * LocalAlignment{});
+    differentiate(local, b);
+    const Reached cl = reached(local);
     for (const std::string part :
          {"decoder.", "proj.text_global", "proj.image_global", "memory.", "log_scale", "text.norm"})
       CHECK_FALSE(cl.any(part));
@@ -472,25 +506,27 @@ TEST_CASE("3. stage 1 leaves everything but the summarization side bit-identical
              n.starts_with("decoder.fc_sum.") ||
              (n.starts_with("decoder.blocks.") && n.find(".cap.") == n.npos);
     };
-    nn::for_each_parameter(m, [&](const std::string& n, auto& p) {
+    system::Composed stage1(m, system::HybridMed::summarization(c));
+    system::Composed stage2(m, system::HybridMed::alignment(c));
+    nn::for_each_parameter(stage2, [&](const std::string& n, auto& p) {  // log_scale too
       CAPTURE(n);
-      CHECK(Model::in_stage1(n) == trained(n));
-      p.trainable = Model::in_stage1(n);
+      CHECK(system::HybridMed::trains(0, n) == trained(n));
+      CHECK(system::HybridMed::trains(1, n));
+      p.trainable = system::HybridMed::trains(0, n);
     });
-    optim::AdamW<double, B> optimizer(m, {});
-    const State before = state(m);
-    const model::Batch<double, B> text_only{X(), plan(m, studies())};
+    optim::AdamW<double, B> optimizer(stage2, {});
+    const State before = state(stage2);
+    CHECK(before.count("log_scale") == 1);
+    const Batch text_only{X(), plan(m, studies())};
     Tape tape;
     double first = 0, last = 0;
     for (int step = 0; step < 3; ++step) {
-      last = train::train_step(m, model::stage1_objective(c), text_only,
-                               static_cast<const model::Teacher<double, B>*>(nullptr), optimizer,
-                               1e-3, tape, nn::Mode::training())
-                 .total;
+      last =
+          train::train_step(stage1, text_only, optimizer, 1e-3, tape, nn::Mode::training()).total;
       if (step == 0) first = last;
     }
     CHECK(last < first);
-    for (const auto& [name, now] : state(m)) {
+    for (const auto& [name, now] : state(stage2)) {
       CAPTURE(name);
       const bool unused =
           name == "text.cls" ||
@@ -507,16 +543,18 @@ TEST_CASE("3. stage 1 leaves everything but the summarization side bit-identical
 TEST_CASE("3. stage 2 leaves the teacher bit-identical and trains the rest") {
   for_each_preset([](Model& m, const model::Config& c) {
     auto teacher = m.snapshot();
-    const State start = state(teacher), before = state(m);
+    system::Composed stage2(m, system::HybridMed::alignment(c));
+    const State start = state(teacher), before = state(stage2);
     const auto b = batch(m, studies());
     const Values said = values(teacher(b.text));
-    optim::AdamW<double, B> optimizer(m, {});
+    optim::AdamW<double, B> optimizer(stage2, {});
     Tape tape;
     double first = 0, last = 0;
     for (int step = 0; step < 3; ++step) {
-      const auto report = train::train_step(m, model::stage2_objective(c), b, &teacher, optimizer,
-                                            1e-3, tape, nn::Mode::training());
+      const auto report = train::train_step(stage2, taught(b, teacher), optimizer, 1e-3, tape,
+                                            nn::Mode::training());
       CHECK(report.finite);
+      CHECK(report.losses.size() == 5);
       CHECK(report.gradient_norm > 0);
       last = report.total;
       if (step == 0) first = last;
@@ -533,7 +571,7 @@ TEST_CASE("3. stage 2 leaves the teacher bit-identical and trains the rest") {
       CHECK_FALSE(p.slot.grad.defined());
       CHECK_FALSE(p.trainable);
     });
-    for (const auto& [name, now] : state(m)) {
+    for (const auto& [name, now] : state(stage2)) {
       CAPTURE(name);
       CHECK(difference(now, before.at(name)) > 0);  // running statistics move too
     }
@@ -543,18 +581,18 @@ TEST_CASE("3. stage 2 leaves the teacher bit-identical and trains the rest") {
 TEST_CASE("3. the snapshot says what the summarization branch says") {
   for_each_preset([](Model& m, const model::Config& c) {
     auto teacher = m.snapshot();
-    const auto b = batch(m, studies());
-    const auto r =
-        m.template represent<both_logits | teacher_logits, X>(b, &teacher, nn::Mode::evaluation());
-    CHECK(r.teacher.shape() == r.logits_sum.shape());
-    CHECK(difference(values(r.teacher), values(r.logits_sum)) <= 1e-12);
-    const auto alone =
-        m.template represent<summarization_logits, X>(b, nullptr, nn::Mode::evaluation());
-    CHECK(difference(values(alone.logits_sum), values(r.logits_sum)) <=
+    const auto b = taught(batch(m, studies()), teacher);
+    const auto r = represent(m, both_logits | Needs<TeacherLogits>{}, b, nn::Mode::evaluation());
+    const X& summary = get<SummarizationLogits>(r).logits;
+    const X& said = get<TeacherLogits>(r).logits;
+    CHECK(said.shape() == summary.shape());
+    CHECK(difference(values(said), values(summary)) <= 1e-12);
+    const auto alone = represent(m, Needs<SummarizationLogits>{}, b, nn::Mode::evaluation());
+    CHECK(difference(values(get<SummarizationLogits>(alone).logits), values(summary)) <=
           1e-12);  // with or without the other branch
-    const auto other =
-        m.template represent<captioning_logits, X>(b, nullptr, nn::Mode::evaluation());
-    CHECK(difference(values(other.logits_cap), values(r.logits_cap)) <= 1e-12);
+    const auto other = represent(m, Needs<CaptioningLogits>{}, b, nn::Mode::evaluation());
+    CHECK(difference(values(get<CaptioningLogits>(other).logits),
+                     values(get<CaptioningLogits>(r).logits)) <= 1e-12);
     // The teacher holds no captioning weights, and every weight of it has its name in the model.
     const State mine = state(m);
     for (const auto& [name, value] : state(teacher)) {
@@ -578,9 +616,9 @@ TEST_CASE("4. a sample without sections changes no loss") {
     dedup.tau_d = 2;
     dedup.local_agg = "sum";
     for (const model::Config& k : {c, dedup}) {
-      const auto objective = model::stage2_objective(k);
+      const auto objective = system::HybridMed::alignment(k);
       const std::vector<Sample> samples = studies();
-      const auto want = losses(m, objective, samples, &teacher, nn::Mode::evaluation());
+      const auto want = losses(m, objective, samples, teacher, nn::Mode::evaluation());
       for (double x : want) CHECK(x > 0);
       const auto places = k.dedup_targets ? std::vector<std::size_t>{2}
                                           : std::vector<std::size_t>{0, samples.size()};
@@ -588,15 +626,15 @@ TEST_CASE("4. a sample without sections changes no loss") {
         std::vector<Sample> more = samples;
         more.insert(more.begin() + static_cast<std::ptrdiff_t>(at),
                     Sample{{}, {}, picture(60), 21});
-        CHECK(difference(losses(m, objective, more, &teacher, nn::Mode::evaluation()), want) <
-              1e-9);
+        CHECK(difference(losses(m, objective, more, teacher, nn::Mode::evaluation()), want) < 1e-9);
       }
       // Nobody has anything: every loss is exactly 0.
       const std::vector<Sample> nothing{{{}, {}, picture(60), 1}, {{}, {}, picture(61), 2}};
-      CHECK(losses(m, objective, nothing, &teacher, nn::Mode::evaluation()) ==
+      CHECK(losses(m, objective, nothing, teacher, nn::Mode::evaluation()) ==
             std::vector<double>(6, 0.0));
-      CHECK(differentiate(m, objective, batch(m, nothing), &teacher) == 0);
-      nn::for_each_parameter(m, [](const std::string& name, auto& p) {
+      system::Composed composed(m, objective);
+      CHECK(differentiate(composed, taught(batch(m, nothing), teacher)) == 0);
+      nn::for_each_parameter(composed, [](const std::string& name, auto& p) {
         CAPTURE(name);
         CHECK(largest(gradient(p)) == 0);
       });
@@ -612,12 +650,12 @@ TEST_CASE("4. the order of the batch changes no loss") {
     for (const model::Config& k : {c, dedup})
       for (const nn::Mode& mode : {nn::Mode::evaluation(), nn::Mode::inspection()}) {
         if (k.dedup_targets && mode.statistics == nn::Mode::Statistics::batch) continue;
-        const auto objective = model::stage2_objective(k);
+        const auto objective = system::HybridMed::alignment(k);
         std::vector<Sample> samples = studies();
-        const auto want = losses(m, objective, samples, &teacher, mode);
+        const auto want = losses(m, objective, samples, teacher, mode);
         std::rotate(samples.begin(), samples.begin() + 2, samples.end());
         std::swap(samples[0], samples[1]);
-        CHECK(difference(losses(m, objective, samples, &teacher, mode), want) < 1e-9);
+        CHECK(difference(losses(m, objective, samples, teacher, mode), want) < 1e-9);
       }
   });
 }
@@ -639,13 +677,13 @@ TEST_CASE("4. a sample's text states do not depend on the rest of the batch") {
       CHECK(difference(one, rows_of(impressions, d, b, b + 1)) <= 1e-12);
       CHECK(difference(two, rows_of(findings, d, b, b + 1)) <= 1e-12);
     }
-    const auto whole =
-        m.template represent<InfoNce::needs, X>(batch(m, samples), nullptr, nn::Mode::evaluation());
-    const auto alone = m.template represent<InfoNce::needs, X>(batch(m, {samples[3]}), nullptr,
-                                                               nn::Mode::evaluation());
-    CHECK(difference(values(alone.text), rows_of(values(whole.text), m.config.d_e, 2, 3)) <= 1e-12);
-    CHECK(difference(values(alone.image), rows_of(values(whole.image), m.config.d_e, 2, 3)) <=
-          1e-12);
+    const auto whole = represent(m, InfoNce::needs, batch(m, samples), nn::Mode::evaluation());
+    const auto alone = represent(m, InfoNce::needs, batch(m, {samples[3]}), nn::Mode::evaluation());
+    const auto same = [&](const X& one, const X& all) {
+      return difference(values(one), rows_of(values(all), m.config.d_e, 2, 3)) <= 1e-12;
+    };
+    CHECK(same(get<ImpressionGlobal>(alone).projected, get<ImpressionGlobal>(whole).projected));
+    CHECK(same(get<ImageGlobal>(alone).projected, get<ImageGlobal>(whole).projected));
   });
 }
 
@@ -666,16 +704,18 @@ TEST_CASE("5. the decoder has 20 d^2 L parameters, biases, norms and two output 
 TEST_CASE("the temperature is clamped to [0, ln 100] after every step") {
   for_each_preset([](Model& m, const model::Config& c) {
     const auto b = batch(m, studies());
-    optim::AdamW<double, B> optimizer(m, {});
+    system::Composed composed(m, 1.0 * system::info_nce(c));
+    auto& log_scale = std::get<0>(composed.states().each).log_scale;
+    optim::AdamW<double, B> optimizer(composed, {});
     Tape tape;
     const auto after = [&](double start) {
-      m.log_scale.value = tensor<double, B>({start}, {});
-      train::train_step(m, 1.0 * InfoNce{}, b,
-                        static_cast<const model::Teacher<double, B>*>(nullptr), optimizer, 1e-4,
-                        tape, nn::Mode::training());
-      return m.log_scale.value.item();
+      log_scale.value = tensor<double, B>({start}, {});
+      train::train_step(composed, b, optimizer, 1e-4, tape, nn::Mode::training());
+      return log_scale.value.item();
     };
-    CHECK(m.log_scale.value.item() == doctest::Approx(std::log(1 / .07)).epsilon(1e-14));
+    CHECK(log_scale.value.item() == doctest::Approx(std::log(1 / .07)).epsilon(1e-14));
+    CHECK(InfoNce{}.temperature.log_scale == c.log_scale_init);
+    CHECK(InfoNce{}.temperature.log_scale_max == c.log_scale_max);
     CHECK(after(7) == doctest::Approx(std::log(100.0)).epsilon(1e-15));
     CHECK(after(-3) == 0);
     const double inside = after(2);

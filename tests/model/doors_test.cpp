@@ -6,8 +6,8 @@
 
 #include "errors.hpp"
 #include "hybridmed/backend/cpu/backend.hpp"
-#include "hybridmed/model/siblings.hpp"
 #include "hybridmed/nn/initialise.hpp"
+#include "hybridmed/system/hybridmed.hpp"
 #include "hybridmed/train/step.hpp"
 
 using namespace hybridmed;
@@ -34,14 +34,17 @@ struct Counting : CpuBackend {
 using T = float;
 using B = Counting;
 
-/// Reads the text vector, and does not say so.
+/// Reads the text vector, and does not say so. Where no other term says so either it does not
+/// compile.
 struct Forgetful {
   static constexpr std::string_view name = "forgetful";
-  static constexpr unsigned needs = objective::image_global;
-  template <Value V>
-  V operator()(const objective::Representations<V>& r) const {
-    return symmetric_cross_entropy(linear(normalize_rows(r.image), normalize_rows(r.text)), {}, 0,
-                                   0.5, 0.5);
+  static constexpr objective::Needs<representation::ImageGlobal> needs{};
+  template <Value V, class N>
+  V operator()(const objective::Representations<V, N>& r) const {
+    return symmetric_cross_entropy(
+        linear(normalize_rows(get<representation::ImageGlobal>(r).projected),
+               normalize_rows(get<representation::ImpressionGlobal>(r).projected)),
+        {}, 0, 0.5, 0.5);
   }
 };
 
@@ -77,12 +80,11 @@ TEST_CASE(
   for (const char* preset : {"tiny", "tiny-swin", "tiny-resnet"}) {
     auto m = model::make_hybridmed<T, B>(model::Config::preset(preset));
     nn::initialise(m, 1);
-    const auto objective =
-        1.0 * objective::LocalAlignment{} + objective::Captioning{} + objective::InfoNce{};
+    const system::Composed composed(
+        m, 1.0 * objective::LocalAlignment{} + objective::Captioning{} + objective::InfoNce{});
     const auto run = [&](Tensor<T, B> x) {
       return error_of([&] {
-        train::evaluate_step(m, objective, batch_of(m, std::move(x)), nullptr,
-                             nn::Mode::evaluation());
+        train::evaluate_step(composed, batch_of(m, std::move(x)), nn::Mode::evaluation());
       });
     };
     INFO(preset);
@@ -114,8 +116,9 @@ TEST_CASE("sections: offsets that do not describe the ids are refused") {
   };
   CHECK(plan({0, 3, 6}) == "");
   for (const std::vector<std::int32_t>& bad : std::vector<std::vector<std::int32_t>>{
-           {0, 3, 40}, {}, {0, 6, 3}, {2, 3, 6}, {-4, -1, 6}, {3, 6, 6}, {0, 3, 5}, {0, 1, 6}})
-    CHECK_MESSAGE(plan(bad).starts_with("[hybridmed.model]"), plan(bad));
+           {0, 3, 40}, {}, {0, 6, 3}, {2, 3, 6}, {-4, -1, 6}, {3, 6, 6}, {0, 3, 5}})
+    CHECK_MESSAGE(plan(bad).starts_with("[hybridmed.core] SectionView: findings: "), plan(bad));
+  CHECK_MESSAGE(plan({0, 1, 6}).starts_with("[hybridmed.model]"), plan({0, 1, 6}));
   CHECK(holds(error_of([&] {
                 model::TextPlan<B>({}, {ids, std::vector<std::int32_t>{0, 3, 6}}, {}, 4, 64, 10);
               }),
@@ -136,13 +139,31 @@ TEST_CASE("sections: offsets that do not describe the ids are refused") {
 }
 
 TEST_CASE("an objective that forgot to list a need meets an error, not memory of nobody") {
-  auto m = model::make_hybridmed<T, B>(model::Config::preset("tiny"), Forgetful::needs);
+  const auto objective = 1.0 * Forgetful{} + 0.0 * objective::InfoNce{};  // left out, so not wanted
+  auto m = model::make_hybridmed<T, B>(model::Config::preset("tiny"), objective.needs);
   nn::initialise(m, 1);
-  CHECK(holds(error_of([&] {
-                train::evaluate_step(m, 1.0 * Forgetful{}, batch_of(m, images(2, 3, 64)), nullptr,
-                                     nn::Mode::evaluation());
-              }),
-              "needs"));
+  const system::Composed composed(m, objective);
+  const std::string e = error_of([&] {
+    train::evaluate_step(composed, batch_of(m, images(2, 3, 64)), nn::Mode::evaluation());
+  });
+  CHECK_MESSAGE(holds(e, "reads 'impression_global', but the model has not computed it"), e);
+  CHECK_MESSAGE(holds(e, "needs"), e);
+}
+
+TEST_CASE("a batch without teacher logits, or with those of another batch, is refused") {
+  auto m = model::make_hybridmed<T, B>(model::Config::preset("tiny"));
+  nn::initialise(m, 1);
+  const auto teacher = m.snapshot();
+  const system::Composed composed(m, 1.0 * objective::LogitDistillation{2});
+  auto batch = batch_of(m, images(2, 3, 64));
+  const auto run = [&] {
+    return error_of([&] { train::evaluate_step(composed, batch, nn::Mode::evaluation()); });
+  };
+  CHECK_MESSAGE((holds(run(), "the batch has none") && holds(run(), "teacher(batch.text)")), run());
+  batch.teacher_logits = teacher(batch.text);
+  CHECK(run() == "");
+  batch.teacher_logits = teacher(m.plan({impression, i_offsets}, {findings, f_offsets}, {}));
+  CHECK(run() != "");
 }
 
 TEST_CASE(
@@ -156,7 +177,7 @@ TEST_CASE(
   CHECK_MESSAGE((holds(e, "summarization") && holds(e, "hint")), e);
 
   auto m = model::make_hybridmed<T, B>(model::Config::preset("tiny"),
-                                       objective.needs | objective::summarization_logits);
+                                       objective.needs | objective::Summarization::needs);
   nn::initialise(m, 1);
   auto teacher = m.snapshot();
   std::map<std::string, std::vector<T>> mine;
@@ -185,12 +206,14 @@ TEST_CASE("a copy and a clone share no weights") {
   auto clone = m.clone();
   const auto before = weights(m);
   CHECK(weights(copy) == before);
-  optim::AdamW<T, B> optimizer(m, {});
+  system::Composed composed(m, system::HybridMed::alignment(m.config));
+  optim::AdamW<T, B> optimizer(composed, {});
   Tape tape;
   const auto teacher = m.snapshot();
+  auto batch = batch_of(m, images(2, 3, 64));
+  batch.teacher_logits = teacher(batch.text);
   const auto report =
-      train::train_step(m, model::stage2_objective(m.config), batch_of(m, images(2, 3, 64)),
-                        &teacher, optimizer, 1e-2, tape, nn::Mode::training());
+      train::train_step(composed, batch, optimizer, 1e-2, tape, nn::Mode::training());
   CHECK(report.finite);
   CHECK(weights(m) != before);
   for (auto* other : {&copy, &assigned, &clone}) CHECK(weights(*other) == before);
@@ -211,31 +234,50 @@ TEST_CASE("a term of weight 0 runs no kernel of its own; one that is observed do
   nn::initialise(m, 1);
   const auto teacher = m.snapshot();
   const auto batch = batch_of(m, images(2, 3, 64));
-  const auto run = [&](const auto& objective, const model::Teacher<T, B>* t) {
+  const auto run = [&](const auto& objective) {
+    const system::Composed composed(m, objective);
+    auto taught = batch;
     B::attentions = B::local = 0;
-    return train::evaluate_step(m, objective, batch, t, nn::Mode::evaluation());
+    if (objective.template reads<representation::TeacherLogits>())
+      taught.teacher_logits = teacher(batch.text);
+    return train::evaluate_step(composed, taught, nn::Mode::evaluation());
   };
-  run(model::stage2_objective(c), &teacher);
+  run(system::HybridMed::alignment(c));
   const int all = B::attentions;
   CHECK(B::local == 1);
   c.lambda_dis = 0;
-  const auto without = run(model::stage2_objective(c), nullptr);  // no teacher is asked for
-  CHECK(B::attentions < all);
+  CHECK_FALSE(system::HybridMed::alignment(c).reads<representation::TeacherLogits>());
+  const auto without = run(system::HybridMed::alignment(c));  // no teacher is asked for
+  const int untaught = B::attentions;
+  CHECK(untaught < all);
   CHECK(std::isnan(without.losses[4].value.item()));
   CHECK(without.finite);
   c.lambda_cl = 0;
-  run(model::stage2_objective(c), nullptr);
+  run(system::HybridMed::alignment(c));
   CHECK(B::local == 0);
   c.lambda_sum = c.lambda_cap = 0;
-  run(model::stage2_objective(c), nullptr);
+  run(system::HybridMed::alignment(c));
   const int alignment = B::attentions;
   CHECK(alignment == c.image_depth + c.uni_blocks);
   const auto observed =
-      run(1.0 * objective::InfoNce{} + objective::observe(objective::LocalAlignment{}), nullptr);
+      run(1.0 * objective::InfoNce{} + objective::observe(objective::LocalAlignment{}));
   CHECK(B::local == 1);
   CHECK(std::isfinite(observed.losses[1].value.item()));
   CHECK(observed.total == doctest::Approx(static_cast<double>(observed.losses[0].value.item())));
   c.lambda_cg = 0;
-  CHECK(holds(error_of([&] { run(model::stage2_objective(c), nullptr); }),
-              "every term has weight 0"));
+  CHECK(holds(error_of([&] { run(system::HybridMed::alignment(c)); }), "every term has weight 0"));
+
+  // The same in a system, which asks its teacher itself.
+  c = model::Config::preset("tiny");
+  for (const bool distils : {true, false}) {
+    c.lambda_dis = distils ? 1 : 0;
+    system::SystemOf<system::HybridMed, T, B> s(c);
+    nn::initialise(s, 1);
+    s.begin_stage(1);
+    CHECK(s.has_teacher() == distils);
+    system::StageOf<T, B> stage(s, 1);
+    B::attentions = 0;
+    CHECK(train::evaluate_step(stage, batch, nn::Mode::evaluation()).finite);
+    CHECK(B::attentions == (distils ? all : untaught));
+  }
 }

@@ -1,27 +1,30 @@
-// expects: hybridmed: an objective needs template <Value V> V operator()(const
-// Representations<V>&) const; see docs/policies/objective.md
+// expects: hybridmed: an objective needs template <Value V, class N> V operator()(const
+// Representations<V, N>&) const; see docs/policies/objective.md
 
-#include <hybridmed/backend/reference/backend.hpp>
 #include <hybridmed/objective/composition.hpp>
 
 using namespace hybridmed;
+using X = Tensor<float, Reference>;
 
 struct Agreement {
   static constexpr std::string_view name = "agreement";
-  static constexpr unsigned needs = objective::image_global;
+  static constexpr objective::Needs<representation::ImageGlobal> needs{};
 #ifdef HYBRIDMED_CONTROL
-  template <Value V>
-  V operator()(const objective::Representations<V>& r) const {
-    return r.image;
+  template <Value V, class N>
+  V operator()(const objective::Representations<V, N>& r) const {
+    return get<representation::ImageGlobal>(r).projected;
   }
 #else
-  template <Value V>
-  double operator()(const objective::Representations<V>&) const {
+  template <Value V, class N>
+  double operator()(const objective::Representations<V, N>&) const {
     return 0;
   }
 #endif
 };
 
-auto f(const objective::Representations<Tensor<float, Reference>>& r) {
-  return (0.5 * Agreement{})(r);
+X f() {
+  const auto sum = 0.5 * Agreement{};
+  const objective::States<float, Reference, objective::WeightedSum<Agreement>> states(sum);
+  objective::Losses<float, Reference> losses;
+  return sum(sum.wanted<X>(), states, losses);
 }

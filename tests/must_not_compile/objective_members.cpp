@@ -1,7 +1,6 @@
 // expects: hybridmed: an objective needs static constexpr members name (a string view) and needs
-// (bits of objective::Needs); see docs/policies/objective.md
+// (a value of representation::Needs<...>); see docs/policies/objective.md
 
-#include <hybridmed/backend/reference/backend.hpp>
 #include <hybridmed/objective/composition.hpp>
 
 using namespace hybridmed;
@@ -9,11 +8,11 @@ using namespace hybridmed;
 struct Agreement {
   static constexpr std::string_view name = "agreement";
 #ifdef HYBRIDMED_CONTROL
-  static constexpr unsigned needs = objective::image_global;
+  static constexpr objective::Needs<representation::ImageGlobal> needs{};
 #endif
-  template <Value V>
-  V operator()(const objective::Representations<V>& r) const {
-    return r.image;
+  template <Value V, class N>
+  V operator()(const objective::Representations<V, N>& r) const {
+    return get<representation::ImageGlobal>(r).projected;
   }
 };
 

@@ -1,18 +1,22 @@
-// expects: hybridmed: an objective needs what HybridMed does not compute: its needs are bits of
-// objective::Needs; see docs/policies/objective.md
+// expects: hybridmed: an objective needs static constexpr members name (a string view) and needs
+// (a value of representation::Needs<...>); see docs/policies/objective.md
 
-#include <hybridmed/backend/reference/backend.hpp>
-#include <hybridmed/model/hybridmed.hpp>
+#include <hybridmed/objective/composition.hpp>
 
 using namespace hybridmed;
-using X = Tensor<float, Reference>;
-using Model = model::HybridMed<float, Reference, model::Vit<float, Reference>>;
 
+/// Names its representations by a type, not by a value.
+struct Agreement {
+  static constexpr std::string_view name = "agreement";
 #ifdef HYBRIDMED_CONTROL
-constexpr unsigned needs = objective::image_global;
+  static constexpr objective::Needs<representation::ImageGlobal> needs{};
 #else
-constexpr unsigned needs = 1024;
+  using needs = objective::Needs<representation::ImageGlobal>;
 #endif
-void f(const Model& m, const model::Batch<float, Reference>& batch) {
-  m.represent<needs, X>(batch, nullptr, {});
-}
+  template <Value V, class N>
+  V operator()(const objective::Representations<V, N>& r) const {
+    return get<representation::ImageGlobal>(r).projected;
+  }
+};
+
+void f() { static_cast<void>(0.5 * Agreement{}); }

@@ -1,19 +1,18 @@
 // expects: hybridmed: a training step takes a weighted sum of objectives: write 1.0 * objective
 
 #include <hybridmed/backend/reference/backend.hpp>
-#include <hybridmed/train/step.hpp>
+#include <hybridmed/model/hybridmed.hpp>
+#include <hybridmed/objective/alignment/info_nce.hpp>
+#include <hybridmed/system/composed.hpp>
 
 using namespace hybridmed;
-using T = float;
-using B = Reference;
-using Model = model::HybridMed<T, B, model::Vit<T, B>>;
+using Model = model::HybridMed<float, Reference, model::Vit<float, Reference>>;
 
-void f(Model& m, const model::Batch<T, B>& batch, const model::Teacher<T, B>* teacher,
-       optim::AdamW<T, B>& optimizer, Tape& tape) {
+void f(Model& m) {
 #ifdef HYBRIDMED_CONTROL
   const auto objective = 1.0 * objective::InfoNce{};
 #else
   const auto objective = objective::InfoNce{};
 #endif
-  train::train_step(m, objective, batch, teacher, optimizer, 1e-3, tape, nn::Mode::training());
+  system::Composed composed(m, objective);
 }

@@ -7,8 +7,8 @@
 #include <string>
 
 #include "hybridmed/backend/cpu/backend.hpp"
-#include "hybridmed/model/hybridmed.hpp"
 #include "hybridmed/nn/initialise.hpp"
+#include "hybridmed/system/hybridmed.hpp"
 
 using namespace hybridmed;
 
@@ -58,9 +58,12 @@ TEST_CASE("the model's parameters begin, and decay, as the reference's") {
   for (const char* preset : {"tiny", "tiny-swin", "tiny-resnet"}) {
     const auto c = model::Config::preset(preset);
     auto m = model::make_hybridmed<float, B>(c);
-    nn::for_each_parameter(m, [&](const std::string& name, P& p) {
+    system::Composed composed(m, system::HybridMed::alignment(c));  // with log_scale
+    std::size_t temperatures = 0;
+    nn::for_each_parameter(composed, [&](const std::string& name, P& p) {
       CAPTURE(preset);
       CAPTURE(name);
+      temperatures += name == "log_scale";
       const Initial want = expected(name, p.value.shape(), c);
       CHECK(p.initial.kind == want.kind);
       CHECK(p.initial.value == doctest::Approx(want.value).epsilon(1e-14));
@@ -68,13 +71,16 @@ TEST_CASE("the model's parameters begin, and decay, as the reference's") {
                         name.ends_with(".rel_bias") || p.value.shape().rank() < 2;
       CHECK(p.decays == !kept);
     });
+    CHECK(temperatures == 1);
   }
 }
 
 TEST_CASE("what is drawn has the standard deviation that the parameter names") {
-  auto m = model::make_hybridmed<float, B>(model::Config::preset("tiny"));
-  nn::initialise(m, 3);
-  nn::for_each_parameter(m, [&](const std::string& name, P& p) {
+  const auto c = model::Config::preset("tiny");
+  auto m = model::make_hybridmed<float, B>(c);
+  system::Composed composed(m, system::HybridMed::alignment(c));
+  nn::initialise(composed, 3);
+  nn::for_each_parameter(composed, [&](const std::string& name, P& p) {
     CAPTURE(name);
     double square = 0;
     for (const float x : p.value.to_host()) square += static_cast<double>(x) * x;
@@ -102,9 +108,71 @@ TEST_CASE("a wrapper's name changes no initial value; vectors of one's own begin
   CHECK(w.scale.value.to_host() != std::vector<float>(5, 1));
 }
 
-TEST_CASE("a copied parameter begins and decays as the first") {
-  const P a({2, 3}, init::normal(0.5), no_decay);
+namespace {
+template <class T, class B>
+struct Directions {
+  Parameter<T, B> rows{{40, 7}, init::unit_rows()}, one{{1, 1}, init::unit_rows()};
+  template <class F>
+  void visit(F&& f) {
+    f("rows", rows);
+    f("one", one);
+  }
+};
+
+template <class T, class B>
+void check_unit_rows(double tolerance) {
+  Directions<T, B> a, again, other;
+  for (const T x : a.rows.value.to_host()) CHECK(x == 0);  // until they are drawn
+  nn::initialise(a, 5);
+  nn::initialise(again, 5);
+  nn::initialise(other, 6);
+  const auto x = a.rows.value.to_host();
+  CHECK(again.rows.value.to_host() == x);
+  CHECK(other.rows.value.to_host() != x);
+  CHECK(std::abs(std::abs(static_cast<double>(a.one.value.item())) - 1) <= tolerance);
+  std::vector<double> mean(7, 0.0);
+  for (std::size_t r = 0; r < 40; ++r) {
+    CAPTURE(r);
+    double square = 0;
+    for (std::size_t c = 0; c < 7; ++c) {
+      const double v = static_cast<double>(x[7 * r + c]);
+      square += v * v;
+      mean[c] += v / 40;
+    }
+    CHECK(std::abs(std::sqrt(square) - 1) <= tolerance);
+    for (std::size_t s = 0; s < r; ++s) {  // of random directions, no two are nearly one
+      double cosine = 0;
+      for (std::size_t c = 0; c < 7; ++c)
+        cosine += static_cast<double>(x[7 * r + c]) * static_cast<double>(x[7 * s + c]);
+      CHECK(cosine < 0.999);
+    }
+  }
+  // A coordinate of a random direction in 7 dimensions has variance 1/7: four standard errors.
+  for (const double m : mean) CHECK(std::abs(m) < 4 / std::sqrt(7.0 * 40));
+}
+}  // namespace
+
+TEST_CASE("unit_rows: rows of length 1 in random directions, by the seed") {
+  check_unit_rows<float, CpuBackend>(1e-6);
+  check_unit_rows<double, CpuBackend>(1e-14);
+  check_unit_rows<float, Reference>(1e-6);
+  check_unit_rows<double, Reference>(1e-14);
+}
+
+TEST_CASE("a copied parameter begins and decays as the first, and is as fixed") {
+  P a({2, 3}, init::normal(0.5), no_decay);
+  CHECK_FALSE(a.fixed);
+  a.fixed = true;
+  a.trainable = false;
   const P b = a;
+  CHECK(b.fixed);
+  CHECK_FALSE(b.trainable);
+  P assigned;
+  assigned = a;
+  CHECK(assigned.fixed);
+  const P rows({2, 3}, init::unit_rows()), same = rows;
+  CHECK(same.initial.kind == Initial::Kind::unit_rows);
+  CHECK(same.decays);
   CHECK(b.initial.kind == Initial::Kind::normal);
   CHECK(b.initial.value == 0.5);
   CHECK_FALSE(b.decays);

@@ -13,12 +13,13 @@
 #ifdef HYBRIDMED_PARITY_CPU
 #include "hybridmed/backend/cpu/backend.hpp"
 #endif
-#include "hybridmed/io/config.hpp"
-#include "hybridmed/io/weights.hpp"
+#include "golden_set.hpp"
+#include "hybridmed/system/hybridmed.hpp"
 #include "hybridmed/task/generate.hpp"
 #include "hybridmed/train/step.hpp"
 
 using namespace hybridmed;
+using namespace hybridmed::golden;
 
 namespace {
 
@@ -51,54 +52,6 @@ struct Group {
     return ok;
   }
 };
-
-/// A whole tensor of ours in the reference's layout; entries that are not valid are not compared.
-struct Mine {
-  std::vector<double> data;
-  std::vector<char> valid;
-};
-
-/// The entries that a set with a stride stores.
-Mine every(const Mine& whole, Index stride) {
-  Mine m;
-  for (std::size_t i = 0; i < whole.data.size(); i += static_cast<std::size_t>(stride)) {
-    m.data.push_back(whole.data[i]);
-    if (!whole.valid.empty()) m.valid.push_back(whole.valid[i]);
-  }
-  return m;
-}
-
-/// Largest error of `mine` over the tensor's largest reference entry; NaN counts as infinite.
-double error_of(const std::vector<double>& want, const Mine& mine, bool is_double) {
-  double diff = 0, top = 0, own = 0;
-  for (std::size_t i = 0; i < mine.data.size(); ++i) {
-    if (!mine.valid.empty() && !mine.valid[i]) continue;
-    const double b = want[i], a = mine.data[i], e = std::abs(a - b);
-    diff = std::isnan(e) ? INFINITY : std::max(diff, e);
-    top = std::max(top, std::abs(b));
-    own = std::max(own, std::abs(a));
-  }
-  if (top < 1e-12) return own <= (is_double ? 1e-9 : 1e-5) ? 0 : INFINITY;
-  return diff / top;
-}
-
-/// A tensor that a set stores: its entries, and how many of the whole lie between two of them.
-struct Stored {
-  std::vector<double> data;
-  Index stride = 1;
-};
-std::string metadata(const io::Safetensors& set, const std::string& key) {
-  const auto it = set.metadata().find(key);
-  return it == set.metadata().end() ? std::string() : it->second;
-}
-Stored stored(const io::Safetensors& set, const std::string& name) {
-  Stored out;
-  const auto& t = set.at(name);
-  for (Index i = 0; i < t.size(); ++i) out.data.push_back(t.at(i));
-  const std::string stride = metadata(set, "stride:" + name);
-  if (!stride.empty()) out.stride = std::stoll(stride);
-  return out;
-}
 
 /// The golden values of one file: the double run's, and PyTorch's own float run of it, if there.
 struct Golden {
@@ -136,20 +89,8 @@ class Run {
 
  public:
   explicit Run(const std::filesystem::path& dir)
-      : dir_(dir), batch_(io::Safetensors::read(dir / "batch.safetensors")) {
+      : dir_(dir), set_(dir), config_(set_.config), image_(set_.template image<T, B>()) {
     json_ = io::read_json(dir / "config.json");
-    io::from_json(json_, config_, (dir / "config.json").string(), true);
-    config_.validate();
-    section("findings", "has_findings", findings_ids_, findings_offsets_);
-    section("impression", "has_impression", impression_ids_, impression_offsets_);
-    const auto& key = batch_.at("impression_key");
-    for (Index i = 0; i < key.size(); ++i) keys_.push_back(static_cast<std::int32_t>(key.at(i)));
-    const auto& img = batch_.at("image");
-    std::vector<T> pixels;
-    for (Index i = 0; i < img.size(); ++i) pixels.push_back(static_cast<T>(img.at(i)));
-    Shape s;
-    for (Index e : img.shape) s.push_back(e);
-    image_ = X::from_host(pixels, s);
     expected_ = io::read_json(dir / "f64" / "losses.json");
     if (!is_double && std::filesystem::exists(dir / "f32" / "losses.json"))
       peer_losses_ = largest_difference(io::read_json(dir / "f32" / "losses.json"), expected_);
@@ -161,30 +102,14 @@ class Run {
   }
 
  private:
-  void section(const char* name, const char* flag, std::vector<std::int32_t>& ids,
-               std::vector<std::int32_t>& offsets) {
-    const auto &t = batch_.at(name), &has = batch_.at(flag);
-    const Index rows = t.shape.at(0), length = t.shape.at(1);
-    offsets = {0};
-    for (Index b = 0; b < rows; ++b) {
-      for (Index i = 0;
-           i < length && has.at(b) != 0 && static_cast<Index>(t.at(b * length + i)) != config_.pad;
-           ++i)
-        ids.push_back(static_cast<std::int32_t>(t.at(b * length + i)));
-      offsets.push_back(static_cast<std::int32_t>(ids.size()));
-    }
-  }
-  model::SectionView findings() const { return {findings_ids_, findings_offsets_}; }
-  model::SectionView impression() const { return {impression_ids_, impression_offsets_}; }
-  auto make_model() const {
-    auto m = model::make_hybridmed<T, B>(config_);
-    const auto report = io::load_weights(m, io::Safetensors::read(dir_ / "weights.safetensors"));
-    if (!report.complete())
-      fail("parity", "weights",
-           std::to_string(report.missing.size()) + " missing, " +
-               std::to_string(report.unexpected.size()) + " unexpected, " +
-               std::to_string(report.mismatched.size()) + " mismatched");
-    return m;
+  using System = system::SystemOf<system::HybridMed, T, B>;
+
+  SectionView findings() const { return set_.findings.view(); }
+  SectionView impression() const { return set_.impression.view(); }
+  std::unique_ptr<System> make_system() const {
+    auto s = std::make_unique<System>(config_);
+    load_all(*s, {dir_ / "weights.safetensors"});
+    return s;
   }
   std::string title(const char* what) const {
     return std::string(is_double ? "double " : "float ") + what;
@@ -279,13 +204,14 @@ class Run {
   }
 
   bool outputs() {
-    auto m = make_model();
+    const auto owner = make_system();
+    auto& m = owner->model();
     const auto teacher = m.snapshot();
     const Golden want(dir_, "outputs.safetensors");
     Group g = group("activations");
     g.expected = static_cast<int>(want.want.tensors().size());
     using Plan = model::TextPlan<B>;
-    const Plan p = m.plan(findings(), impression(), keys_, Plan::Cls::both);
+    const Plan p = m.plan(findings(), impression(), set_.keys, Plan::Cls::both);
     const Index batch = p.batch, t_f = config_.t_findings, t_i = config_.t_impression;
     const auto im =
         m.image.template operator()<X>(image_, nn::Mode::inspection(), model::Levels::all);
@@ -346,30 +272,26 @@ class Run {
     return g.print();
   }
 
-  model::Batch<T, B> batch(const auto& m, bool with_image = true) const {
-    return {with_image ? image_ : X(), m.plan(findings(), impression(), keys_)};
+  model::Batch<T, B> batch(const System& s, bool with_image = true) const {
+    return {with_image ? image_ : X(), s.plan(findings(), impression(), set_.keys)};
   }
 
   bool gradients() {
-    auto m = make_model();
-    const auto teacher = m.snapshot();
-    const auto objective = model::stage2_objective(config_);
+    const auto s = make_system();
+    s->begin_stage(1);
     Tape tape;
     Group losses = group("losses, first step"), g = group("gradients");
     losses.peer = peer_losses_;
-    std::array<objective::NamedLoss<T, B>, 5> named;
-    const auto b = batch(m);
+    objective::Losses<T, B> named;
     {
       RecordOn on(tape);
-      const auto total = objective(m.template represent<decltype(objective)::needs, Variable<T, B>>(
-                                       b, &teacher, nn::Mode::inspection()),
-                                   named);
+      const auto total = s->recorded_total(1, batch(*s), nn::Mode::inspection(), named);
       note_losses(losses, named, static_cast<double>(value(total).item()), expected_["stage2"][0]);
       backward(total);
     }
     const Golden want(dir_, "grads.safetensors");
     g.expected = static_cast<int>(want.want.tensors().size());
-    nn::for_each_parameter(m, [&](const std::string& name, auto& p) {
+    nn::for_each_parameter(*s, [&](const std::string& name, auto& p) {
       if (p.slot.grad.defined() && !(p.slot.grad.size() == p.value.size()))
         g.problems.push_back(name + ": gradient of another shape");
       compare(g, want, name, gradient(p));
@@ -378,8 +300,7 @@ class Run {
     return g.print() && ok;
   }
 
-  template <std::size_t n>
-  void note_losses(Group& g, const std::array<objective::NamedLoss<T, B>, n>& named, double total,
+  void note_losses(Group& g, const objective::Losses<T, B>& named, double total,
                    const io::Json& want, double norm = -1) const {
     std::set<std::string> unseen;
     for (const auto& [key, value] : want.items())
@@ -394,7 +315,7 @@ class Run {
         g.problems.push_back(key + ": expected 0, got " + std::to_string(mine));
       g.note(key, zero ? 0 : std::abs(mine - b) / std::abs(b));
     };
-    g.expected += static_cast<int>(n) + 1 + (norm >= 0);
+    g.expected += static_cast<int>(named.size()) + 1 + (norm >= 0);
     for (const auto& l : named) one(std::string(l.name), static_cast<double>(l.value.item()));
     one("total", total);
     if (norm >= 0) one("grad_norm", norm);
@@ -423,59 +344,59 @@ class Run {
   }
 
   bool stage1() {
-    auto m = make_model();
-    nn::for_each_parameter(
-        m, [&](const std::string& name, auto& p) { p.trainable = m.in_stage1(name); });
-    auto opt = optimizer(m);
+    const auto s = make_system();
+    s->begin_stage(0);
+    auto opt = optimizer(*s);
     const double lr = json_["adamw"]["lr"].template get<double>();
     Tape tape;
     Group g = group("stage 1 losses");
     g.peer = peer_losses_;
-    const auto objective = model::stage1_objective(config_);
+    system::StageOf<T, B> view(*s, 0);
     int i = 0;
     for (const auto& want : expected_.at("stage1")) {
-      const auto r = train::train_step(m, objective, batch(m, false),
-                                       static_cast<const model::Teacher<T, B>*>(nullptr), opt, lr,
-                                       tape, nn::Mode::training());
+      const auto r = train::train_step(view, batch(*s, false), opt, lr, tape, nn::Mode::training());
       note_losses(g, r.losses, r.total, want, r.gradient_norm);
       ++i;
     }
     const bool ok = g.print();
-    return after(m, "after_" + std::to_string(i) + "_steps_stage1.safetensors",
-                 "weights after stage 1", [&](const std::string& n) { return m.in_stage1(n); }) &&
+    return after(*s, "after_" + std::to_string(i) + "_steps_stage1.safetensors",
+                 "weights after stage 1",
+                 [](const std::string& n) { return system::HybridMed::trains(0, n); }) &&
            ok;
   }
 
   bool stage2() {
-    auto m = make_model();
-    const auto teacher = m.snapshot();
-    auto opt = optimizer(m);
+    const auto s = make_system();
+    s->begin_stage(1);
+    auto opt = optimizer(*s);
     const double lr = json_["adamw"]["lr"].template get<double>();
     Tape tape;
     Group g = group("stage 2 losses");
     g.peer = peer_losses_;
-    const auto objective = model::stage2_objective(config_);
+    system::StageOf<T, B> view(*s, 1);
     int i = 0;
     for (const auto& want : expected_.at("stage2")) {
-      const auto r =
-          train::train_step(m, objective, batch(m), &teacher, opt, lr, tape, nn::Mode::training());
+      const auto r = train::train_step(view, batch(*s), opt, lr, tape, nn::Mode::training());
       note_losses(g, r.losses, r.total, want, r.gradient_norm);
       ++i;
       ++g.expected;
-      const double s = want.at("log_scale_after").template get<double>();
-      g.note("log_scale_after",
-             std::abs(static_cast<double>(m.log_scale.value.item()) - s) / std::abs(s));
+      const double scale = want.at("log_scale_after").template get<double>();
+      nn::for_each_parameter(*s, [&](const std::string& name, auto& p) {
+        if (name == "log_scale")
+          g.note("log_scale_after",
+                 std::abs(static_cast<double>(p.value.item()) - scale) / std::abs(scale));
+      });
     }
-    const auto r = train::evaluate_step(m, objective, batch(m), &teacher, nn::Mode::evaluation());
+    const auto r = train::evaluate_step(view, batch(*s), nn::Mode::evaluation());
     note_losses(g, r.losses, r.total, expected_.at("stage2_final"));
     bool ok = g.print();
-    ok = after(m, "after_" + std::to_string(i) + "_steps.safetensors", "weights after stage 2",
+    ok = after(*s, "after_" + std::to_string(i) + "_steps.safetensors", "weights after stage 2",
                [](const std::string&) { return true; }) &&
          ok;
     Group greedy = group("greedy tokens");
-    check_ids(greedy, "caption", task::caption(m, image_, {8, false}),
+    check_ids(greedy, "caption", task::caption(s->model(), image_, {8, false}),
               expected_.at("greedy_caption_after"));
-    check_ids(greedy, "summary", task::summarize<T, B>(m, findings(), {8, false}),
+    check_ids(greedy, "summary", task::summarize<T, B>(s->model(), findings(), {8, false}),
               expected_.at("greedy_summary_after"));
     return greedy.print() && ok;
   }
@@ -494,12 +415,10 @@ class Run {
   }
 
   std::filesystem::path dir_;
-  io::Safetensors batch_;
+  GoldenSet set_;
   io::Json json_, expected_;
   model::Config config_;
   double peer_losses_ = 0;
-  std::vector<std::int32_t> findings_ids_, findings_offsets_, impression_ids_, impression_offsets_,
-      keys_;
   X image_;
 };
 

@@ -1,9 +1,11 @@
 #pragma once
 // One archetype per policy slot: the members that its page under docs/policies/ requires, and
 // nothing else. What compiles with these asks for no more than the pages say.
+#include "hybridmed/autograd/arithmetic.hpp"
 #include "hybridmed/autograd/rows.hpp"
 #include "hybridmed/model/image_encoder.hpp"
 #include "hybridmed/objective/composition.hpp"
+#include "hybridmed/system/recipe.hpp"
 
 namespace hybridmed::archetype {
 
@@ -97,14 +99,71 @@ struct Encoder {
   }
 };
 
+struct Representation {
+  static constexpr std::string_view name = "archetype";
+  static constexpr unsigned reads = representation::no_input;
+  template <Value V>
+  struct Of {
+    V only;
+    template <class F>
+    void visit(F&& f) {
+      f(only);
+    }
+  };
+};
+
 struct Objective {
   static constexpr std::string_view name = "archetype";
-  static constexpr unsigned needs = objective::image_global;
-  template <Value V>
-  V operator()(const objective::Representations<V>& r) const {
-    const Index n = value(r.image).rows() * value(r.image).cols();
-    const V flat = reshape(r.image, {1, n});
-    return reshape(linear(flat, flat), Shape{});
+  static constexpr objective::Needs<representation::ImageGlobal> needs{};
+  template <Value V, class N>
+  V operator()(const objective::Representations<V, N>& r) const {
+    const V& x = get<representation::ImageGlobal>(r).projected;
+    return sum(multiply(x, x));
+  }
+};
+
+struct ObjectiveWithState {
+  static constexpr std::string_view name = "archetype";
+  static constexpr objective::Needs<Representation> needs{};
+  template <class T, class B>
+  struct State {
+    Parameter<T, B> factor{Shape{}, init::ones()};
+
+    explicit State(const ObjectiveWithState&) {}
+    template <class F>
+    void visit(F&& f) {
+      f("factor", factor);
+    }
+  };
+  template <Value V, class N>
+  V operator()(const objective::Representations<V, N>& r,
+               const State<scalar_of<V>, backend_of<V>>& state) const {
+    return multiply(sum(get<Representation>(r).only), use<V>(state.factor));
+  }
+};
+
+/// One parameter, whatever the batch.
+template <class T, class B>
+struct Model {
+  using Scalar = T;
+  using Backend = B;
+  struct Batch {};
+  Parameter<T, B> only{{2, 3}, init::ones()};
+
+  template <class F>
+  void visit(F&& f) {
+    f("only", only);
+  }
+  template <Value V, class N>
+  void represent(const Batch&, const nn::Mode&, objective::Representations<V, N>& r) const {
+    r.template set<Representation>({use<V>(only)});
+  }
+};
+
+struct Recipe {
+  static constexpr std::string_view name = "archetype";
+  static auto stages(const model::Config&) {
+    return std::tuple{system::StageRecipe{"learns nothing of use", 1.0 * Objective{}}};
   }
 };
 

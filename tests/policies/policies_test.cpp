@@ -34,6 +34,17 @@ TEST_CASE("Attention, Ffn, Norm and Order: the block applies each where the page
   CHECK(values(block(x)) == Values{150, -300, 450, 600});  // 5 (3 (5 (2 x)))
 }
 
+namespace {
+
+/// One sample: an image, and an impression without findings.
+template <class T, class B, class Planner>
+model::Batch<T, B> one_sample(const Planner& planner) {
+  const std::vector<std::int32_t> text{1, 5, 2}, at{0, 3}, none{0, 0};
+  return {Tensor<T, B>::full({1, 3, 64, 64}, 0.5), planner.plan({{}, none}, {text, at}, {})};
+}
+
+}  // namespace
+
 TEST_CASE("Encoder and Objective: a training step moves the encoder's parameter") {
   using T = double;
   using B = Reference;
@@ -43,15 +54,56 @@ TEST_CASE("Encoder and Objective: a training step moves the encoder's parameter"
   B::fill_normal(m.proj.image_global.weight.value.size(), Philox(1), 0.1,
                  m.proj.image_global.weight.value.data());
   const Values before = values(m.image.only.value);
-  optim::AdamW<T, B> optimizer(m, {});
+  system::Composed composed(m, 1.0 * archetype::Objective{});
+  optim::AdamW<T, B> optimizer(composed, {});
   Tape tape;
-  const std::vector<std::int32_t> text{1, 5, 2}, at{0, 3}, none{0, 0};
-  const model::Batch<T, B> batch{Tensor<T, B>::full({1, 3, 64, 64}, 0),
-                                 m.plan({{}, none}, {text, at}, {})};
-  const model::Teacher<T, B>* teacher = nullptr;
-  const auto report = train::train_step(m, 1.0 * archetype::Objective{}, batch, teacher, optimizer,
-                                        1e-2, tape, nn::Mode::training());
+  const auto report =
+      train::train_step(composed, one_sample<T, B>(m), optimizer, 1e-2, tape, nn::Mode::training());
   CHECK(report.losses[0].name == "archetype");
   CHECK(report.total > 0);
   CHECK(difference(values(m.image.only.value), before) > 1e-3);
+}
+
+TEST_CASE("Representation, Model and an objective with State: a step trains model and state") {
+  using T = double;
+  using B = Reference;
+  archetype::Model<T, B> m;
+  system::Composed composed(m, 2.0 * archetype::ObjectiveWithState{});
+  std::string names;
+  nn::for_each_parameter(composed, [&](const std::string& name, auto&) { names += name + " "; });
+  CHECK(names == "factor only ");
+  optim::AdamW<T, B> optimizer(composed, {.clip = 0});
+  Tape tape;
+  const auto report = train::train_step(composed, {}, optimizer, 1e-2, tape, nn::Mode::training());
+  CHECK(report.total == 12);  // 2 * (6 ones) * 1
+  CHECK(report.losses[0].value.item() == 6);
+  CHECK(report.gradient_norm == doctest::Approx(std::sqrt(144 + 6 * 4)));
+  CHECK(value(m.only.value).data()[0] < 1);
+  CHECK(std::get<0>(composed.states().each).factor.value.item() < 1);
+  // a step of 0.01 each; the matrix decays too
+  CHECK(train::evaluate_step(composed, {}, nn::Mode::evaluation()).total ==
+        doctest::Approx(12 * (0.99 - 0.0005) * 0.99));
+}
+
+TEST_CASE("Recipe: a system of one stage, which trains its own model") {
+  using T = double;
+  using B = Reference;
+  system::SystemOf<archetype::Recipe, T, B> s(model::Config::preset("tiny-resnet"));
+  nn::initialise(s, 1);
+  REQUIRE(s.stages().size() == 1);
+  CHECK(s.stages()[0].reads() == representation::an_image);
+  CHECK(s.stages()[0].losses[0].name == "archetype");
+  CHECK_FALSE(s.has_teacher());
+  s.begin_stage(0);
+  s.begin_epoch(0, 0);
+  optim::AdamW<T, B> optimizer(s, {});
+  Tape tape;
+  system::StageOf<T, B> stage(s, 0);
+  const auto batch = one_sample<T, B>(s);
+  double first = 0, last = 0;
+  for (int step = 0; step < 3; ++step) {
+    last = train::train_step(stage, batch, optimizer, 1e-3, tape, nn::Mode::training()).total;
+    if (step == 0) first = last;
+  }
+  CHECK(last < first);
 }

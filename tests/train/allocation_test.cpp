@@ -12,6 +12,7 @@
 
 #include "hybridmed/backend/cpu/backend.hpp"
 #include "hybridmed/nn/initialise.hpp"
+#include "hybridmed/system/hybridmed.hpp"
 #include "hybridmed/train/step.hpp"
 
 namespace {
@@ -95,10 +96,10 @@ long allocations_of_later_steps(const char* preset) {
   auto m = model::make_hybridmed<T, B>(c);
   nn::initialise(m, 1);
   const auto teacher = m.snapshot();
-  optim::AdamW<T, B> optimizer(m, {});
+  system::Composed composed(m, system::HybridMed::alignment(c));
+  optim::AdamW<T, B> optimizer(composed, {});
   const Index batch = 5;
   const auto image = Tensor<T, B>::full({batch, 3, c.image_size, c.image_size}, T(0.1));
-  const auto objective = model::stage2_objective(c);
   Tape tape;
   std::vector<std::pair<Section, Section>> texts;
   for (std::uint64_t s = 0; s < 6; ++s)
@@ -110,8 +111,9 @@ long allocations_of_later_steps(const char* preset) {
     allocations = 0;
     counting = s > 0;
     const auto& [f, i] = texts[s];
-    const model::Batch<T, B> b{image, m.plan({f.ids, f.offsets}, {i.ids, i.offsets}, {})};
-    train::train_step(m, objective, b, &teacher, optimizer, 1e-4, tape, nn::Mode::training());
+    model::Batch<T, B> b{image, m.plan({f.ids, f.offsets}, {i.ids, i.offsets}, {})};
+    b.teacher_logits = teacher(b.text);
+    train::train_step(composed, b, optimizer, 1e-4, tape, nn::Mode::training());
     counting = false;
     counted += allocations;
   }

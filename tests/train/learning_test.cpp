@@ -6,12 +6,14 @@
 #include "hybridmed/backend/cpu/backend.hpp"
 #include "hybridmed/data/phantom.hpp"
 #include "hybridmed/task/evaluation.hpp"
-#include "hybridmed/train/trainer.hpp"
+#include "tiny_run.hpp"
 
 using namespace hybridmed;
 namespace fs = std::filesystem;
 using B = CpuBackend;
 using T = float;
+
+using hybridmed::test::NamedTrainer;
 
 namespace {
 
@@ -54,7 +56,7 @@ train::RunConfig config() {
 }
 std::vector<io::Json> log_of(const train::RunConfig& c, const std::string& name,
                              std::int64_t stop_after = -1) {
-  train::Trainer<T, B>(c, {scratch().path / name, false, {}, stop_after}).run();
+  NamedTrainer<T, B>(c, {scratch().path / name, false, {}, stop_after}).run();
   std::vector<io::Json> rows;
   std::ifstream in(scratch().path / name / "log.jsonl");
   for (std::string line; std::getline(in, line);) rows.push_back(io::parse_json(line, name));

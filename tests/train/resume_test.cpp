@@ -4,9 +4,11 @@
 
 #include "hybridmed/backend/cpu/backend.hpp"
 #include "hybridmed/data/phantom.hpp"
-#include "hybridmed/train/trainer.hpp"
+#include "hybridmed/task/evaluation.hpp"
+#include "tiny_run.hpp"
 
 using namespace hybridmed;
+using namespace hybridmed::test;
 namespace fs = std::filesystem;
 using B = Cpu<cpu::EigenGemm>;
 
@@ -28,44 +30,38 @@ struct Scratch {
   ~Scratch() { fs::remove_all(dir); }
 
   train::RunConfig config() const {
-    train::RunConfig c;
-    c.model = model::Config::preset("tiny-resnet");
-    c.model.image_size = 32;
-    c.model.d = 16;
-    c.model.heads = 2;
-    c.model.uni_blocks = 1;
-    c.model.dec_blocks = 1;
-    c.model.d_a = 12;
-    c.model.d_e = 12;
-    c.model.grid = 4;
-    c.model.image_width = 4;
-    c.model.t_findings = 32;
-    c.model.t_impression = 16;
-    c.data = (dir / "data").string();
-    c.vocab_size = 120;
-    c.batch = 8;
-    c.epochs_stage1 = 2;
-    c.epochs_stage2 = 2;
+    train::RunConfig c = tiny_config(dir / "data");
     c.jitter_contrast = 0.2;
     c.checkpoint_every = 100;
     c.patience = 1;
     return c;
   }
   bool run(const std::string& name, bool resume, std::int64_t stop_after) const {
-    return train::Trainer<float, B>(config(), {dir / name, resume, {}, stop_after}).run();
+    return NamedTrainer<float, B>(config(), {dir / name, resume, {}, stop_after}).run();
   }
 };
 
+/// Every file of a run is the same, byte for byte, but for the configuration that it was given.
 void same_files(const fs::path& a, const fs::path& b) {
-  const auto last = train::list_checkpoints(a).back().filename();
-  REQUIRE(train::list_checkpoints(b).back().filename() == last);
-  for (const fs::path& f :
-       {fs::path("log.jsonl"), fs::path("log.csv"),
-        fs::path("checkpoints") / last / "model.safetensors",
-        fs::path("checkpoints") / last / "optimizer.safetensors",
-        fs::path("checkpoints") / last / "teacher.safetensors",
-        fs::path("checkpoints") / last / "state.json", fs::path("best-stage2.json")})
-    CHECK_MESSAGE(io::read_file(a / f) == io::read_file(b / f), f.string());
+  const auto files = [](const fs::path& run) {
+    std::set<std::string> names;
+    for (const auto& e : fs::recursive_directory_iterator(run))
+      if (e.is_regular_file()) names.insert(fs::relative(e.path(), run).string());
+    return names;
+  };
+  // Checkpoints of an earlier stop are older than those that the undisturbed run kept.
+  const auto last = train::list_checkpoints(a).back().filename().string();
+  std::set<std::string> mine, theirs;
+  for (const auto& f : files(a))
+    if (!f.starts_with("checkpoints/") || f.find(last) != f.npos) mine.insert(f);
+  for (const auto& f : files(b))
+    if (!f.starts_with("checkpoints/") || f.find(last) != f.npos) theirs.insert(f);
+  CHECK(mine == theirs);
+  for (const auto& f : mine) {
+    CAPTURE(f);
+    if (const auto name = fs::path(f).filename(); name != "config.json" && name != "checksums.json")
+      CHECK(io::read_file(a / f) == io::read_file(b / f));
+  }
 }
 
 }  // namespace
@@ -101,7 +97,7 @@ TEST_CASE("results do not depend on the number of loader workers") {
   REQUIRE(s.run("whole", false, -1));
   auto c = s.config();
   c.workers = 3;
-  REQUIRE(train::Trainer<float, B>(c, {s.dir / "three", false, {}, -1}).run());
+  REQUIRE(NamedTrainer<float, B>(c, {s.dir / "three", false, {}, -1}).run());
   same_files(s.dir / "whole", s.dir / "three");
 }
 
@@ -111,7 +107,7 @@ TEST_CASE("a batch larger than the training split is an error, overfitting inclu
   c.batch = 500;
   for (const bool overfit : {false, true}) {
     c.overfit_batch = overfit;
-    CHECK_THROWS_WITH_AS((train::Trainer<float, B>(c, {s.dir / "large", false, {}, -1})),
+    CHECK_THROWS_WITH_AS((NamedTrainer<float, B>(c, {s.dir / "large", false, {}, -1})),
                          doctest::Contains("a batch of 500 is larger than the"), Error);
   }
 }
@@ -124,7 +120,7 @@ TEST_CASE("overfitting one batch drives its losses down") {
   c.epochs_stage2 = 60;
   c.lr_stage2 = 3e-3;
   c.jitter_contrast = 0;
-  train::Trainer<float, B> t(c, {s.dir / "overfit", false, {}, -1});
+  NamedTrainer<float, B> t(c, {s.dir / "overfit", false, {}, -1});
   REQUIRE(t.run());
   std::ifstream log(s.dir / "overfit" / "log.jsonl");
   std::string line, first, last;
@@ -134,4 +130,47 @@ TEST_CASE("overfitting one batch drives its losses down") {
   }
   CHECK(io::parse_json(last, "log")["total"].get<double>() <
         0.6 * io::parse_json(first, "log")["total"].get<double>());
+}
+
+TEST_CASE("every system is trained, resumed bit for bit, and served with what it has") {
+  const Scratch s;
+  for (const char* name : {"clip", "siglip", "convirt", "gloria", "mgca", "coca", "hybridmed"}) {
+    CAPTURE(name);
+    auto c = s.config();
+    c.system = name;
+    c.epochs_stage1 = 1;
+    const auto run = [&](const char* folder, bool resume, std::int64_t stop) {
+      return NamedTrainer<float, B>(c, {s.dir / folder, resume, {}, stop}).run();
+    };
+    for (const char* folder : {"whole", "parts"}) fs::remove_all(s.dir / folder);
+    REQUIRE(run("whole", false, -1));
+    REQUIRE_FALSE(run("parts", false, 2));
+    REQUIRE(run("parts", true, -1));
+    same_files(s.dir / "whole", s.dir / "parts");
+
+    // The table of the log has the columns of its own losses.
+    std::string header, line;
+    std::ifstream csv(s.dir / "whole" / "log.csv");
+    std::getline(csv, header);
+    std::string want = "kind,stage,epoch,step,lr,total,";
+    const auto stages = system::stages_of_system(name, c.model);
+    for (const auto& loss : stages.back().losses) want += loss.name + ",";
+    CHECK(header == want + "grad_norm");
+
+    const train::TrainedRun<float, B> trained(s.dir / "whole");
+    CHECK(trained.finished());
+    CHECK(trained.unused.empty());
+    CHECK(trained.log_scale.has_value());
+    const auto image = Tensor<float, B>::full({1, 3, 32, 32}, 0.1f);
+    const auto embedded = task::embed_images<float, B>(trained.model, image);
+    const auto texts = task::encode_texts<float, B>(trained.model, trained.vocabulary,
+                                                    {"no effusion"}, trained.cleaning());
+    CHECK(embedded.regions.size() == (trained.system.parts.regions ? 1 : 0));
+    CHECK(texts.words.defined() == trained.system.parts.words);
+    if (trained.system.parts.captioning)
+      CHECK(task::caption(trained.model, image).ids.size() == 1);
+    else
+      CHECK_THROWS_WITH_AS(task::caption(trained.model, image),
+                           doctest::Contains("without the captioning branch"), Error);
+  }
 }

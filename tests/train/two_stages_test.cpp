@@ -48,26 +48,31 @@ TEST_CASE(
       0.5 * objective::InfoNce{} + objective::Captioning{} + objective::LogitDistillation{2};
   auto m = model::make_hybridmed<T, B>(model::Config::preset("tiny"), stage1.needs | stage2.needs);
   nn::initialise(m, 1);
-  optim::AdamW<T, B> optimizer(m, {});
+  system::Composed first(m, stage1);
+  system::Composed second(m, stage2);
+  optim::AdamW<T, B> optimizer(second, {});  // the model, and the temperature
   Tape tape;
   const auto held_out = samples(m, 16, 1000);
   for (std::uint64_t step = 0; step < 40; ++step)
-    train::train_step(m, stage1, samples(m, 16, step), nullptr, optimizer, 1e-3, tape,
-                      nn::Mode::training());
+    train::train_step(first, samples(m, 16, step), optimizer, 1e-3, tape, nn::Mode::training());
   const auto teacher = m.snapshot();
+  const auto taught = [&](model::Batch<T, B> batch) {
+    batch.teacher_logits = teacher(batch.text);
+    return batch;
+  };
   const double entropy = static_cast<double>(
       cross_entropy(teacher(held_out.text), held_out.text.summarize.target, 0).item());
   CHECK(entropy < std::log(static_cast<double>(m.config.vocab)) - 0.5);
 
   const auto distillation = [&] {
     return static_cast<double>(
-        train::evaluate_step(m, stage2, held_out, &teacher, nn::Mode::evaluation())
+        train::evaluate_step(second, taught(held_out), nn::Mode::evaluation())
             .losses[2]
             .value.item());
   };
   std::vector<double> losses{distillation()};
   for (std::uint64_t step = 0; step < 50; ++step) {
-    train::train_step(m, stage2, samples(m, 16, 5000 + step), &teacher, optimizer, 1e-3, tape,
+    train::train_step(second, taught(samples(m, 16, 5000 + step)), optimizer, 1e-3, tape,
                       nn::Mode::training());
     if (step % 10 == 9) losses.push_back(distillation());
   }

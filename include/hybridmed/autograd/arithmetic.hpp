@@ -96,4 +96,10 @@ V transpose(const V& x) {
   return y;
 }
 
+/// a - b; b as in `add`.
+template <Value V>
+V subtract(const V& a, const V& b) {
+  return add(a, scale(b, -1));
+}
+
 }  // namespace hybridmed

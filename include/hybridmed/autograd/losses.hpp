@@ -14,7 +14,17 @@ inline void need_smoothing(std::string_view operation, double smoothing) {
     fail("autograd", operation,
          "expected a label smoothing from 0 to 1, got " + std::to_string(smoothing));
 }
+inline void need_temperature(std::string_view operation, double tau) {
+  if (!(tau > 0) || !std::isfinite(tau))
+    fail("autograd", operation, "expected a temperature above 0, got " + std::to_string(tau));
+}
 }  // namespace detail
+
+/// 0, the loss of an empty set: it sends no gradient.
+template <Value V>
+V no_loss() {
+  return V(tensor_of<V>::zeros(Shape{}));
+}
 
 /// Mean cross-entropy over rows. logits (rows, classes), target (rows) -> ().
 template <Value V>
@@ -72,8 +82,7 @@ V distillation(const V& student, const tensor_of<V>& teacher, double tau) {
   using T = scalar_of<V>;
   using B = backend_of<V>;
   detail::need_defined("distillation", student, teacher);
-  if (!(tau > 0) || !std::isfinite(tau))
-    fail("autograd", "distillation", "expected a temperature above 0, got " + std::to_string(tau));
+  detail::need_temperature("distillation", tau);
   const Index rows = value(student).rows(), classes = value(student).cols();
   detail::same_shape("distillation", value(student).shape(), teacher.shape());
   tensor_of<V> loss{Shape{}}, lse_s({rows}), lse_t({rows});
@@ -89,6 +98,49 @@ V distillation(const V& student, const tensor_of<V>& teacher, double tau) {
                                                  dy.data(), holds, dz.data());
           });
   return loss;
+}
+
+/// -sum_j target_ij log softmax_j(logits_i / temperature), mean over rows (Hinton et al., 2015).
+/// The target is a constant, for example of sinkhorn; its rows need not sum to 1. (rows, classes)
+/// -> ().
+template <Value V>
+V soft_cross_entropy(const V& logits, const tensor_of<V>& target, double temperature) {
+  using T = scalar_of<V>;
+  using B = backend_of<V>;
+  detail::need_defined("soft_cross_entropy", logits, target);
+  detail::need_temperature("soft_cross_entropy", temperature);
+  detail::same_shape("soft_cross_entropy", value(logits).shape(), target.shape());
+  const Index rows = value(logits).rows(), classes = value(logits).cols();
+  tensor_of<V> loss{Shape{}}, lse({rows});
+  B::soft_cross_entropy(rows, classes, value(logits).data(), target.data(), temperature,
+                        loss.data(), lse.data());
+  if constexpr (is_recorded<V>)
+    if (recording(logits) && rows > 0)
+      return recorded(
+          std::move(loss), [logits, target, lse, temperature, rows, classes](tensor_of<V> dy) {
+            auto [dz, holds] = logits.slot->target(logits.shape());
+            B::template soft_cross_entropy_backward<T>(rows, classes, logits.tensor.data(),
+                                                       target.data(), temperature, lse.data(),
+                                                       dy.data(), holds, dz.data());
+          });
+  return loss;
+}
+
+/// Soft assignment of rows to prototypes, balanced over the prototypes (Sinkhorn-Knopp as in SwAV,
+/// Caron et al., NeurIPS 2020, and in MGCA). scores (rows, prototypes) -> the same shape, rows sum
+/// to 1. A constant: no gradient passes through it.
+template <Value V>
+tensor_of<V> sinkhorn(const V& scores, double eps, Index iterations) {
+  using B = backend_of<V>;
+  detail::need_defined("sinkhorn", scores);
+  if (!(eps > 0) || !std::isfinite(eps))
+    fail("autograd", "sinkhorn", "expected an eps above 0, got " + std::to_string(eps));
+  if (iterations < 0)
+    fail("autograd", "sinkhorn",
+         "expected a number of iterations from 0, got " + std::to_string(iterations));
+  tensor_of<V> q(value(scores).shape());
+  B::sinkhorn(q.rows(), q.cols(), value(scores).data(), eps, iterations, q.data());
+  return q;
 }
 
 /// row_weight CE over rows + column_weight CE over columns of a square score matrix, positives on

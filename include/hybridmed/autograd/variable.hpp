@@ -23,9 +23,10 @@ struct Variable {
   bool defined() const { return tensor.defined(); }
 };
 
-/// What a parameter holds before training: a constant, or normal numbers around 0.
+/// What a parameter holds before training: a constant, normal numbers around 0, or rows of length
+/// 1 in random directions.
 struct Initial {
-  enum class Kind { constant, normal };
+  enum class Kind { constant, normal, unit_rows };
   Kind kind = Kind::constant;
   double value = 0;  ///< the constant, or the standard deviation
 };
@@ -34,6 +35,7 @@ constexpr Initial constant(double x) { return {Initial::Kind::constant, x}; }
 constexpr Initial zeros() { return constant(0); }
 constexpr Initial ones() { return constant(1); }
 constexpr Initial normal(double stddev) { return {Initial::Kind::normal, stddev}; }
+constexpr Initial unit_rows() { return {Initial::Kind::unit_rows, 1}; }
 }  // namespace init
 
 /// Marks a parameter that weight decay never shrinks. Vectors and scalars need no mark: only
@@ -49,6 +51,7 @@ struct Parameter {
   Tensor<T, B> value;
   mutable GradientSlot<T, B> slot;
   bool trainable = true;
+  bool fixed = false;  ///< no stage trains it
   Initial initial;
   bool decays = false;
 
@@ -61,7 +64,11 @@ struct Parameter {
         decays(shape.rank() >= 2) {}
   Parameter(const Shape& shape, Initial how, NoDecay) : Parameter(shape, how) { decays = false; }
   Parameter(const Parameter& o)
-      : value(o.value.clone()), trainable(o.trainable), initial(o.initial), decays(o.decays) {}
+      : value(o.value.clone()),
+        trainable(o.trainable),
+        fixed(o.fixed),
+        initial(o.initial),
+        decays(o.decays) {}
   Parameter(Parameter&&) noexcept = default;
   Parameter& operator=(const Parameter& o) {
     Parameter copy(o);

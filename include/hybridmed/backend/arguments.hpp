@@ -77,6 +77,41 @@ struct LocalArgs {
   LocalAggregation aggregation = LocalAggregation::mean;
 };
 
+/// One direction of the token-wise contrast in one sample: n anchors that attend to m others.
+template <class T>
+struct TokenSide {
+  Index n = 0, m = 0;
+  const T* anchors = nullptr;  // (n, dim)
+  const T* others = nullptr;   // (m, dim)
+  const T* weights = nullptr;  // (n), or null: all alike
+};
+
+/// Token-wise contrast between the regions of an image and the words of its text (MGCA, Wang et
+/// al., NeurIPS 2022; method 4.2b). Text s belongs to image s.
+template <class T>
+struct TokenArgs {
+  Index samples = 0, regions = 0, dim = 0;
+  const T* p = nullptr;  // (samples * regions, dim), rows of length 1
+  const T* w = nullptr;  // (words of all texts, dim), rows of length 1
+  const std::int32_t* offsets =
+      nullptr;  // host, (samples + 1): word rows of each text; no text is empty
+  double temperature = 0.1;
+  const T* region_weights = nullptr;  // (samples * regions), above 0; or null: all alike
+  const T* word_weights = nullptr;    // (words of all texts), above 0; or null: all alike
+
+  Index words(Index s) const { return offsets[s + 1] - offsets[s]; }
+  /// The words of sample s attend to its regions.
+  TokenSide<T> from_words(Index s) const {
+    return {words(s), regions, w + offsets[s] * dim, p + s * regions * dim,
+            word_weights ? word_weights + offsets[s] : nullptr};
+  }
+  /// The regions of sample s attend to its words.
+  TokenSide<T> from_regions(Index s) const {
+    return {regions, words(s), p + s * regions * dim, w + offsets[s] * dim,
+            region_weights ? region_weights + s * regions : nullptr};
+  }
+};
+
 /// One AdamW update (Loshchilov & Hutter, ICLR 2019), bias corrections and clipping folded in. The
 /// global gradient norm stays in the backend's memory, so that a device need not wait for the host
 /// between backward pass and update.

@@ -121,12 +121,18 @@ concept BackendConvolution = requires(Index n, bool b, const T* x, T* y, std::in
 /// Kernels of the alignment and distillation objectives.
 template <class B, class T>
 concept BackendObjectives = requires(Index n, bool b, double e, const T* x, T* y,
-                                     const std::int32_t* i, const LocalArgs<T>& local) {
+                                     const std::int32_t* i, const LocalArgs<T>& local,
+                                     const TokenArgs<T>& tokens) {
   B::distillation(n, n, x, x, e, y, y, y);
   B::distillation_backward(n, n, x, x, e, x, x, x, b, y);
   B::symmetric_cross_entropy(n, x, i, e, e, e, y, y);
   B::local_scores(local, y);
   B::local_scores_backward(local, x, y, y);
+  B::token_alignment(tokens, y);
+  B::token_alignment_backward(tokens, x, y, y);
+  B::soft_cross_entropy(n, n, x, x, e, y, y);
+  B::soft_cross_entropy_backward(n, n, x, x, e, x, x, b, y);
+  B::sinkhorn(n, n, x, e, n, y);
 };
 
 /// Everything: any model and objective of this library runs on it.

@@ -4,10 +4,10 @@
 #include <functional>
 #include <mutex>
 
+#include "hybridmed/core/sections.hpp"
 #include "hybridmed/data/studies.hpp"
 #include "hybridmed/data/transform.hpp"
 #include "hybridmed/data/wordpiece.hpp"
-#include "hybridmed/model/hybridmed.hpp"
 
 namespace hybridmed::data {
 
@@ -23,8 +23,8 @@ struct HostBatch {
   xt::xtensor<float, 3> images;      // (B, S, S), or empty
   std::vector<std::int32_t> findings, findings_offsets{0}, impression, impression_offsets{0}, keys;
 
-  model::SectionView findings_view() const { return {findings, findings_offsets}; }
-  model::SectionView impression_view() const { return {impression, impression_offsets}; }
+  SectionView findings_view() const { return {findings, findings_offsets}; }
+  SectionView impression_view() const { return {impression, impression_offsets}; }
 };
 
 /// Reads the picture that a study names; called from several threads at once.
@@ -193,33 +193,5 @@ class Dataset {
   mutable std::string first_note_;
   std::size_t cut_findings_ = 0, cut_impression_ = 0;
 };
-
-/// Grey images (B, S, S) as the three equal channels that encoders read: (B, 3, S, S).
-template <class T, class B>
-Tensor<T, B> upload_images(const xt::xtensor<float, 3>& grey) {
-  if (grey.shape()[1] != grey.shape()[2])
-    fail("data", "upload_images",
-         "expected square images (B, S, S), got (" + std::to_string(grey.shape()[0]) + ", " +
-             std::to_string(grey.shape()[1]) + ", " + std::to_string(grey.shape()[2]) + ")");
-  const auto batch = static_cast<Index>(grey.shape()[0]),
-             side = static_cast<Index>(grey.shape()[1]), plane = side * side;
-  ArenaVector<T> values(static_cast<std::size_t>(batch * 3 * plane));
-  for (Index b = 0; b < batch; ++b)
-    for (Index c = 0; c < 3; ++c)
-      for (Index i = 0; i < plane; ++i)
-        values[static_cast<std::size_t>((b * 3 + c) * plane + i)] =
-            static_cast<T>(grey.data()[b * plane + i]);
-  return Tensor<T, B>::from_host(std::span<const T>(values.data(), values.size()),
-                                 {batch, 3, side, side});
-}
-
-/// The batch in backend memory.
-template <class T, class B, class M>
-model::Batch<T, B> upload(
-    const HostBatch& b, const M& model,
-    typename model::TextPlan<B>::Cls cls = model::TextPlan<B>::Cls::impression) {
-  return {b.images.size() ? upload_images<T, B>(b.images) : Tensor<T, B>(),
-          model.plan(b.findings_view(), b.impression_view(), b.keys, cls)};
-}
 
 }  // namespace hybridmed::data

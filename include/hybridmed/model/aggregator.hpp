@@ -7,8 +7,8 @@
 
 #include "hybridmed/model/image_encoder.hpp"
 #include "hybridmed/model/mean_pool.hpp"
+#include "hybridmed/model/parts.hpp"
 #include "hybridmed/nn/transformer.hpp"
-#include "hybridmed/objective/representations.hpp"
 
 namespace hybridmed::model {
 
@@ -82,8 +82,8 @@ struct FpnSum {
   V operator()(const std::array<V, 4>& levels) const {
     if (lateral.size() != 4)
       fail("model", "FpnSum", "the model was built without the aggregator",
-           "build it with objective::everything, or with the needs of an objective that reads "
-           "image tokens");
+           "build it with representation::everything, or with the needs of an objective that "
+           "reads image tokens");
     Index batch = -1;
     for (std::size_t l = 0; l < 4; ++l) {
       hybridmed::detail::need_defined("FpnSum", levels[l]);
@@ -147,11 +147,10 @@ struct Projections {
   nn::Linear<T, B> image_global, text_global, text_local;
 
   Projections() = default;
-  Projections(const Config& c, unsigned needs) {
-    if (needs & objective::image_global)
-      image_global = nn::Linear<T, B>(c.level_width(3), c.d_e, false);
-    if (needs & objective::text_global) text_global = nn::Linear<T, B>(c.d, c.d_e, false);
-    if (needs & objective::findings_tokens) text_local = nn::Linear<T, B>(c.d, c.d_e, false);
+  Projections(const Config& c, const Parts& parts) {
+    if (parts.image_global) image_global = nn::Linear<T, B>(c.level_width(3), c.d_e, false);
+    if (parts.text_global) text_global = nn::Linear<T, B>(c.d, c.d_e, false);
+    if (parts.words) text_local = nn::Linear<T, B>(c.d, c.d_e, false);
   }
   template <class F>
   void visit(F&& f) {

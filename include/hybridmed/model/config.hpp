@@ -34,6 +34,8 @@ struct Config {
   Index pad = 0, bos = 1, eos = 2;
   // objectives
   double lambda_cg = 1, lambda_cl = 1, lambda_sum = 1, lambda_cap = 1, lambda_dis = 1;
+  double lambda_siglip = 1, lambda_token = 1, lambda_prototype = 1;
+  Index prototypes = 500;
   double label_smoothing_cg = 0, label_smoothing_gen = 0;
   bool dedup_targets = false;
   std::string local_agg = "mean";  // mean | sum | max
@@ -118,6 +120,12 @@ struct Config {
     f(objective("lambda_cap", weight, "weight of captioning: image to impression"), lambda_cap);
     f(objective("lambda_dis", weight, "weight of distillation: summarization teaches captioning"),
       lambda_dis);
+    f(objective("lambda_siglip", weight, "weight of SigLIP's pairwise loss"), lambda_siglip);
+    f(objective("lambda_token", weight, "weight of MGCA's alignment of tokens within a sample"),
+      lambda_token);
+    f(objective("lambda_prototype", weight, "weight of MGCA's alignment by prototypes"),
+      lambda_prototype);
+    f(objective("prototypes", size, "prototypes of MGCA"), prototypes);
     f(objective("label_smoothing_cg", below(0, 1), "label smoothing of global alignment"),
       label_smoothing_cg);
     f(objective("label_smoothing_gen", below(0, 1), "label smoothing of generated tokens"),

@@ -7,49 +7,16 @@
 #include "hybridmed/autograd/attention.hpp"
 #include "hybridmed/autograd/variable.hpp"
 #include "hybridmed/backend/reference/backend.hpp"
+#include "hybridmed/core/sections.hpp"
 
 namespace hybridmed::model {
-
-/// One section of every sample in host memory: sample b owns ids[offsets[b], offsets[b + 1]), BOS
-/// ... EOS; absent: none. In a batch where no sample has the section, ids are empty and offsets are
-/// batch + 1 zeros.
-struct SectionView {
-  std::span<const std::int32_t> ids;
-  std::span<const std::int32_t> offsets;  // (B + 1)
-
-  /// @throws Error unless the offsets begin at 0, never fall, and end at the number of ids.
-  void check(std::string_view section) const {
-    const auto bad = [&](const std::string& why) {
-      fail("model", "SectionView", std::string(section) + ": " + why,
-           "sample b owns ids [offsets[b], offsets[b + 1]): batch + 1 offsets from 0 to the number "
-           "of ids, all 0 where no sample has the section");
-    };
-    if (offsets.empty()) bad("no offsets");
-    if (offsets.front() != 0)
-      bad("expected offsets that begin at 0, got " + std::to_string(offsets.front()));
-    for (std::size_t b = 1; b < offsets.size(); ++b)
-      if (offsets[b] < offsets[b - 1])
-        bad("offset " + std::to_string(b) + " is " + std::to_string(offsets[b]) + ", below " +
-            std::to_string(offsets[b - 1]) + " before it");
-    if (static_cast<std::size_t>(offsets.back()) != ids.size())
-      bad("the last offset is " + std::to_string(offsets.back()) + ", but there are " +
-          std::to_string(ids.size()) + " ids");
-  }
-
-  Index batch() const { return static_cast<Index>(offsets.size()) - 1; }
-  Index length(Index b) const {
-    return offsets[static_cast<std::size_t>(b + 1)] - offsets[static_cast<std::size_t>(b)];
-  }
-  std::int32_t id(Index b, Index t) const {
-    return ids[static_cast<std::size_t>(offsets[static_cast<std::size_t>(b)] + t)];
-  }
-};
 
 /// Rows of one decoder branch.
 template <class B>
 struct BranchPlan {
   IndexTensor<B> rows;    // encoder rows of its queries: impression tokens 0 .. L-2 of its samples
   IndexTensor<B> target;  // the next token of each
+  IndexTensor<B> sample;  // the sample of each
   Segments<B> queries;    // one segment per sample
   Segments<B> memory;     // the same samples' rows in the memory
   Index count = 0;        // number of rows
@@ -78,13 +45,15 @@ struct TextPlan {
   IndexTensor<B> keys;         // their impression keys
   IndexTensor<B> word_rows;    // encoder rows of findings words, specials excluded
   Tensor<std::int32_t, Reference> word_offsets;  // (samples with words + 1), host
-  ArenaVector<std::int32_t> word_samples;        // those samples, host
+  IndexTensor<B> word_samples;                   // those samples
+  IndexTensor<B> region_rows;                    // their rows among the regions of all images
 
   TextPlan() = default;
-  /// places: rows of the captioning memory per image; max_position: rows of the position table.
+  /// places: rows of the captioning memory per image; max_position: rows of the position table;
+  /// regions: image tokens per image.
   TextPlan(const SectionView& findings, const SectionView& impression,
            std::span<const std::int32_t> impression_key, Index places, Index max_position,
-           Index vocabulary, Cls with = Cls::impression)
+           Index vocabulary, Cls with = Cls::impression, Index regions = 0)
       : batch(findings.batch()) {
     findings.check("findings");
     impression.check("impression");
@@ -141,7 +110,7 @@ struct TextPlan {
     impression_cls = index(i_cls);
 
     Branch s, c;
-    ArenaVector<std::int32_t> in_cap, here, here_cls, key, words, word_start{0};
+    ArenaVector<std::int32_t> in_cap, here, here_cls, key, words, word_start{0}, spoken;
     for (Index b = 0; b < batch; ++b) {
       const auto i = static_cast<std::size_t>(b);
       const Index nf = findings.length(b), ni = impression.length(b);
@@ -161,7 +130,7 @@ struct TextPlan {
         for (Index t = 1; t + 1 < nf; ++t)
           words.push_back(f_begin[i] + static_cast<std::int32_t>(t));
         word_start.push_back(static_cast<std::int32_t>(words.size()));
-        word_samples.push_back(static_cast<std::int32_t>(b));
+        spoken.push_back(static_cast<std::int32_t>(b));
       }
     }
     summarize = s.plan(findings_rows);
@@ -175,6 +144,12 @@ struct TextPlan {
     present_cls = index(here_cls);
     keys = index(key);
     word_rows = index(words);
+    word_samples = index(spoken);
+    ArenaVector<std::int32_t> region;
+    for (std::int32_t b : spoken)
+      for (Index n = 0; n < regions; ++n)
+        region.push_back(static_cast<std::int32_t>(b * regions + n));
+    region_rows = index(region);
     word_offsets = Tensor<std::int32_t, Reference>::from_host(
         word_start, {static_cast<Index>(word_start.size())});
   }
@@ -182,13 +157,14 @@ struct TextPlan {
  private:
   static IndexTensor<B> index(const ArenaVector<std::int32_t>& v) { return row_indices<B>(v); }
   struct Branch {
-    ArenaVector<std::int32_t> rows, target, range, memory;
+    ArenaVector<std::int32_t> rows, target, sample, range, memory;
     void add(const SectionView& impression, Index b, std::int32_t first_row,
              std::int32_t memory_begin, std::int32_t memory_end) {
       range.push_back(static_cast<std::int32_t>(rows.size()));
       for (Index t = 0; t + 1 < impression.length(b); ++t) {
         rows.push_back(first_row + static_cast<std::int32_t>(t));
         target.push_back(impression.id(b, t + 1));
+        sample.push_back(static_cast<std::int32_t>(b));
       }
       range.push_back(static_cast<std::int32_t>(rows.size()));
       memory.push_back(memory_begin);
@@ -196,7 +172,11 @@ struct TextPlan {
     }
     BranchPlan<B> plan(Index memory_rows) const {
       const auto n = static_cast<Index>(rows.size());
-      return {index(rows), index(target), Segments<B>(range, n), Segments<B>(memory, memory_rows),
+      return {index(rows),
+              index(target),
+              index(sample),
+              Segments<B>(range, n),
+              Segments<B>(memory, memory_rows),
               n};
     }
   };

@@ -121,7 +121,8 @@ void copy_by_name(From& from, To& to, std::string_view operation) {
     fail("nn", operation,
          "the model lacks " + std::to_string(count) +
              " of the parameters that are needed: " + absent + (count > 5 ? ", ..." : ""),
-         "build it with the parts that hold them, e.g. with objective::everything or the needs of "
+         "build it with the parts that hold them, e.g. with representation::everything or the "
+         "needs of "
          "every objective that reads them");
   for_each_parameter(to, ParameterVisitor<T, B>([&](const std::string& name, Parameter<T, B>& p) {
                        p.value = values.at(name).clone();

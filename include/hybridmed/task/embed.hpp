@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "hybridmed/data/loader.hpp"
+#include "hybridmed/train/upload.hpp"
 
 namespace hybridmed::task {
 
@@ -11,29 +12,35 @@ namespace hybridmed::task {
 template <class T, class B>
 struct Embeddings {
   xt::xtensor<double, 2> image, text;  // (n, d_e); text rows of studies without impression are zero
-  std::vector<Tensor<T, B>> regions;   // per batch: (b * N, d_e)
+  std::vector<Tensor<T, B>> regions;   // per batch: (b * N, d_e); none without an aggregator
 };
 
 /// A few texts encoded as impressions: unit global vectors and projected words, specials excluded.
 template <class T, class B>
 struct EncodedTexts {
-  xt::xtensor<double, 2> global;                  // (k, d_e)
-  Tensor<T, B> words;                             // (words, d_e)
-  Tensor<std::int32_t, Reference> offsets;        // (k + 1)
+  xt::xtensor<double, 2> global;            // (k, d_e)
+  Tensor<T, B> words;                       // (words, d_e); undefined where the model projects none
+  Tensor<std::int32_t, Reference> offsets;  // (k + 1)
   std::vector<std::vector<std::int32_t>> tokens;  // without BOS and EOS
   std::size_t cut = 0;                            // texts longer than the model reads
   std::size_t unknown = 0;                        // tokens that the vocabulary lacks
 };
 
 namespace detail {
-/// @throws Error where the model was built without parts that `operation` reads.
+/// The parts of a model; one that does not say has all.
 template <class M>
-void need_parts(const M& model, unsigned needs, const char* operation, const char* parts) {
-  if constexpr (requires { model.has(needs); })
-    if (!model.has(needs))
-      fail("task", operation, std::string("the model was built without ") + parts,
-           "build it with objective::everything, or with the needs of the objectives that train "
-           "them");
+model::Parts parts_of(const M& model) {
+  if constexpr (requires { model.parts(); })
+    return model.parts();
+  else
+    return model::parts_of(representation::everything);
+}
+/// @throws Error where the model was built without parts that `operation` reads.
+inline void need_part(bool there, const char* operation, const char* part) {
+  if (!there)
+    fail("task", operation, std::string("the model was built without ") + part,
+         "build it with representation::everything, or with the needs of the objectives that "
+         "train them; of the systems, hybridmed has all parts");
 }
 
 /// Unit rows to the host.
@@ -60,19 +67,18 @@ void put_rows(const Tensor<T, B>& from, xt::xtensor<double, 2>& to,
 }
 }  // namespace detail
 
-/// Images (n, 3, S, S) alone: unit vectors and image tokens; no texts.
+/// Images (n, 3, S, S) alone: unit vectors, and image tokens where the model has them; no texts.
 template <class T, class B, class M>
 Embeddings<T, B> embed_images(const M& model, const Tensor<T, B>& images) {
-  detail::need_parts(model, objective::image_global | objective::image_tokens, "embed_images",
-                     "the global projection or the aggregator of image tokens");
+  const model::Parts parts = detail::parts_of(model);
+  detail::need_part(parts.image_global, "embed_images", "the global projection of images");
   model::need_images("embed_images", images, model.config.image_size);
   const auto n = static_cast<std::size_t>(images.shape()[0]);
   const auto features = model.image.template operator()<Tensor<T, B>>(
-      images, nn::Mode::evaluation(), model::Levels::all);
+      images, nn::Mode::evaluation(), parts.regions ? model::Levels::all : model::Levels::last);
   Embeddings<T, B> out{
-      xt::xtensor<double, 2>::from_shape({n, static_cast<std::size_t>(model.config.d_e)}),
-      {},
-      {model.aggregator(features.levels)}};
+      xt::xtensor<double, 2>::from_shape({n, static_cast<std::size_t>(model.config.d_e)}), {}, {}};
+  if (parts.regions) out.regions.push_back(model.aggregator(features.levels));
   std::vector<std::size_t> rows(n);
   for (std::size_t i = 0; i < n; ++i) rows[i] = i;
   detail::put_rows(normalize_rows(model.proj.image_global(features.global)), out.image, rows);
@@ -85,6 +91,8 @@ Embeddings<T, B> embed_dataset(const M& model, const data::Dataset& dataset, std
                                int workers, F&& progress) {
   using X = Tensor<T, B>;
   const auto d_e = static_cast<std::size_t>(model.config.d_e);
+  detail::need_part(detail::parts_of(model).text_global, "embed_dataset",
+                    "the global projection of texts");
   Embeddings<T, B> out{xt::xtensor<double, 2>::from_shape({dataset.size(), d_e}),
                        xt::xtensor<double, 2>::from_shape({dataset.size(), d_e}),
                        {}};
@@ -92,11 +100,11 @@ Embeddings<T, B> embed_dataset(const M& model, const data::Dataset& dataset, std
   data::Loader loader(dataset, {batch, false, false, workers}, Philox(), 0);
   std::size_t done = 0;
   while (auto host = loader.next()) {
-    const auto b = data::upload<T, B>(*host, model);
+    const auto b = train::upload<T, B>(*host, model);
     const auto images = embed_images<T, B>(model, b.image);
     for (std::size_t i = 0; i < host->studies.size(); ++i)
       for (std::size_t c = 0; c < d_e; ++c) out.image(host->studies[i], c) = images.image(i, c);
-    out.regions.push_back(images.regions[0]);
+    for (const auto& regions : images.regions) out.regions.push_back(regions);
     if (b.text.present.size()) {
       std::vector<std::size_t> rows;
       for (std::int32_t i : b.text.present.to_host())
@@ -117,8 +125,8 @@ template <class T, class B, class M>
 EncodedTexts<T, B> encode_texts(const M& model, const data::WordPiece& vocabulary,
                                 const std::vector<std::string>& texts, data::Cleaning cleaning) {
   using X = Tensor<T, B>;
-  detail::need_parts(model, objective::text_global | objective::findings_tokens, "encode_texts",
-                     "the global or the local projection of texts");
+  const model::Parts parts = detail::parts_of(model);
+  detail::need_part(parts.text_global, "encode_texts", "the global projection of texts");
   std::vector<std::int32_t> ids, offsets{0}, words, word_offsets{0};
   EncodedTexts<T, B> out;
   for (const auto& text : texts) {
@@ -149,8 +157,9 @@ EncodedTexts<T, B> encode_texts(const M& model, const data::WordPiece& vocabular
   std::vector<std::size_t> rows;
   for (std::size_t i = 0; i < texts.size(); ++i) rows.push_back(i);
   detail::put_rows(global, out.global, rows);
-  out.words = model.proj.text_local(
-      gather_rows(encoded, IndexTensor<B>::from_host(words, {static_cast<Index>(words.size())})));
+  if (parts.words)
+    out.words = model.proj.text_local(
+        gather_rows(encoded, IndexTensor<B>::from_host(words, {static_cast<Index>(words.size())})));
   out.offsets = Tensor<std::int32_t, Reference>::from_host(
       word_offsets, {static_cast<Index>(word_offsets.size())});
   return out;

@@ -24,6 +24,7 @@ inline void zero_shot_figures(const std::vector<LabelPrompts>& prompts,
   const std::pair<const char*, const xt::xtensor<double, 2>*> kinds[] = {
       {"global", &scores.global}, {"local", &scores.local}, {"both", &scores.both}};
   for (const auto& [kind, score] : kinds) {
+    if (score->size() == 0 && scores.global.size() > 0) continue;  // the model has none
     double sum = 0;
     bool complete = true;
     std::vector<std::pair<std::vector<double>, std::vector<int>>>
@@ -94,7 +95,7 @@ inline void calibration_figures(const RunCalibration& calibration, double log_sc
                                 std::vector<Figure>& out) {
   for (std::size_t k = 0; k < prompts.size(); ++k) {
     const LabelCalibration* c = calibration.of(prompts[k]);
-    const KnownScores known = known_scores(scores.both, k, prompts[k].label, studies, labels);
+    const KnownScores known = known_scores(scores.used(), k, prompts[k].label, studies, labels);
     if (!c || known.truth.empty()) continue;
     const Reliability after =
         reliability_of(known.map([&](double s) { return c->fit.probability(s); }), known.truth);

@@ -147,7 +147,7 @@ Generated caption(const M& model, const Tensor<T, B>& image, const GenerateOptio
 
 /// Impressions written from findings; a sample without findings attends to nothing.
 template <class T, class B, class M>
-Generated summarize(const M& model, const model::SectionView& findings,
+Generated summarize(const M& model, const SectionView& findings,
                     const GenerateOptions& options = {}) {
   using X = Tensor<T, B>;
   if (!model.decoder.has.summarize)

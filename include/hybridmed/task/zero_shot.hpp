@@ -127,16 +127,21 @@ EncodedPrompts<T, B> encode_prompts(const M& model, const data::WordPiece& vocab
   return out;
 }
 
-/// Scores (images, labels) of each kind.
+/// Scores (images, labels) of each kind; `local` and `both` are empty where the model compares no
+/// regions with words.
 struct ZeroShotScores {
   xt::xtensor<double, 2> global, local, both;
+
+  /// The scores that stand for a model: both where it has both, else global.
+  const xt::xtensor<double, 2>& used() const { return both.size() > 0 ? both : global; }
 };
 
 template <class T, class B, class M>
 ZeroShotScores zero_shot(const M& model, const EncodedPrompts<T, B>& encoded,
                          const Embeddings<T, B>& e) {
   const std::vector<LabelPrompts>& prompts = encoded.labels;
-  detail::need_parts(model, objective::image_tokens, "zero_shot", "the aggregator of image tokens");
+  const model::Parts parts = detail::parts_of(model);
+  const bool has_local = parts.regions && parts.words;
   std::size_t sentences = 0;
   for (const auto& p : prompts) sentences += p.positive.size() + p.negative.size();
   if (encoded.texts.global.shape()[0] != sentences)
@@ -144,9 +149,11 @@ ZeroShotScores zero_shot(const M& model, const EncodedPrompts<T, B>& encoded,
          "the prompts are of " + std::to_string(sentences) + " sentences, but " +
              std::to_string(encoded.texts.global.shape()[0]) + " were encoded");
   const auto g = cosines(e.image, encoded.texts.global);
-  const auto l = local_similarity(e.regions, model.aggregator.grid * model.aggregator.grid,
-                                  encoded.texts, model.config.gamma1, model.config.gamma2);
-  if (l.shape()[0] != g.shape()[0])
+  xt::xtensor<double, 2> l;
+  if (has_local)
+    l = local_similarity(e.regions, model.aggregator.grid * model.aggregator.grid, encoded.texts,
+                         model.config.gamma1, model.config.gamma2);
+  if (has_local && l.shape()[0] != g.shape()[0])
     fail("task", "zero_shot",
          "expected image tokens of " + std::to_string(g.shape()[0]) + " images, got those of " +
              std::to_string(l.shape()[0]));
@@ -161,7 +168,8 @@ ZeroShotScores zero_shot(const M& model, const EncodedPrompts<T, B>& encoded,
   };
   const std::size_t n = e.image.shape()[0];
   const auto empty = xt::xtensor<double, 2>::from_shape({n, prompts.size()});
-  ZeroShotScores s{empty, empty, empty};
+  ZeroShotScores s{empty, {}, {}};
+  if (has_local) s.local = s.both = empty;
   for (std::size_t i = 0; i < n; ++i) {
     std::size_t at = 0;
     for (std::size_t k = 0; k < prompts.size(); ++k) {
@@ -170,9 +178,11 @@ ZeroShotScores zero_shot(const M& model, const EncodedPrompts<T, B>& encoded,
       const PromptEnsemble how = prompts[k].ensemble;
       s.global(i, k) =
           one_side(g, i, at, positive, how) - one_side(g, i, at + positive, negative, how);
-      s.local(i, k) =
-          one_side(l, i, at, positive, how) - one_side(l, i, at + positive, negative, how);
-      s.both(i, k) = 0.5 * (s.global(i, k) + s.local(i, k));
+      if (has_local) {
+        s.local(i, k) =
+            one_side(l, i, at, positive, how) - one_side(l, i, at + positive, negative, how);
+        s.both(i, k) = 0.5 * (s.global(i, k) + s.local(i, k));
+      }
       at += positive + negative;
     }
   }

@@ -4,7 +4,6 @@
 // rest is JSON; checksums.json guards them all.
 #include "hybridmed/io/checksum.hpp"
 #include "hybridmed/io/weights.hpp"
-#include "hybridmed/model/hybridmed.hpp"
 #include "hybridmed/optim/adamw.hpp"
 
 namespace hybridmed::train {
@@ -22,6 +21,22 @@ struct Progress {
   std::uint64_t log_bytes = 0, csv_bytes = 0;
   std::uint64_t data = 0;        // hash of the studies
   std::uint64_t vocabulary = 0;  // hash of vocab.txt
+
+  void begin_stage(int number) {
+    stage = number;
+    stage_step = epoch = batch = 0;
+    best = 0;
+    best_epoch = -1;
+    bad_epochs = 0;
+    sums.clear();
+  }
+  /// Of a validated epoch.
+  void note(bool better, double loss) {
+    bad_epochs = better ? 0 : bad_epochs + 1;
+    if (!better) return;
+    best = loss;
+    best_epoch = epoch;
+  }
 
   template <class F>
   void visit(F&& f) {
@@ -94,8 +109,7 @@ inline std::vector<std::filesystem::path> list_checkpoints(const std::filesystem
   return out;
 }
 
-/// The weights file that best-stage1.json or best-stage2.json names; empty where the run has none
-/// yet.
+/// The weights file that best-stageN.json names; empty where the run has none yet.
 /// @throws Error where it names anything but a folder of this run and stage.
 inline std::filesystem::path best_weights(const std::filesystem::path& run, int stage) {
   const std::string name = "best-stage" + std::to_string(stage);

@@ -37,6 +37,17 @@ inline std::string rate_text(double rate, const std::string& unit) {
   return text;
 }
 
+/// A text as a shell reads it back: quoted where it holds more than plain characters.
+inline std::string shell_word(const std::string& s) {
+  if (!s.empty() &&
+      s.find_first_not_of(
+          "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-+=:,@%") == s.npos)
+    return s;
+  std::string quoted = "'";
+  for (char c : s) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return quoted + "'";
+}
+
 class ProgressLine {
  public:
   explicit ProgressLine(std::FILE* out = stderr)

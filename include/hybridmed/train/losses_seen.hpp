@@ -5,13 +5,20 @@
 #include <vector>
 
 #include "hybridmed/data/dataset.hpp"
+#include "hybridmed/system/system.hpp"
 #include "hybridmed/train/run_config.hpp"
 
 namespace hybridmed::train {
 
-/// Studies that have the sections which the losses read.
+/// Studies that have certain sections.
 struct Sections {
-  std::size_t impression = 0, findings = 0, both = 0;
+  std::size_t all = 0, impression = 0, findings = 0, both = 0;
+
+  /// Those that a loss can be taught by. `reads`: bits of representation::Inputs.
+  std::size_t of(unsigned reads) const {
+    const bool f = reads & representation::findings, i = reads & representation::impression;
+    return f && i ? both : f ? findings : i ? impression : all;
+  }
 };
 inline Sections sections_of(const data::Dataset& d, std::size_t count) {
   Sections n;
@@ -19,6 +26,7 @@ inline Sections sections_of(const data::Dataset& d, std::size_t count) {
     const bool findings = d.findings(i).size() > 2,
                impression =
                    !d.impression(i).empty();  // local scores need a word besides bos and eos
+    ++n.all;
     n.findings += findings;
     n.impression += impression;
     n.both += !d.findings(i).empty() && impression;
@@ -26,28 +34,30 @@ inline Sections sections_of(const data::Dataset& d, std::size_t count) {
   return n;
 }
 
-/// A sentence for each loss with a weight that no study of a data set can teach. Stage 1 trains the
-/// summary alone.
-inline std::vector<std::string> unseen_losses(const model::Config& m, const data::Dataset& d,
-                                              const std::string& split, int stage = 2) {
-  struct Term {
-    const char* name;
-    double weight;
-    std::size_t studies;
-    const char* reads;
-  };
+/// "findings", "an impression", "both sections".
+inline std::string sections_text(unsigned reads) {
+  const bool f = reads & representation::findings, i = reads & representation::impression;
+  return f && i ? "both sections" : f ? "findings" : i ? "an impression" : "an image";
+}
+
+/// The key that holds a loss's weight; of a loss that no key weighs, a description.
+inline std::string weight_key(const RunConfig& c, const system::Loss& loss) {
+  const std::string key = "lambda_" + loss.name;
+  bool found = false;
+  RunConfig copy = c;
+  copy.visit([&](std::string_view name, auto&) { found = found || name == key; });
+  return found ? key : "the weight of " + loss.name;
+}
+
+/// A sentence for each loss with a weight that no study of a data set can teach.
+inline std::vector<std::string> unseen_losses(const RunConfig& c, const system::Stage& stage,
+                                              const data::Dataset& d, const std::string& split) {
   std::vector<std::string> out;
   const Sections n = sections_of(d, d.size());
-  for (const Term& t : {Term{"sum", m.lambda_sum, n.both, "both sections"},
-                        {"cg", m.lambda_cg, n.impression, "an impression"},
-                        {"cl", m.lambda_cl, n.findings, "findings"},
-                        {"cap", m.lambda_cap, n.impression, "an impression"},
-                        {"dis", m.lambda_dis, n.both, "both sections"}}) {
-    if (t.weight > 0 && t.studies == 0)
-      out.push_back(std::string("lambda_") + t.name + " > 0, but no " + split + " study has " +
-                    t.reads);
-    if (stage == 1) break;  // the first is the summary's
-  }
+  for (const system::Loss& loss : stage.losses)
+    if (loss.weight > 0 && n.of(loss.reads) == 0)
+      out.push_back(weight_key(c, loss) + " > 0, but no " + split + " study has " +
+                    sections_text(loss.reads));
   return out;
 }
 
@@ -58,24 +68,92 @@ inline std::vector<std::pair<std::string, const data::Dataset*>> splits_of(
   return {{"training", &train}, {"validation", &valid}};
 }
 
+/// The keys of a stage's weights: "lambda_a, lambda_b".
+inline std::string weight_keys(const RunConfig& c, const system::Stage& stage) {
+  std::string keys;
+  for (const system::Loss& loss : stage.losses)
+    keys += (keys.empty() ? "" : ", ") + weight_key(c, loss);
+  return keys;
+}
+
+/// @throws Error where a stage has nothing to learn by, whatever the data.
+inline void check_stages(const RunConfig& c, const std::vector<system::Stage>& stages) {
+  Index all = 0;
+  for (std::size_t k = 0; k < stages.size(); ++k) {
+    const StageKeys keys(k, stages.size());
+    all += c.epochs(k, stages.size());
+    if (c.epochs(k, stages.size()) == 0) continue;
+    bool any = false, alone = false;
+    for (const system::Loss& loss : stages[k].losses) {
+      any = any || loss.weight > 0;
+      alone = alone || (loss.weight > 0 && !loss.compares_samples);
+    }
+    if (!any)
+      fail("train", "config",
+           weight_keys(c, stages[k]) + ": expected " +
+               (stages[k].losses.size() > 1 ? "one of them " : "") +
+               "above 0: " + keys.stage_text() + " trains nothing else, so it cannot learn",
+           std::string(keys.epochs) + "=0 leaves it out");
+    if (c.batch == 1 && !alone)
+      fail("train", "config",
+           "batch: 1, with nothing but contrastive terms: they compare the samples of a batch, so "
+           "nothing is learned");
+  }
+  if (all == 0)
+    fail("train", "config",
+         std::string(StageKeys(stages.size() - 1, stages.size()).epochs) +
+             ": expected at least one epoch");
+}
+
 /// @throws Error where a stage's losses see no study of a split: it would learn nothing, or its
 /// validation could not choose.
-inline void check_losses(const RunConfig& c, const data::Dataset& train,
-                         const data::Dataset& valid) {
-  const auto& m = c.model;
-  std::size_t terms = 0;
-  for (double weight : {m.lambda_cg, m.lambda_cl, m.lambda_sum, m.lambda_cap, m.lambda_dis})
-    terms += weight > 0;
-  for (const auto& [split, d] : splits_of(c, train, valid)) {
-    if (const auto none = unseen_losses(m, *d, split, 1); c.epochs_stage1 > 0 && !none.empty())
-      fail(
-          "train", "data",
-          c.data + ": stage 1 learns to write impressions from findings, and it cannot: " + none[0],
-          "--set epochs_stage1=0 leaves it out, and lambda_dis=0 the distillation");
-    if (c.epochs_stage2 > 0 && unseen_losses(m, *d, split).size() == terms)
+inline void check_losses(const RunConfig& c, const std::vector<system::Stage>& stages,
+                         const data::Dataset& train, const data::Dataset& valid) {
+  for (const auto& [split, d] : splits_of(c, train, valid))
+    for (std::size_t k = 0; k < stages.size(); ++k) {
+      if (c.epochs(k, stages.size()) == 0) continue;
+      const auto none = unseen_losses(c, stages[k], *d, split);
+      std::size_t terms = 0;
+      for (const system::Loss& loss : stages[k].losses) terms += loss.weight > 0;
+      if (none.size() < terms) continue;
+      const StageKeys keys(k, stages.size());
       fail("train", "data",
-           c.data + ": no " + split + " study has the sections that the losses with a weight read");
+           c.data + ": " + keys.stage_text() + " " + stages[k].purpose +
+               ", and it cannot: " + none[0],
+           k + 1 < stages.size() ? std::string(keys.epochs) + "=0 leaves it out" : std::string());
+    }
+}
+
+/// What can be meant, and probably is not.
+inline std::vector<std::string> stage_warnings(const RunConfig& c,
+                                               const std::vector<system::Stage>& stages,
+                                               bool from_other_weights) {
+  std::vector<std::string> out;
+  const std::size_t n = stages.size();
+  for (std::size_t k = 0; k < n; ++k) {
+    if (c.epochs(k, n) == 0) continue;
+    const StageKeys keys(k, n);
+    std::string contrastive;
+    for (const system::Loss& loss : stages[k].losses)
+      if (loss.weight > 0 && loss.compares_samples)
+        contrastive += (contrastive.empty() ? "" : ", ") + loss.name;
+    if (c.batch == 1 && !contrastive.empty())
+      out.push_back("batch = 1: the contrastive terms (" + contrastive +
+                    ") compare the samples of a batch; of one sample they learn nothing");
+    if (c.rate(k, n) == 0)
+      out.push_back(std::string(keys.rate) + " = 0: " + keys.stage_text() + " learns nothing");
+    for (const system::Loss& loss : stages[k].losses)
+      if (loss.distils && loss.weight > 0 && k > 0 && c.epochs(k - 1, n) == 0 &&
+          !from_other_weights) {
+        const std::string key = weight_key(c, loss);
+        out.push_back(std::string(StageKeys(k - 1, n).epochs) + " = 0 and " + key +
+                      " > 0: the student is distilled towards a teacher that was never trained; " +
+                      key + "=0 leaves it out, --init brings one");
+      }
   }
+  if (n == 1 && c.epochs_stage1 > 0 && c.epochs_stage1 != RunConfig().epochs_stage1)
+    out.push_back(c.system + " has one stage: epochs_stage1 and lr_stage1 do not count");
+  return out;
 }
 
 }  // namespace hybridmed::train

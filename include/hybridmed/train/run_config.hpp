@@ -1,5 +1,5 @@
 #pragma once
-// Everything a run is told: the model's keys, the data, both stages. One flat JSON object; unknown
+// Everything a run is told: the model's keys, the data, the stages. One flat JSON object; unknown
 // keys are errors.
 #include <tuple>
 
@@ -10,8 +10,24 @@
 
 namespace hybridmed::train {
 
+/// The keys of stage k, from 0, of n. A system with one stage reads the keys of the last.
+struct StageKeys {
+  std::size_t number;  ///< as people count
+  const char *epochs, *rate;
+
+  StageKeys(std::size_t k, std::size_t n)
+      : number(k + 1),
+        epochs(k + 1 < n ? "epochs_stage1" : "epochs_stage2"),
+        rate(k + 1 < n ? "lr_stage1" : "lr_stage2") {
+    if (n > 2)
+      fail("train", "config", "a system of " + std::to_string(n) + " stages: expected 1 or 2");
+  }
+  std::string stage_text() const { return "stage " + std::to_string(number); }
+};
+
 struct RunConfig {
   model::Config model;
+  std::string system = "hybridmed";  // what is trained, see hybridmed/system/
   // data
   std::string data, split_train = "train", split_valid = "valid";
   data::FolderOptions folder;        // its tables: names, columns, how they are written
@@ -72,10 +88,16 @@ struct RunConfig {
       workers);
     f(in("cache_mb", between(0, 16777216), "memory for decoded images, in MB"), cache_mb);
     constexpr Keys training{"Training"};
+    f(training("system", not_empty(),
+               "what is trained: hybridmed, clip, siglip, convirt, gloria, mgca or coca"),
+      system);
     f(training("batch", between(1, 1e9), "studies of a step"), batch);
-    f(training("epochs_stage1", count, "epochs of stage 1: the teacher learns to summarize"),
+    f(training("epochs_stage1", count,
+               "epochs of stage 1, where the system has two: the teacher learns to summarize"),
       epochs_stage1);
-    f(training("epochs_stage2", count, "epochs of stage 2: all five terms"), epochs_stage2);
+    f(training("epochs_stage2", count,
+               "epochs of stage 2: all terms; of a system with one stage, of that"),
+      epochs_stage2);
     f(training("lr_stage1", share, "learning rate of stage 1 after the warm-up"), lr_stage1);
     f(training("lr_stage2", share, "learning rate of stage 2 after the warm-up"), lr_stage2);
     f(training("warmup", between(0, 1), "share of a stage's steps in which the rate rises"),
@@ -111,19 +133,6 @@ struct RunConfig {
          "split_valid",
          "'" + split_valid +
              "', which is split_train too: a validation on training studies chooses nothing");
-    need(epochs_stage1 == 0 || model.lambda_sum > 0, "lambda_sum",
-         "expected above 0: stage 1 trains nothing else, so it cannot learn; epochs_stage1=0 "
-         "leaves it out");
-    need(epochs_stage2 == 0 || model.lambda_cg + model.lambda_cl + model.lambda_sum +
-                                       model.lambda_cap + model.lambda_dis >
-                                   0,
-         "lambda_cg, lambda_cl, lambda_sum, lambda_cap, lambda_dis",
-         "all 0: stage 2 cannot learn; epochs_stage2=0 leaves it out");
-    need(epochs_stage2 == 0 || batch > 1 ||
-             model.lambda_sum + model.lambda_cap + model.lambda_dis > 0,
-         "batch",
-         "1, with nothing but contrastive terms: they compare the samples of a batch, so nothing "
-         "is learned");
     need(resize == 0 || resize >= model.image_size, "resize",
          "expected at least image_size = " + std::to_string(model.image_size) + ", got " +
              std::to_string(resize));
@@ -136,24 +145,13 @@ struct RunConfig {
          "below");
     need(!vocab_file.empty() || vocab_size >= 8, "vocab_size",
          "expected at least 8, got " + std::to_string(vocab_size));
-    need(epochs_stage1 + epochs_stage2 > 0, "epochs_stage1, epochs_stage2",
-         "expected at least one epoch");
   }
 
-  /// What can be meant, and probably is not.
-  std::vector<std::string> warnings() const {
-    std::vector<std::string> out;
-    if (epochs_stage2 > 0 && batch == 1 && model.lambda_cg + model.lambda_cl > 0)
-      out.push_back(
-          "batch = 1: the contrastive terms (cg, cl) compare the samples of a batch; of one sample "
-          "they learn nothing");
-    for (const auto& [stage, epochs, rate] :
-         {std::tuple{1, epochs_stage1, lr_stage1}, std::tuple{2, epochs_stage2, lr_stage2}})
-      if (epochs > 0 && rate == 0)
-        out.push_back("lr_stage" + std::to_string(stage) + " = 0: stage " + std::to_string(stage) +
-                      " learns nothing");
-    return out;
+  /// Of stage k, from 0, of n.
+  Index epochs(std::size_t k, std::size_t n) const {
+    return k + 1 < n ? epochs_stage1 : epochs_stage2;
   }
+  double rate(std::size_t k, std::size_t n) const { return k + 1 < n ? lr_stage1 : lr_stage2; }
 
   data::StudySelection selection(const std::string& split) const {
     return {split, sections == "both", true, data::cleaning_from(cleaning)};
@@ -212,6 +210,7 @@ inline std::uint64_t vocabulary_hash(const std::filesystem::path& run) {
 inline std::map<std::string, std::string> weights_metadata(const RunConfig& config,
                                                            std::uint64_t vocabulary) {
   io::Json keys = io::to_json(config.model);
+  keys["system"] = config.system;
   keys["cleaning"] = config.cleaning;
   keys["resize"] = config.resize;
   return {{"config", keys.dump()}, {"vocabulary", std::to_string(vocabulary)}};

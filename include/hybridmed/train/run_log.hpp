@@ -2,33 +2,37 @@
 // The logs of a run: JSONL (one object a line) and CSV with the same numbers. They hold no clock
 // readings, so that a resumed run writes the same bytes as an uninterrupted one.
 #include "hybridmed/io/json.hpp"
+#include "hybridmed/system/system.hpp"
 #include "hybridmed/train/checkpoint.hpp"
 
 namespace hybridmed::train {
 
 class RunLog {
  public:
-  static constexpr std::array<const char*, 12> columns{"kind", "stage", "epoch", "step",
-                                                       "lr",   "total", "cg",    "cl",
-                                                       "sum",  "cap",   "dis",   "grad_norm"};
-
   /// Continues the logs at the recorded lengths: what a killed run wrote after its last checkpoint
-  /// is cut off.
-  RunLog(const std::filesystem::path& run, const Progress& p)
-      : jsonl_(run / "log.jsonl"), csv_(run / "log.csv") {
+  /// is cut off. The table has a column for every loss of the stages, those of the last first.
+  RunLog(const std::filesystem::path& run, const Progress& p,
+         const std::vector<system::Stage>& stages)
+      : jsonl_(run / "log.jsonl"), csv_(run / "log.csv"), columns_{"kind", "stage", "epoch",
+                                                                   "step", "lr",    "total"} {
+    for (auto stage = stages.rbegin(); stage != stages.rend(); ++stage)
+      for (const auto& loss : stage->losses)
+        if (std::find(columns_.begin(), columns_.end(), loss.name) == columns_.end())
+          columns_.push_back(loss.name);
+    columns_.push_back("grad_norm");
     cut(jsonl_, p.log_bytes);
     cut(csv_, p.csv_bytes);
     if (p.csv_bytes == 0) {
       std::string header;
-      for (const char* c : columns) header += (header.empty() ? "" : ",") + std::string(c);
+      for (const auto& c : columns_) header += (header.empty() ? "" : ",") + c;
       append(csv_, header + "\n");
     }
   }
   void write(const io::Json& row) {
     append(jsonl_, row.dump() + "\n");
     std::string line;
-    for (const char* c : columns) {
-      if (c != columns[0]) line += ",";
+    for (const auto& c : columns_) {
+      if (c != columns_[0]) line += ",";
       if (row.contains(c)) line += row[c].is_string() ? row[c].get<std::string>() : row[c].dump();
     }
     append(csv_, line + "\n");
@@ -58,6 +62,7 @@ class RunLog {
     if (!out) fail("train", "log", path.string() + ": " + std::strerror(errno));
   }
   std::filesystem::path jsonl_, csv_;
+  std::vector<std::string> columns_;
 };
 
 }  // namespace hybridmed::train

@@ -1,17 +1,22 @@
 #pragma once
 // A finished (or running) run, opened for use: configuration, vocabulary, and the best weights so
 // far.
+#include <optional>
+
+#include "hybridmed/system/systems.hpp"
 #include "hybridmed/train/checkpoint.hpp"
 #include "hybridmed/train/run_config.hpp"
+#include "hybridmed/train/upload.hpp"
 
 namespace hybridmed::train {
 
-/// Weights file of a run: the best of stage 2, else the newest checkpoint, else the best of
-/// stage 1.
-inline std::filesystem::path weights_of(const std::filesystem::path& run) {
-  if (auto p = best_weights(run, 2); !p.empty()) return p;
+/// Weights file of a run of that many stages: the best of the last, else the newest checkpoint,
+/// else the best of the one before.
+inline std::filesystem::path weights_of(const std::filesystem::path& run, std::size_t stages) {
+  const int last = static_cast<int>(stages);
+  if (auto p = best_weights(run, last); !p.empty()) return p;
   if (const auto all = list_checkpoints(run); !all.empty()) return all.back() / "model.safetensors";
-  if (auto p = best_weights(run, 1); !p.empty()) return p;
+  if (auto p = best_weights(run, last - 1); !p.empty()) return p;
   fail("train", "run", run.string() + ": holds no weights",
        "train it first with: pretrain --config FILE --run " + run.string());
 }
@@ -31,11 +36,14 @@ inline void check_belongs(const io::Safetensors& weights, const RunConfig& confi
            "give it back");
     const io::Json then = io::parse_json(it->second, weights.source() + " (metadata)"),
                    is = io::parse_json(now, "config.json");
+    // A key that the weights' version did not know had its default.
+    const io::Json usual = io::to_json(RunConfig());
     std::string differing;
     for (const auto& item : is.items())
-      if (!then.contains(item.key()) || then.at(item.key()) != item.value())
-        differing += (differing.empty() ? "" : ", ") + item.key() + " (was " +
-                     (then.contains(item.key()) ? then.at(item.key()).dump() : "not there") +
+      if (const io::Json& was =
+              then.contains(item.key()) ? then.at(item.key()) : usual.at(item.key());
+          was != item.value())
+        differing += (differing.empty() ? "" : ", ") + item.key() + " (was " + was.dump() +
                      ", is " + item.value().dump() + ")";
     fail("train", "run",
          (run / "config.json").string() + ": not the configuration that " + weights.source() +
@@ -46,24 +54,41 @@ inline void check_belongs(const io::Safetensors& weights, const RunConfig& confi
 
 template <class T, class B>
 struct TrainedRun {
-  using Model = model::HybridMed<T, B, model::AnyEncoder<T, B>>;
-  std::filesystem::path folder, weights;
-  std::string checksum;             // of the weights file
-  std::vector<std::string> unused;  // tensors of the weights file that the model has no use for
+  using Model = decltype(model::make_hybridmed<T, B>(model::Config()));
+  std::filesystem::path folder;
   RunConfig config;
+  system::Facts system;  // of what was trained; the model has its parts and no others
+  std::filesystem::path weights;
+  std::string checksum;             // of the weights file
+  std::vector<std::string> unused;  // tensors of the weights file that the system has no use for
+  std::optional<double> log_scale;  // of its contrastive loss, where it has one
   data::WordPiece vocabulary;
   Model model;
 
-  explicit TrainedRun(const std::filesystem::path& run)
+  /// `own`: the facts of a system that is not of this library, see system::facts_of_recipe.
+  explicit TrainedRun(const std::filesystem::path& run,
+                      const std::optional<system::Facts>& own = std::nullopt)
       : folder(run),
-        weights(weights_of(run)),
         config(RunConfig::read(run / "config.json")),
+        system(own ? *own : system::facts_of(config.system)),
+        weights(weights_of(run, system.stages)),
         vocabulary(data::WordPiece::read(run / "vocab.txt")),
         model(checked_model()) {
     const io::Safetensors stored = read_weights();
     checksum = io::checksum_text(stored.bytes());
     check_belongs(stored, config, vocabulary_hash(run), run);
     unused = load_model(stored, weights, checksum, model).unexpected;
+    std::erase_if(unused, [&](const std::string& name) {
+      return std::find(system.parameters.begin(), system.parameters.end(), name) !=
+             system.parameters.end();
+    });
+    if (const auto* s = stored.find("log_scale"); s && s->is_float() && s->size() == 1)
+      log_scale = s->at(0);
+  }
+  /// Were these weights trained to the end of the last stage?
+  bool finished() const {
+    return weights.parent_path().filename().string().starts_with("best-stage" +
+                                                                 std::to_string(system.stages));
   }
   data::Cleaning cleaning() const { return data::cleaning_from(config.cleaning); }
   /// Images of one study or file as the model sees them in evaluation: (B, 3, S, S).
@@ -102,7 +127,7 @@ struct TrainedRun {
              "prepare() makes them");
     for (std::size_t i = 0; i < images.size(); ++i)
       std::copy(images[i].begin(), images[i].end(), grey.data() + i * side * side);
-    return data::upload_images<T, B>(grey);
+    return train::upload_images<T, B>(grey);
   }
 
  private:
@@ -111,7 +136,7 @@ struct TrainedRun {
     for (int left = 10;; --left) try {
         return io::Safetensors::read(weights);
       } catch (const Error&) {
-        const auto now = weights_of(folder);
+        const auto now = weights_of(folder, system.stages);
         if (now == weights || left == 0) throw;
         weights = now;
       }
@@ -122,7 +147,7 @@ struct TrainedRun {
       fail("train", "run",
            folder.string() + ": vocab.txt has " + std::to_string(vocabulary.size()) +
                " tokens, config.json says " + std::to_string(config.model.vocab));
-    return model::make_hybridmed<T, B>(config.model);
+    return model::make_hybridmed<T, B>(config.model, system.parts);
   }
 };
 

@@ -1,6 +1,7 @@
 // The same bits for every number of threads.
 #include "backend/attention_cases.hpp"
 #include "backend/local_alignment_cases.hpp"
+#include "backend/token_alignment_cases.hpp"
 
 using namespace hybridmed;
 using namespace hybridmed::test;
@@ -89,4 +90,21 @@ TEST_CASE_TEMPLATE("results do not depend on the number of threads", P, EIGEN_PA
                       {random<T>(c.images * c.regions * c.dim, 4), random<T>(d.words * c.dim, 5)},
                       [&](auto y) { B::local_scores_backward(d.a, d.dz.data(), y[0], y[1]); });
     }
+  for (const auto& c : token_cases) {
+    const TokenData<T> d(c, true);
+    same_bits<B, T>(c.name, {garbage<T>(1)}, [&](auto y) { B::token_alignment(d.a, y[0]); });
+    same_bits<B, T>(c.name, {d.dp, d.dw},
+                    [&](auto y) { B::token_alignment_backward(d.a, &d.upstream, y[0], y[1]); });
+  }
+  {
+    const Index rows = 67, cols = 501;
+    const auto s = random<T>(rows * cols, 1, 0.3);
+    auto q = filled<T>(rows * cols, 0);
+    same_bits<B, T>("sinkhorn", {garbage<T>(rows * cols)},
+                    [&](auto y) { B::sinkhorn(rows, cols, s.data(), 0.05, 3, y[0]); });
+    B::sinkhorn(rows, cols, s.data(), 0.05, 3, q.data());
+    same_bits<B, T>("soft_cross_entropy", {garbage<T>(1), garbage<T>(rows)}, [&](auto y) {
+      B::soft_cross_entropy(rows, cols, s.data(), q.data(), 0.2, y[0], y[1]);
+    });
+  }
 }

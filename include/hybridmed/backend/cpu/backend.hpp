@@ -9,6 +9,7 @@
 #include "hybridmed/backend/cpu/losses.hpp"
 #include "hybridmed/backend/cpu/norm.hpp"
 #include "hybridmed/backend/cpu/rows.hpp"
+#include "hybridmed/backend/cpu/token_alignment.hpp"
 #ifdef HYBRIDMED_WITH_ONEDNN
 #include "hybridmed/backend/cpu/gemm_onednn.hpp"
 #endif
@@ -22,7 +23,8 @@ struct Cpu : cpu::Elementwise<Executor>,
              cpu::Attention<Gemm, Executor>,
              cpu::Convolution<Gemm, Executor>,
              cpu::Losses<Executor>,
-             cpu::LocalAlignment<Gemm, Executor> {
+             cpu::LocalAlignment<Gemm, Executor>,
+             cpu::TokenAlignment<Gemm, Executor> {
   static_assert(cpu::GemmProvider<Gemm, float> && cpu::GemmProvider<Gemm, double>,
                 "hybridmed: the matrix-product policy of Cpu<> lacks serial or parallel; see "
                 "docs/policies/gemm.md");

@@ -8,6 +8,7 @@
 #include "hybridmed/backend/reference/local_alignment.hpp"
 #include "hybridmed/backend/reference/losses.hpp"
 #include "hybridmed/backend/reference/rows.hpp"
+#include "hybridmed/backend/reference/token_alignment.hpp"
 
 namespace hybridmed {
 
@@ -17,7 +18,8 @@ struct Reference : reference::Elementwise,
                    reference::Attention,
                    reference::Convolution,
                    reference::Losses,
-                   reference::LocalAlignment {
+                   reference::LocalAlignment,
+                   reference::TokenAlignment {
   static constexpr const char* name = "reference";
 };
 

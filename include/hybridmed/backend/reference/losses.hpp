@@ -4,6 +4,7 @@
 // -inf.
 #include <cmath>
 #include <limits>
+#include <vector>
 
 #include "hybridmed/backend/arguments.hpp"
 
@@ -89,6 +90,66 @@ struct Losses {
     }
   }
 
+  /// -sum_j target_ij log softmax_j(z_i / tau), mean over rows; the rows of the target need not sum
+  /// to 1. lse: (rows), log-sum-exp at temperature tau above the largest logit.
+  template <class T>
+  static void soft_cross_entropy(Index rows, Index classes, const T* z, const T* target, double tau,
+                                 T* loss, T* lse) {
+    double total = 0;
+    for (Index r = 0; r < rows; ++r) {
+      const T *zr = z + r * classes, *q = target + r * classes;
+      const double top = largest(classes, 1 / tau, zr), l = log_sum_exp(classes, 1 / tau, zr, top);
+      lse[r] = static_cast<T>(l);
+      for (Index v = 0; v < classes; ++v)
+        if (q[v] != T(0))
+          total += static_cast<double>(q[v]) * (l + top - static_cast<double>(zr[v]) / tau);
+    }
+    *loss = rows ? static_cast<T>(total / static_cast<double>(rows)) : T(0);
+  }
+  /// dz (+)= *upstream / (rows tau) (softmax(z / tau) sum_j target_j - target).
+  template <class T>
+  static void soft_cross_entropy_backward(Index rows, Index classes, const T* z, const T* target,
+                                          double tau, const T* lse, const T* upstream,
+                                          bool accumulate, T* dz) {
+    const double k = static_cast<double>(*upstream) / (static_cast<double>(rows) * tau);
+    for (Index r = 0; r < rows; ++r) {
+      const double top = largest(classes, 1 / tau, z + r * classes);
+      double mass = 0;
+      for (Index v = 0; v < classes; ++v) mass += static_cast<double>(target[r * classes + v]);
+      for (Index v = 0; v < classes; ++v) {
+        const Index i = r * classes + v;
+        const double p =
+            std::exp(static_cast<double>(z[i]) / tau - top - static_cast<double>(lse[r]));
+        const double g = k * (p * mass - static_cast<double>(target[i]));
+        dz[i] = static_cast<T>(g + (accumulate ? static_cast<double>(dz[i]) : 0.0));
+      }
+    }
+  }
+
+  /// The assignment of Sinkhorn and Knopp: q = exp(scores / eps), `iterations` times columns and
+  /// then rows divided by their sums, at last the rows. Kept as s + u_r + v_c, the logarithm of q:
+  /// no score is too large, and a factor that all of q has in common falls out.
+  template <class T>
+  static void sinkhorn(Index rows, Index cols, const T* scores, double eps, Index iterations,
+                       T* q) {
+    std::vector<double> s(static_cast<std::size_t>(rows * cols)), u(static_cast<std::size_t>(rows)),
+        v(static_cast<std::size_t>(cols));
+    for (std::size_t i = 0; i < s.size(); ++i) s[i] = static_cast<double>(scores[i]) / eps;
+    const auto each_row = [&] {
+      for (std::size_t r = 0; r < u.size(); ++r)
+        u[r] = -log_sum(v.size(), [&](std::size_t c) { return s[r * v.size() + c] + v[c]; });
+    };
+    for (Index k = 0; k < iterations; ++k) {
+      if (k > 0) each_row();
+      for (std::size_t c = 0; c < v.size(); ++c)
+        v[c] = -log_sum(u.size(), [&](std::size_t r) { return s[r * v.size() + c] + u[r]; });
+    }
+    each_row();
+    for (std::size_t r = 0; r < u.size(); ++r)
+      for (std::size_t c = 0; c < v.size(); ++c)
+        q[r * v.size() + c] = static_cast<T>(std::exp(s[r * v.size() + c] + u[r] + v[c]));
+  }
+
   /// row_weight CE(S, Q) + column_weight CE(S^T, Q), Q = (1 - smoothing) P + smoothing / n, where P
   /// is the identity or, with keys, P_ij = [key_i = key_j] / count. Writes the loss and its
   /// gradient dS (n, n).
@@ -129,6 +190,14 @@ struct Losses {
   }
 
  private:
+  /// log sum exp(f(i)) over [0, n)
+  template <class F>
+  static double log_sum(std::size_t n, F&& f) {
+    double top = -std::numeric_limits<double>::infinity(), sum = 0;
+    for (std::size_t i = 0; i < n; ++i) top = std::fmax(top, f(i));
+    for (std::size_t i = 0; i < n; ++i) sum += std::exp(f(i) - top);
+    return top + std::log(sum);
+  }
   template <class T>
   static double largest(Index n, double factor, const T* x) {
     double top = -std::numeric_limits<double>::infinity();

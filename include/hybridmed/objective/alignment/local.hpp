@@ -13,11 +13,14 @@ struct LocalAlignment {
   double image_weight = 0.5, text_weight = 0.5;
 
   static constexpr std::string_view name = "cl";
-  static constexpr unsigned needs = image_tokens | findings_tokens;
+  static constexpr Needs<representation::ImageTokens, representation::FindingsTokens> needs{};
+  static constexpr bool compares_samples = true;
 
-  template <Value V>
-  V operator()(const Representations<V>& r) const {
-    const V z = local_scores(r.regions, r.region_images, r.words, r.word_offsets, score);
+  template <Value V, class N>
+  V operator()(const Representations<V, N>& r) const {
+    const auto& image = get<representation::ImageTokens>(r);
+    const auto& findings = get<representation::FindingsTokens>(r);
+    const V z = local_scores(image.regions, image.images, findings.words, findings.offsets, score);
     return symmetric_cross_entropy(scale(z, gamma3), IndexTensor<backend_of<V>>(), 0, image_weight,
                                    text_weight);
   }

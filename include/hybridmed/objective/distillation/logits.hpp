@@ -10,12 +10,15 @@ namespace hybridmed::objective {
 struct LogitDistillation {
   double temperature = 1;
   static constexpr std::string_view name = "dis";
-  static constexpr unsigned needs = captioning_logits | teacher_logits;
-  template <Value V>
-  V operator()(const Representations<V>& r) const {
-    return distillation(
-        r.same_rows ? r.logits_cap : gather_rows(r.logits_cap, r.summarize_in_caption), r.teacher,
-        temperature);
+  static constexpr Needs<representation::CaptioningLogits, representation::TeacherLogits> needs{};
+
+  template <Value V, class N>
+  V operator()(const Representations<V, N>& r) const {
+    const auto& caption = get<representation::CaptioningLogits>(r);
+    return distillation(caption.all_with_findings
+                            ? caption.logits
+                            : gather_rows(caption.logits, caption.with_findings),
+                        get<representation::TeacherLogits>(r).logits, temperature);
   }
 };
 

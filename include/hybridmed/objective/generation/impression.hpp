@@ -10,10 +10,12 @@ namespace hybridmed::objective {
 struct Summarization {
   double label_smoothing = 0;
   static constexpr std::string_view name = "sum";
-  static constexpr unsigned needs = summarization_logits;
-  template <Value V>
-  V operator()(const Representations<V>& r) const {
-    return cross_entropy(r.logits_sum, r.target_sum, label_smoothing);
+  static constexpr Needs<representation::SummarizationLogits> needs{};
+
+  template <Value V, class N>
+  V operator()(const Representations<V, N>& r) const {
+    const auto& summary = get<representation::SummarizationLogits>(r);
+    return cross_entropy(summary.logits, summary.target, label_smoothing);
   }
 };
 
@@ -22,10 +24,12 @@ struct Summarization {
 struct Captioning {
   double label_smoothing = 0;
   static constexpr std::string_view name = "cap";
-  static constexpr unsigned needs = captioning_logits;
-  template <Value V>
-  V operator()(const Representations<V>& r) const {
-    return cross_entropy(r.logits_cap, r.target_cap, label_smoothing);
+  static constexpr Needs<representation::CaptioningLogits> needs{};
+
+  template <Value V, class N>
+  V operator()(const Representations<V, N>& r) const {
+    const auto& caption = get<representation::CaptioningLogits>(r);
+    return cross_entropy(caption.logits, caption.target, label_smoothing);
   }
 };
 

@@ -1,0 +1,227 @@
+#pragma once
+// A system from a recipe: a name, and for a configuration the weighted sum of each stage. That is
+// all that most systems are.
+#include <optional>
+#include <tuple>
+
+#include "hybridmed/system/composed.hpp"
+#include "hybridmed/system/system.hpp"
+
+namespace hybridmed::system {
+
+/// One stage of a recipe.
+template <class Objective>
+struct StageRecipe {
+  const char* purpose;
+  Objective objective;
+};
+template <class Objective>
+StageRecipe(const char*, Objective) -> StageRecipe<Objective>;
+
+/// A recipe has `static constexpr std::string_view name` and `static auto stages(const
+/// model::Config&)`, a tuple of StageRecipe. Two more members are optional: `static bool trains(
+/// std::size_t stage, std::string_view parameter)`, and `template <class T, class B> static auto
+/// model(const model::Config&)` for a model of its own; without it the model is HybridMed's, with
+/// the parts that the objectives need. See docs/policies/system.md.
+template <class R>
+concept Recipe = requires(const model::Config& c) {
+  { R::name } -> std::convertible_to<std::string_view>;
+  std::tuple_size<decltype(R::stages(c))>::value;
+};
+
+namespace detail {
+template <class R>
+struct StagesOf {
+  using type = void;
+};
+template <Recipe R>
+struct StagesOf<R> {
+  using type = decltype(R::stages(std::declval<const model::Config&>()));
+};
+template <class Stages>
+struct NeedsOf;
+template <class... O>
+struct NeedsOf<std::tuple<StageRecipe<O>...>> {
+  static constexpr auto needs = (representation::Needs<>{} | ... | O::needs);
+};
+}  // namespace detail
+
+/// The objectives of a recipe's stages.
+template <class R>
+using stages_of = typename detail::StagesOf<R>::type;
+
+/// What the objectives of all stages need.
+template <class R>
+inline constexpr auto needs_of_recipe = detail::NeedsOf<stages_of<R>>::needs;
+
+/// What a stage is for, and its losses.
+template <class Objective>
+Stage described(const StageRecipe<Objective>& recipe) {
+  Stage s{recipe.purpose, {}};
+  recipe.objective.each([&]<class O>(const objective::Weighted<O>& term) {
+    using Set = objective::needs_of<O>;
+    s.losses.push_back({std::string(O::name), term.weight, term.observed, Set::reads,
+                        objective::compares_samples<O>,
+                        Set::template has<representation::TeacherLogits>});
+  });
+  return s;
+}
+
+template <class R, class T, class B>
+auto model_of_recipe(const model::Config& c) {
+  if constexpr (requires { R::template model<T, B>(c); })
+    return R::template model<T, B>(c);
+  else
+    return model::make_hybridmed<T, B>(c, needs_of_recipe<R>);
+}
+
+template <class R, class T, class B, class Stages = stages_of<R>>
+class SystemOf {
+  static_assert(sizeof(R) == 0,
+                "hybridmed: a system is made from a recipe with static members name and "
+                "stages(config), a tuple of StageRecipe; see docs/policies/system.md");
+};
+
+/// The system of recipe R. Its parameters: those of the objectives, last stage first, then the
+/// model's.
+template <class R, class T, class B, class... O>
+class SystemOf<R, T, B, std::tuple<StageRecipe<O>...>> final : public System<T, B> {
+  using Base = System<T, B>;
+  using Model = decltype(model_of_recipe<R, T, B>(std::declval<const model::Config&>()));
+  template <class X>
+  using Part = Composed<Model, X>;
+  static constexpr bool distils = needs_of_recipe<R>.template has<representation::TeacherLogits>;
+
+ public:
+  using typename Base::Batch;
+  using typename Base::Losses;
+
+  /// @throws Error where the objectives of two stages have parameters of one name.
+  explicit SystemOf(const model::Config& config)
+      : SystemOf(config, R::stages(config), std::index_sequence_for<O...>()) {}
+
+  Model& model() { return model_; }
+  const std::vector<Stage>& stages() const override { return stages_; }
+
+  void each_state(const typename Base::OnParameter& parameter,
+                  const typename Base::OnBuffer& buffer) override {
+    objective_states(parameter, buffer, std::index_sequence_for<O...>());
+    nn::for_each_state(model_, parameter, buffer);
+  }
+  void each_teacher_state(const typename Base::OnParameter& parameter,
+                          const typename Base::OnBuffer& buffer) override {
+    if constexpr (distils)
+      if (teacher_) nn::for_each_state(*teacher_, parameter, buffer);
+  }
+  bool has_teacher() const override {
+    if constexpr (distils)
+      return teacher_.has_value();
+    else
+      return false;
+  }
+
+  void begin_stage(std::size_t k) override {
+    each_state([&](const std::string& name,
+                   Parameter<T, B>& p) { p.trainable = !p.fixed && trains(k, name); },
+               [](const std::string&, Buffer<T, B>&) {});
+    for (std::size_t i = 0; i < sizeof...(O); ++i)
+      if (i != k)
+        at(i, [](auto& part) {  // the objectives of another stage learn in theirs
+          nn::for_each_parameter(
+              part.states(), [](const std::string&, Parameter<T, B>& p) { p.trainable = false; });
+        });
+    if constexpr (distils) {
+      teacher_.reset();
+      at(k, [&](const auto& part) {
+        if (part.objective().template reads<representation::TeacherLogits>())
+          teacher_.emplace(model_.snapshot());
+      });
+    }
+  }
+  void begin_epoch(std::size_t k, Index epoch) override {
+    at(k, [&](auto& part) { part.begin_epoch(epoch); });
+  }
+
+  model::TextPlan<B> plan(const SectionView& findings, const SectionView& impression,
+                          std::span<const std::int32_t> keys) const override {
+    return model_.plan(findings, impression, keys);
+  }
+
+  Variable<T, B> recorded_total(std::size_t k, const Batch& batch, const nn::Mode& mode,
+                                Losses& losses) const override {
+    return total<Variable<T, B>>(k, batch, mode, losses);
+  }
+  Tensor<T, B> plain_total(std::size_t k, const Batch& batch, const nn::Mode& mode,
+                           Losses& losses) const override {
+    return total<Tensor<T, B>>(k, batch, mode, losses);
+  }
+  void constrain(std::size_t k) override {
+    at(k, [](auto& part) { part.constrain(); });
+  }
+
+ private:
+  template <std::size_t... i>
+  SystemOf(const model::Config& config, std::tuple<StageRecipe<O>...> recipes,
+           std::index_sequence<i...>)
+      : model_(model_of_recipe<R, T, B>(config)),
+        parts_(Part<O>(model_, std::get<i>(recipes).objective)...),
+        stages_{described(std::get<i>(recipes))...} {
+    std::set<std::string> names;
+    each_state(
+        [&](const std::string& name, Parameter<T, B>&) {
+          if (!names.insert(name).second)
+            fail("system", R::name, "two parameters are called '" + name + "'",
+                 "objectives of two stages name their parameters alike: visit() of a State chooses "
+                 "the names");
+        },
+        [](const std::string&, Buffer<T, B>&) {});
+  }
+  SystemOf(const SystemOf&) = delete;
+
+  static bool trains(std::size_t k, std::string_view name) {
+    if constexpr (requires { R::trains(k, name); })
+      return R::trains(k, name);
+    else
+      return true;
+  }
+  template <std::size_t... i>
+  void objective_states(const typename Base::OnParameter& parameter,
+                        const typename Base::OnBuffer& buffer, std::index_sequence<i...>) {
+    (nn::for_each_state(std::get<sizeof...(i) - 1 - i>(parts_).states(), parameter, buffer), ...);
+  }
+  /// f(the part of stage k).
+  template <class Self, class F>
+  static void at_of(Self& self, std::size_t k, F&& f) {
+    [&]<std::size_t... i>(std::index_sequence<i...>) {
+      ((i == k ? f(std::get<i>(self.parts_)) : void()), ...);
+    }
+    (std::index_sequence_for<O...>());
+  }
+  template <class F>
+  void at(std::size_t k, F&& f) {
+    at_of(*this, k, f);
+  }
+  template <Value V>
+  V total(std::size_t k, const Batch& batch, const nn::Mode& mode, Losses& losses) const {
+    V y;
+    at_of(*this, k, [&](const auto& part) {
+      if constexpr (distils)
+        if (part.objective().template reads<representation::TeacherLogits>() && teacher_) {
+          Batch taught = batch;
+          taught.teacher_logits = (*teacher_)(batch.text);
+          y = part.template total<V>(taught, mode, losses);
+          return;
+        }
+      y = part.template total<V>(batch, mode, losses);
+    });
+    return y;
+  }
+
+  struct NoTeacher {};
+  Model model_;
+  std::tuple<Part<O>...> parts_;
+  std::vector<Stage> stages_;
+  std::conditional_t<distils, std::optional<model::Teacher<T, B>>, NoTeacher> teacher_;
+};
+
+}  // namespace hybridmed::system

@@ -1,0 +1,28 @@
+// expects: hybridmed: constrain of an objective is const and takes its State&; see
+// docs/policies/objective.md
+
+#include <hybridmed/objective/composition.hpp>
+
+using namespace hybridmed;
+using X = Tensor<float, Reference>;
+
+struct Plain {
+  static constexpr std::string_view name = "plain";
+  static constexpr objective::Needs<representation::ImageGlobal> needs{};
+  template <Value V, class N>
+  V operator()(const objective::Representations<V, N>& r) const {
+    return get<representation::ImageGlobal>(r).projected;
+  }
+#ifdef HYBRIDMED_CONTROL
+  template <class S>
+  void constrain(S&) const {}
+#else
+  int constrain(int) const { return 0; }
+#endif
+};
+
+void f() {
+  const auto sum = 0.5 * Plain{};
+  objective::States<float, Reference, objective::WeightedSum<Plain>> states(sum);
+  sum.constrain(states);
+}
