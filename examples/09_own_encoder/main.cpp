@@ -7,7 +7,7 @@ using T = double;
 using B = CpuBackend;
 
 /// Patches, then a residual 3x3 convolution for each level; the global vector is the mean of the
-/// last map. Sides and widths of the maps are those of a ViT.
+/// last map. All maps have one side and one width.
 template <class T, class B>
 struct PatchNet {
   nn::PatchEmbed<T, B> patch;
@@ -15,16 +15,17 @@ struct PatchNet {
   std::vector<nn::Convolution<T, B>> conv;
   RowMixing<T, B> mean;
   Index image_size = 0;
+  model::LevelShape shape;  // side and width of every map
 
-  explicit PatchNet(const model::Config& c)
-      : patch(c.patch, c.image_width),
-        mean(model::mean_of_rows<T, B>(c.level_side(3) * c.level_side(3))),
-        image_size(c.image_size) {
+  PatchNet(Index image_size_, Index patch_size, Index width)
+      : patch(patch_size, width), image_size(image_size_), shape{image_size / patch_size, width} {
+    mean = model::mean_of_rows<T, B>(shape.places());
     for (int l = 0; l < 4; ++l) {
-      norm.emplace_back(c.image_width);
-      conv.emplace_back(c.image_width, c.image_width, /*kernel=*/3);
+      norm.emplace_back(width);
+      conv.emplace_back(width, width, /*kernel=*/3);
     }
   }
+  model::LevelShapes levels() const { return {shape, shape, shape, shape}; }
   template <class F>
   void visit(F&& f) {
     f("patch", patch);
@@ -36,11 +37,11 @@ struct PatchNet {
   model::ImageFeatures<V> operator()(const tensor_of<V>& image, const nn::Mode&,
                                      model::Levels want) const {
     model::need_images("PatchNet", image, image_size);
-    const Index batch = image.shape()[0], side = image_size / patch.patch;
+    const Index batch = image.shape()[0];
     model::ImageFeatures<V> out;
     V x = patch.template embed<V>(image);
     for (std::size_t l = 0; l < 4; ++l) {
-      x = add(x, activate(conv[l](norm[l](x), batch, side), Activation::relu));
+      x = add(x, activate(conv[l](norm[l](x), batch, shape.side), Activation::relu));
       if (l == 3 || want == model::Levels::all) out.levels[l] = x;
     }
     out.global = mix_rows(x, mean);
@@ -52,10 +53,11 @@ static_assert(model::ImageEncoder<PatchNet<T, B>, T, B>);
 int main() {
   const auto config = model::Config::preset("tiny");
   const auto objective = 1.0 * objective::InfoNce{} + 1.0 * objective::LocalAlignment{};
-  model::HybridMed<T, B, PatchNet<T, B>> model(config, PatchNet<T, B>(config), objective.needs);
+  model::HybridMed<T, B, PatchNet<T, B>> model(
+      config, PatchNet<T, B>(config.image_size, /*patch_size=*/8, /*width=*/64), objective.needs);
   system::Composed composed(model, objective);
   nn::initialise(composed, /*seed=*/1);
-  model::Vit<T, B> vit(config);
+  model::Vit<T, B> vit(config.vit());
   std::printf("parameters: PatchNet %lld, Vit %lld\n",
               static_cast<long long>(nn::count_parameters(model.image)),
               static_cast<long long>(nn::count_parameters(vit)));

@@ -23,8 +23,8 @@ struct Convirt {
 
   explicit Convirt(const model::Config& c)
       : config(c),
-        image(c),
-        text(c),
+        image(c.vit()),
+        text(c.text()),
         image_proj(c.image_width, c.d_e, false),
         text_proj(c.d, c.d_e, false) {}
   template <class F>
@@ -40,7 +40,7 @@ struct Convirt {
                  objective::Representations<V, N>& r) const {
     const model::TextPlan<B>& p = batch.text;
     const V seen = image.operator()<V>(batch.image, mode, model::Levels::last).global,
-            read = text.norm(gather_rows(text.operator()<V>(p), p.present_cls));
+            read = text.global(text.operator()<V>(p), p.present_cls);
     r.template set<representation::ImageGlobal>({image_proj(seen), seen, p.present});
     r.template set<representation::ImpressionGlobal>({text_proj(read), read, p.present, p.keys});
   }

@@ -666,8 +666,8 @@ TEST_CASE("4. a sample's text states do not depend on the rest of the batch") {
     const auto embed = [&](const std::vector<Sample>& s) {
       const auto p = plan(m, s, model::TextPlan<B>::Cls::both);
       const X encoded = m.text.template operator()<X>(p);
-      return std::pair{values(m.text.norm(gather_rows(encoded, p.impression_cls))),
-                       values(m.text.norm(gather_rows(encoded, p.findings_cls)))};
+      return std::pair{values(m.text.global(encoded, p.impression_cls)),
+                       values(m.text.global(encoded, p.findings_cls))};
     };
     const auto [impressions, findings] = embed(samples);
     const Index d = m.config.d;

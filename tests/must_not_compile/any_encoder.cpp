@@ -10,6 +10,7 @@ using X = Tensor<float, Reference>;
 struct Encoder {
   template <class F>
   void visit(F&&) {}
+  model::LevelShapes levels() const { return {}; }
 #ifdef HYBRIDMED_CONTROL
   template <Value V>
   model::ImageFeatures<V> operator()(const tensor_of<V>&, const nn::Mode&, model::Levels) const {

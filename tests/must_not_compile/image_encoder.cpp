@@ -1,5 +1,6 @@
-// expects: hybridmed: the image encoder of HybridMed must be a module with template <Value V>
-// ImageFeatures<V> operator()(image, mode, levels) const; see docs/policies/image_encoder.md
+// expects: hybridmed: the image encoder of HybridMed must be a module with LevelShapes levels()
+// const and template <Value V> ImageFeatures<V> operator()(image, mode, levels) const; see
+// docs/policies/image_encoder.md
 
 #include <hybridmed/backend/reference/backend.hpp>
 #include <hybridmed/model/hybridmed.hpp>
@@ -10,6 +11,7 @@ using namespace hybridmed;
 struct Encoder {
   template <class F>
   void visit(F&&) {}
+  model::LevelShapes levels() const { return {}; }
 #ifdef HYBRIDMED_CONTROL
   template <Value V>
   model::ImageFeatures<V> operator()(const tensor_of<V>&, const nn::Mode&, model::Levels) const {

@@ -67,7 +67,7 @@ struct Regression {
 
 Model make() {
   const auto c = model::Config::preset("tiny");
-  return Model(c, model::Vit<T, B>(c), global);
+  return Model(c, model::Vit<T, B>(c.vit()), global);
 }
 model::Batch<T, B> batch_of(const Model& m) {
   const std::vector<std::int32_t> impression{1, 20, 2, 1, 30, 31, 2, 1, 32, 2}, at{0, 3, 7, 10},

@@ -218,8 +218,8 @@ class Run {
     const X encoded = m.text.template operator()<X>(p);
     const X memory = m.memory(im.levels[3]);
     const auto h = m.decoder(encoded, p, {}, slice_rows(encoded, 0, p.findings_rows), memory);
-    const X f_cls = m.text.norm(gather_rows(encoded, p.findings_cls)),
-            i_cls = m.text.norm(gather_rows(encoded, p.impression_cls));
+    const X f_cls = m.text.global(encoded, p.findings_cls),
+            i_cls = m.text.global(encoded, p.impression_cls);
     std::vector<Index> f_row, i_row, s_row, c_row;  // first packed row of each sample
     Index row = 0, s = 0, c = 0;
     for (Index b = 0; b < batch; ++b) {

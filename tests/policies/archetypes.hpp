@@ -70,13 +70,9 @@ struct Order {
 /// Every level is a constant multiple of one parameter.
 template <class T, class B>
 struct Encoder {
-  Parameter<T, B> only;
-  const model::Config* config;
+  Parameter<T, B> only{{1, 4}, init::constant(0.5)};
 
-  explicit Encoder(const model::Config& c)
-      : only({1, c.level_width(3)}, init::normal(0.02)), config(&c) {
-    B::fill(only.value.size(), T(0.5), only.value.data());
-  }
+  model::LevelShapes levels() const { return {{{2, 4}, {2, 4}, {1, 4}, {1, 4}}}; }
   template <class F>
   void visit(F&& f) {
     f("only", only);
@@ -91,11 +87,30 @@ struct Encoder {
                              std::vector<std::int32_t>(static_cast<std::size_t>(rows), 0), {rows}));
     };
     model::ImageFeatures<V> out;
-    for (int l = 0; l < 4; ++l)
-      out.levels[static_cast<std::size_t>(l)] =
-          repeat(batch * config->level_side(l) * config->level_side(l));
+    for (std::size_t l = 0; l < 4; ++l) out.levels[l] = repeat(batch * levels()[l].places());
     out.global = repeat(batch);
     return out;
+  }
+};
+
+/// Every token is one and the same vector.
+template <class T, class B>
+struct TextEncoder {
+  Parameter<T, B> only{{1, 4}, init::constant(0.5)};
+
+  template <class F>
+  void visit(F&& f) {
+    f("only", only);
+  }
+  Index width() const { return 4; }
+  bool causal() const { return false; }
+  template <Value V>
+  V operator()(const model::TextPlan<B>& plan) const {
+    return gather_rows(use<V>(only), repeated_indices<B>({0}, plan.rows, 0));
+  }
+  template <Value V>
+  V global(const V& states, const IndexTensor<B>& cls_rows) const {
+    return gather_rows(states, cls_rows);
   }
 };
 

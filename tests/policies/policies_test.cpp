@@ -2,7 +2,10 @@
 #include <doctest/doctest.h>
 
 #include "archetypes.hpp"
+#include "errors.hpp"
 #include "hybridmed/nn/initialise.hpp"
+#include "hybridmed/objective/alignment/info_nce.hpp"
+#include "hybridmed/objective/generation/impression.hpp"
 #include "hybridmed/train/step.hpp"
 #include "support.hpp"
 
@@ -49,7 +52,7 @@ TEST_CASE("Encoder and Objective: a training step moves the encoder's parameter"
   using T = double;
   using B = Reference;
   auto config = model::Config::preset("tiny-resnet");
-  model::HybridMed<T, B, archetype::Encoder<T, B>> m(config, archetype::Encoder<T, B>(config),
+  model::HybridMed<T, B, archetype::Encoder<T, B>> m(config, archetype::Encoder<T, B>(),
                                                      archetype::Objective::needs);
   B::fill_normal(m.proj.image_global.weight.value.size(), Philox(1), 0.1,
                  m.proj.image_global.weight.value.data());
@@ -62,6 +65,25 @@ TEST_CASE("Encoder and Objective: a training step moves the encoder's parameter"
   CHECK(report.losses[0].name == "archetype");
   CHECK(report.total > 0);
   CHECK(difference(values(m.image.only.value), before) > 1e-3);
+}
+
+TEST_CASE("TextEncoder: HybridMed reads its tokens and pools its sections") {
+  using T = double;
+  using B = Reference;
+  const auto config = model::Config::preset("tiny-resnet");
+  using Model = model::HybridMed<T, B, archetype::Encoder<T, B>, archetype::TextEncoder<T, B>>;
+  Model m(config, archetype::Encoder<T, B>(), archetype::TextEncoder<T, B>(),
+          model::parts_of(objective::InfoNce::needs));
+  nn::initialise(m, 1);
+  representation::Representations<Tensor<T, B>, objective::needs_of<objective::InfoNce>> r;
+  r.want<representation::ImpressionGlobal>();
+  m.represent(one_sample<T, B>(m), nn::Mode::evaluation(), r);
+  CHECK(get<representation::ImpressionGlobal>(r).encoded.shape() == Shape{1, 4});
+  const std::string e = error_of([&] {
+    Model(config, archetype::Encoder<T, B>(), archetype::TextEncoder<T, B>(),
+          model::parts_of(objective::Captioning::needs));
+  });
+  CHECK_MESSAGE(holds(e, "this one is not causal"), e);
 }
 
 TEST_CASE("Representation, Model and an objective with State: a step trains model and state") {

@@ -194,8 +194,9 @@ TEST_CASE("global vectors: before and after the projection, of the samples with 
       const auto& image = get<ImageGlobal>(r);
       const auto features =
           m.image.template operator()<X>(b.image, nn::Mode::evaluation(), model::Levels::all);
-      const Values global = rows_at(values(features.global), m.config.level_width(3), {0, 1, 3, 4});
-      CHECK(value(image.encoded).shape() == Shape{4, m.config.level_width(3)});
+      const Values global =
+          rows_at(values(features.global), m.config.levels()[3].width, {0, 1, 3, 4});
+      CHECK(value(image.encoded).shape() == Shape{4, m.config.levels()[3].width});
       CHECK(value(image.projected).shape() == Shape{4, m.config.d_e});
       CHECK(difference(values(value(image.encoded)), global) == 0);
       CHECK(difference(values(value(image.projected)),

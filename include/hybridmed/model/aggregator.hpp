@@ -56,18 +56,18 @@ struct FpnSum {
   Index grid = 0;
 
   FpnSum() = default;
-  explicit FpnSum(const Config& c)
-      : level_embed({4, c.d_a}, init::normal(0.01), no_decay),
-        norm(c.d_a, c.ln_eps),
-        mlp(c.d_a, c.d_a, c.d_e),
+  FpnSum(const AggregatorConfig& c, const LevelShapes& levels)
+      : level_embed({4, c.width}, init::normal(0.01), no_decay),
+        norm(c.width, c.ln_eps),
+        mlp(c.width, c.width, c.joint),
         grid(c.grid),
         sum_levels_(1, 4, {1, 1, 1, 1}) {
     if (grid < 1)
       fail("model", "FpnSum", "expected a grid of at least 1, got " + std::to_string(grid));
-    for (int l = 0; l < 4; ++l) {
-      lateral.emplace_back(c.level_width(l), c.d_a);
-      sides.push_back(c.level_side(l));
-      resample.push_back(resample_to_grid<T, B>(c.level_side(l), grid));
+    for (const LevelShape& level : levels) {
+      lateral.emplace_back(level.width, c.width);
+      sides.push_back(level.side);
+      resample.push_back(resample_to_grid<T, B>(level.side, grid));
     }
   }
   template <class F>
@@ -120,9 +120,9 @@ struct CaptionMemory {
   Parameter<T, B> pos;  // (M, d)
 
   CaptionMemory() = default;
-  explicit CaptionMemory(const Config& c)
-      : proj(c.level_width(3), c.d),
-        pos({c.level_side(3) * c.level_side(3), c.d}, init::normal(0.01), no_decay) {}
+  /// From the last level of an encoder to rows of the decoder's width.
+  CaptionMemory(const LevelShape& last, Index width)
+      : proj(last.width, width), pos({last.places(), width}, init::normal(0.01), no_decay) {}
   template <class F>
   void visit(F&& f) {
     f("proj", proj);
@@ -147,10 +147,11 @@ struct Projections {
   nn::Linear<T, B> image_global, text_global, text_local;
 
   Projections() = default;
-  Projections(const Config& c, const Parts& parts) {
-    if (parts.image_global) image_global = nn::Linear<T, B>(c.level_width(3), c.d_e, false);
-    if (parts.text_global) text_global = nn::Linear<T, B>(c.d, c.d_e, false);
-    if (parts.words) text_local = nn::Linear<T, B>(c.d, c.d_e, false);
+  /// From the widths of the global image vector and of a text token to that of the joint space.
+  Projections(Index image, Index text, Index joint, const Parts& parts) {
+    if (parts.image_global) image_global = nn::Linear<T, B>(image, joint, false);
+    if (parts.text_global) text_global = nn::Linear<T, B>(text, joint, false);
+    if (parts.words) text_local = nn::Linear<T, B>(text, joint, false);
   }
   template <class F>
   void visit(F&& f) {

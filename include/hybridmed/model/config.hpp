@@ -8,6 +8,7 @@
 
 #include "hybridmed/backend/arguments.hpp"
 #include "hybridmed/core/key.hpp"
+#include "hybridmed/model/part_configs.hpp"
 
 namespace hybridmed::model {
 
@@ -43,14 +44,30 @@ struct Config {
   double log_scale_init = 2.6592600369327779,
          log_scale_max = 4.6051701859880918;  // ln(1 / 0.07), ln 100
 
-  Index level_width(int level) const {
-    if (encoder == "vit") return image_width;
-    return image_width * (encoder == "resnet" && resnet_block == "bottleneck" ? 4 : 1) << level;
+  VitConfig vit() const {
+    return {image_size,  patch,           image_width, image_depth,
+            image_heads, image_mlp_ratio, image_ln_eps};
   }
-  Index level_side(int level) const {
-    if (patch < 1)
-      fail("model", "Config", "patch: expected at least 1, got " + std::to_string(patch));
-    return encoder == "vit" ? image_size / patch : (image_size / patch) >> level;
+  SwinConfig swin() const {
+    return {image_size, patch,  image_width,     swin_depths,
+            swin_heads, window, image_mlp_ratio, image_ln_eps};
+  }
+  ResNetConfig resnet() const {
+    return {image_size,
+            image_width,
+            resnet_block == "bottleneck" ? ResNetBlock::bottleneck : ResNetBlock::basic,
+            resnet_depths,
+            resnet_stem,
+            image_ln_eps};
+  }
+  TextConfig text() const { return {vocab, positions(), d, uni_blocks, heads, mlp_ratio, ln_eps}; }
+  DecoderConfig decoder() const { return {vocab, d, dec_blocks, heads, mlp_ratio, ln_eps}; }
+  AggregatorConfig aggregator() const { return {grid, d_a, d_e, ln_eps}; }
+  /// Of the image encoder that the configuration names.
+  LevelShapes levels() const {
+    if (encoder == "vit") return vit().levels();
+    if (encoder == "swin") return swin().levels();
+    return resnet().levels();
   }
   Index positions() const { return t_findings > t_impression ? t_findings : t_impression; }
   LocalAggregation aggregation() const {
@@ -173,10 +190,11 @@ struct Config {
            "expected image_size / patch to be a multiple of 8 (four levels)");
     }
     if (encoder == "swin")
-      for (int l = 0; l < 4; ++l) {
-        need(level_width(l) % swin_heads[static_cast<std::size_t>(l)] == 0, "swin_heads",
+      for (std::size_t l = 0; l < 4; ++l) {
+        const LevelShape level = swin().levels()[l];
+        need(level.width % swin_heads[l] == 0, "swin_heads",
              "expected divisors of the level widths");
-        need(level_side(l) % (window < level_side(l) ? window : level_side(l)) == 0, "window",
+        need(level.side % (window < level.side ? window : level.side) == 0, "window",
              "expected every level to be a whole number of windows");
       }
     if (encoder == "resnet")

@@ -3,7 +3,7 @@
 // cross-attention per branch, a shared feed-forward part; one output layer per branch. Both
 // branches run stacked through what they share.
 #include "hybridmed/autograd/rows.hpp"
-#include "hybridmed/model/config.hpp"
+#include "hybridmed/model/part_configs.hpp"
 #include "hybridmed/model/text_plan.hpp"
 #include "hybridmed/nn/transformer.hpp"
 
@@ -23,14 +23,14 @@ struct DecoderBlock {
   nn::FeedForward<T, B> ffn;
   Branches has;
 
-  DecoderBlock(const Config& c, Branches b)
-      : ln1(c.d, c.ln_eps),
-        sa(c.d, c.heads, nn::Stack{c.dec_blocks}),
-        ln3(c.d, c.ln_eps),
-        ffn(c.d, c.mlp_ratio * c.d, nn::Stack{c.dec_blocks}),
+  DecoderBlock(const DecoderConfig& c, Branches b)
+      : ln1(c.width, c.ln_eps),
+        sa(c.width, c.heads, nn::Stack{c.depth}),
+        ln3(c.width, c.ln_eps),
+        ffn(c.width, c.mlp_ratio * c.width, nn::Stack{c.depth}),
         has(b) {
     const auto cross = [&] {
-      return nn::CrossAttention<T, B>(c.d, c.heads, c.ln_eps, nn::Stack{c.dec_blocks});
+      return nn::CrossAttention<T, B>(c.width, c.heads, c.ln_eps, nn::Stack{c.depth});
     };
     if (has.summarize) summarize = cross();
     if (has.caption) caption = cross();
@@ -61,11 +61,10 @@ struct Decoder {
   Branches has;
 
   Decoder() = default;
-  explicit Decoder(const Config& c, Branches b = {}) : norm(c.d, c.ln_eps), has(b) {
-    for (Index i = 0; i < c.dec_blocks && (b.summarize || b.caption); ++i)
-      blocks.emplace_back(c, b);
-    if (has.summarize) fc_summarize = nn::Linear<T, B>(c.d, c.vocab, false);
-    if (has.caption) fc_caption = nn::Linear<T, B>(c.d, c.vocab, false);
+  explicit Decoder(const DecoderConfig& c, Branches b = {}) : norm(c.width, c.ln_eps), has(b) {
+    for (Index i = 0; i < c.depth && (b.summarize || b.caption); ++i) blocks.emplace_back(c, b);
+    if (has.summarize) fc_summarize = nn::Linear<T, B>(c.width, c.vocabulary, false);
+    if (has.caption) fc_caption = nn::Linear<T, B>(c.width, c.vocabulary, false);
   }
   template <class F>
   void visit(F&& f) {

@@ -28,8 +28,9 @@ inline Flops count_flops(const Config& c, Index batch) {
                t = t_i - 1, n_target = b * t, n_words = t_f - 2;
   const double regions = real(c.grid * c.grid), ratio = real(c.mlp_ratio), v = real(c.vocab),
                d_e = real(c.d_e), d_a = real(c.d_a);
+  const LevelShapes level = c.levels();
   Flops f;
-  const double side0 = real(c.level_side(0)), w = real(c.image_width);
+  const double side0 = real(level[0].side), w = real(c.image_width);
   f.image = 2 * b * side0 * side0 * 3 * real(c.patch * c.patch) * w;
   if (c.encoder == "vit") {
     const double n = side0 * side0 + 1;
@@ -39,11 +40,13 @@ inline Flops count_flops(const Config& c, Index batch) {
     f.image = 2 * b * real((c.image_size / 2) * (c.image_size / 2)) * 3 *
               real(c.resnet_stem * c.resnet_stem) * w;
     for (int l = 0; l < 4; ++l) {
-      const double n = real(c.level_side(l) * c.level_side(l)), width = real(c.image_width << l),
-                   out = real(c.level_width(l));
+      const double n = real(level[static_cast<std::size_t>(l)].side *
+                            level[static_cast<std::size_t>(l)].side),
+                   width = real(c.image_width << l),
+                   out = real(level[static_cast<std::size_t>(l)].width);
       for (Index i = 0; i < c.resnet_depths[static_cast<std::size_t>(l)]; ++i) {
         const double in = i   ? out
-                          : l ? real(c.level_width(l - 1))
+                          : l ? real(level[static_cast<std::size_t>(l - 1)].width)
                               : w,
                      big = l && i == 0 ? n * 4 : n;
         f.image += c.resnet_block == "basic"
@@ -54,22 +57,23 @@ inline Flops count_flops(const Config& c, Index batch) {
     }
   } else {
     for (int l = 0; l < 4; ++l) {
-      const double n = real(c.level_side(l) * c.level_side(l)),
-                   side = real((std::min)(c.window, c.level_side(l))), area = side * side,
-                   width = real(c.level_width(l));
+      const double n = real(level[static_cast<std::size_t>(l)].side *
+                            level[static_cast<std::size_t>(l)].side),
+                   side = real((std::min)(c.window, level[static_cast<std::size_t>(l)].side)),
+                   area = side * side, width = real(level[static_cast<std::size_t>(l)].width);
       const double depth = real(c.swin_depths[static_cast<std::size_t>(l)]);
       f.image += stack(b * n, width, depth, real(c.image_mlp_ratio)) +
                  depth * b * (n / area) * attend(area, area, width);
-      if (l) f.image += 2 * b * n * 4 * real(c.level_width(l - 1)) * width;
+      if (l) f.image += 2 * b * n * 4 * real(level[static_cast<std::size_t>(l - 1)].width) * width;
     }
   }
   for (int l = 0; l < 4; ++l) {
-    const double s = real((std::min)(c.level_side(l), c.grid));
-    f.aggregator += 2 * b * s * s * real(c.level_width(l)) * d_a;
+    const double s = real((std::min)(level[static_cast<std::size_t>(l)].side, c.grid));
+    f.aggregator += 2 * b * s * s * real(level[static_cast<std::size_t>(l)].width) * d_a;
   }
   f.aggregator += 2 * b * regions * d_a * (d_a + d_e);
-  const double uni = real(c.uni_blocks), m = real(c.level_side(3) * c.level_side(3)),
-               c3 = real(c.level_width(3));
+  const double uni = real(c.uni_blocks), m = real(level[3].side * level[3].side),
+               c3 = real(level[3].width);
   f.text = stack(b * (t_f + t_i + 1), d, uni, ratio) +
            uni * b * (attend(t_f, t_f, d) + attend(t_i + 1, t_i + 1, d));
   const auto decoder = [&](std::initializer_list<double> memories) {

@@ -3,6 +3,7 @@
 // fewer of them.
 #include "hybridmed/backend/concept.hpp"
 #include "hybridmed/model/aggregator.hpp"
+#include "hybridmed/model/config.hpp"
 #include "hybridmed/model/decoder.hpp"
 #include "hybridmed/model/resnet.hpp"
 #include "hybridmed/model/swin.hpp"
@@ -21,12 +22,13 @@ struct Batch {
 
 /// Frozen copy of what the summarization branch uses, taken at the stage boundary; its forward pass
 /// has no tape.
-template <class T, class B>
+template <class T, class B, class Text = TextEncoder<T, B>>
 struct Teacher {
-  TextEncoder<T, B> text;
+  Text text;
   Decoder<T, B> decoder;
 
-  explicit Teacher(const Config& c) : text(c), decoder(c, {true, false}) {}
+  Teacher(Text encoder, const DecoderConfig& c)
+      : text(std::move(encoder)), decoder(c, {true, false}) {}
   template <class F>
   void visit(F&& f) {
     f("text", text);
@@ -41,12 +43,18 @@ struct Teacher {
   }
 };
 
-template <class T, class B, class Encoder>
+/// `Encoder`, `Text`: policies, see docs/policies/image_encoder.md and text_encoder.md.
+template <class T, class B, class Encoder, class Text = TextEncoder<T, B>>
 struct HybridMed : private RequireBackend<B, T> {
   static_assert(
       ImageEncoder<Encoder, T, B>,
-      "hybridmed: the image encoder of HybridMed must be a module with template <Value V> "
-      "ImageFeatures<V> operator()(image, mode, levels) const; see docs/policies/image_encoder.md");
+      "hybridmed: the image encoder of HybridMed must be a module with LevelShapes levels() const "
+      "and template <Value V> ImageFeatures<V> operator()(image, mode, levels) const; see "
+      "docs/policies/image_encoder.md");
+  static_assert(TextPolicy<Text, T, B>,
+                "hybridmed: the text encoder of HybridMed must be a module with width(), causal(), "
+                "template <Value V> V operator()(plan) const and V global(states, cls_rows) const; "
+                "see docs/policies/text_encoder.md");
   using Scalar = T;
   using Backend = B;
   using Batch = model::Batch<T, B>;
@@ -56,24 +64,37 @@ struct HybridMed : private RequireBackend<B, T> {
   Encoder image;
   FpnSum<T, B> aggregator;
   CaptionMemory<T, B> memory;
-  TextEncoder<T, B> text;
+  Text text;
   Decoder<T, B> decoder;
   Projections<T, B> proj;
 
   /// The parts that objectives with these needs read, and no others.
+  /// @throws Error for a decoder on a text encoder that is not causal.
   template <class... R>
   HybridMed(const Config& c, Encoder encoder, representation::Needs<R...> needs)
       : HybridMed(c, std::move(encoder), parts_of(needs)) {}
   HybridMed(const Config& c, Encoder encoder,
             const Parts& parts = parts_of(representation::everything))
+      : HybridMed(c, std::move(encoder), Text(c.text()), parts) {}
+  HybridMed(const Config& c, Encoder encoder, Text text_encoder, const Parts& parts)
       : config(c),
         image(std::move(encoder)),
-        text(c),
-        decoder(c, {parts.summarization, parts.captioning}),
-        proj(c, parts),
+        text(std::move(text_encoder)),
+        decoder(c.decoder(), {parts.summarization, parts.captioning}),
+        proj(image.levels()[3].width, text.width(), c.d_e, parts),
         parts_(parts) {
-    if (parts.regions) aggregator = FpnSum<T, B>(c);
-    if (parts.captioning) memory = CaptionMemory<T, B>(c);
+    const bool decodes = parts.summarization || parts.captioning;
+    if (decodes && !text.causal())
+      fail("model", "HybridMed",
+           "the decoder continues the states of the text encoder, and this one is not causal: a "
+           "token has seen the next one",
+           "build it without the decoder, or with a causal text encoder");
+    if (decodes && text.width() != c.d)
+      fail("model", "HybridMed",
+           "expected a text encoder as wide as the decoder, d = " + std::to_string(c.d) + ", got " +
+               std::to_string(text.width()));
+    if (parts.regions) aggregator = FpnSum<T, B>(c.aggregator(), image.levels());
+    if (parts.captioning) memory = CaptionMemory<T, B>(image.levels()[3], c.d);
   }
   template <class F>
   void visit(F&& f) {
@@ -133,7 +154,7 @@ struct HybridMed : private RequireBackend<B, T> {
           fail("model", "HybridMed",
                "an objective needs global vectors of the texts, but the batch was planned without "
                "CLS tokens");
-        const V global = text.norm(gather_rows(encoded, p.present_cls));
+        const V global = text.global(encoded, p.present_cls);
         r.template set<ImpressionGlobal>({proj.text_global(global), global, p.present, p.keys});
       }
     if constexpr (N::template has<ImageTokens>)
@@ -155,15 +176,15 @@ struct HybridMed : private RequireBackend<B, T> {
   /// Copies the summarization side into a new teacher (`snapshot`, method 4.5). Train it first: a
   /// teacher distils what it knows.
   /// @throws Error where the model was built without a summarization side.
-  Teacher<T, B> snapshot() {
+  Teacher<T, B, Text> snapshot() {
     if (!parts_.summarization)
       fail("model", "snapshot",
            "this model was built without the summarization branch (decoder.*.sum, decoder.fc_sum), "
            "which is what a teacher is",
            "build it with the needs of Summarization too: make_hybridmed(config, objective.needs | "
            "objective::Summarization::needs), train that branch, then take the snapshot");
-    Teacher<T, B> t(config);
-    nn::copy_by_name<T, B>(*this, t, "snapshot");
+    Teacher<T, B, Text> t(text, config.decoder());
+    nn::copy_by_name<T, B>(decoder, t.decoder, "snapshot");
     nn::for_each_parameter(
         t, nn::ParameterVisitor<T, B>([](const std::string&, auto& p) { p.trainable = false; }));
     return t;
@@ -240,9 +261,9 @@ using AnyEncoder = AnyImageEncoder<Vit<T, B>, Swin<T, B>, ResNet<T, B>>;
 template <class T, class B>
 AnyEncoder<T, B> make_encoder(const Config& c) {
   c.validate();
-  if (c.encoder == "vit") return {Vit<T, B>(c)};
-  if (c.encoder == "swin") return {Swin<T, B>(c)};
-  return {ResNet<T, B>(c)};
+  if (c.encoder == "vit") return {Vit<T, B>(c.vit())};
+  if (c.encoder == "swin") return {Swin<T, B>(c.swin())};
+  return {ResNet<T, B>(c.resnet())};
 }
 
 /// The model with the encoder chosen at run time, all weights zero: initialise or load them.

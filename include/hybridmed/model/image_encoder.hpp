@@ -4,7 +4,7 @@
 #include <array>
 #include <variant>
 
-#include "hybridmed/model/config.hpp"
+#include "hybridmed/model/part_configs.hpp"
 #include "hybridmed/nn/module.hpp"
 
 namespace hybridmed::model {
@@ -33,11 +33,12 @@ void need_images(std::string_view encoder, const Tensor<T, B>& image, Index side
 /// Which levels a forward pass must return; the last is always computed.
 enum class Levels { last, all };
 
-/// A module that turns images (B, 3, S, S) into ImageFeatures, for recorded and plain values. See
-/// docs/policies/image_encoder.md.
+/// A module that turns images (B, 3, S, S) into ImageFeatures, for recorded and plain values, and
+/// says the shapes of its levels. See docs/policies/image_encoder.md.
 template <class E, class T, class B>
 concept ImageEncoder = nn::Module<E> &&
     requires(const E& e, const Tensor<T, B>& image, const nn::Mode& mode, Levels want) {
+  { e.levels() } -> std::same_as<LevelShapes>;
   {
     e.template operator()<Tensor<T, B>>(image, mode, want)
     } -> std::same_as<ImageFeatures<Tensor<T, B>>>;
@@ -55,13 +56,15 @@ struct AnyImageEncoder {
   void visit(F&& f) {
     std::visit([&](auto& e) { e.visit(f); }, encoder);
   }
+  LevelShapes levels() const {
+    return std::visit([](const auto& e) { return e.levels(); }, encoder);
+  }
   template <Value V>
-  ImageFeatures<V> operator()(const tensor_of<V>& image, const nn::Mode& mode,
-                              Levels levels) const {
+  ImageFeatures<V> operator()(const tensor_of<V>& image, const nn::Mode& mode, Levels want) const {
     static_assert((... && ImageEncoder<Encoders, scalar_of<V>, backend_of<V>>),
                   "hybridmed: each encoder of AnyImageEncoder must be an image encoder; see "
                   "docs/policies/image_encoder.md");
-    return std::visit([&](const auto& e) { return e.template operator()<V>(image, mode, levels); },
+    return std::visit([&](const auto& e) { return e.template operator()<V>(image, mode, want); },
                       encoder);
   }
 };

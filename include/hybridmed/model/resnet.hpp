@@ -75,26 +75,26 @@ struct ResNet {
   std::vector<ResNetStage<T, B>> stages;
   std::vector<nn::LayerNorm<T, B>> level_norm;
   RowMixing<T, B> mean;
-  bool pool = true;
-  Index image_size = 0;
+  ResNetConfig config;
 
   ResNet() = default;
-  explicit ResNet(const Config& c)
-      : stem(3, c.image_width, c.resnet_stem, 2),
-        stem_bn(c.image_width),
-        mean(mean_of_rows<T, B>(c.level_side(3) * c.level_side(3))),
-        pool(c.resnet_stem == 7),
-        image_size(c.image_size) {
-    for (int l = 0; l < 4; ++l) {
+  /// @throws Error where the numbers of the configuration do not fit each other.
+  explicit ResNet(const ResNetConfig& c)
+      : stem(3, c.width, c.stem, 2),
+        stem_bn(c.width),
+        mean(mean_of_rows<T, B>(c.levels()[3].places())),
+        config(c) {
+    for (std::size_t l = 0; l < 4; ++l) {
       ResNetStage<T, B> stage;
-      const Index out = c.level_width(l), first = l == 0 ? c.image_width : c.level_width(l - 1);
-      for (Index i = 0; i < c.resnet_depths[static_cast<std::size_t>(l)]; ++i)
-        stage.blocks.emplace_back(i ? out : first, c.image_width << l, out, l && i == 0 ? 2 : 1,
-                                  c.resnet_block == "bottleneck");
+      const Index out = c.levels()[l].width, first = l == 0 ? c.width : c.levels()[l - 1].width;
+      for (Index i = 0; i < c.depths[l]; ++i)
+        stage.blocks.emplace_back(i ? out : first, c.width << l, out, l && i == 0 ? 2 : 1,
+                                  c.block == ResNetBlock::bottleneck);
       stages.push_back(std::move(stage));
-      level_norm.emplace_back(out, c.image_ln_eps);
+      level_norm.emplace_back(out, c.ln_eps);
     }
   }
+  LevelShapes levels() const { return config.levels(); }
   template <class F>
   void visit(F&& f) {
     f("stem", stem);
@@ -106,7 +106,7 @@ struct ResNet {
   /// image (B, 3, S, S)
   template <Value V>
   ImageFeatures<V> operator()(const tensor_of<V>& image, const nn::Mode& mode, Levels want) const {
-    need_images("ResNet", image, image_size);
+    need_images("ResNet", image, config.image_size);
     const Index batch = image.shape()[0], pixels = image.shape()[2] * image.shape()[3];
     tensor_of<V> last({batch * pixels, 3});
     B::transpose(batch, 3, pixels, image.data(), last.data());
@@ -114,7 +114,7 @@ struct ResNet {
     V x = stem(V(last), batch, side);
     side = stem.shape(batch, side).out_height();
     x = activate(stem_bn(x, mode), Activation::relu);
-    if (pool) {
+    if (config.stem == 7) {
       const ConvShape s{batch, side, side, value(x).cols(), value(x).cols(), 3, 2, 1};
       x = max_pool(x, s);
       side = s.out_height();

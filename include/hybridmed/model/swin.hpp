@@ -14,18 +14,17 @@ struct SwinStage {
   std::vector<nn::PatchMerging<T, B>> merge;  // none at level 0, else one
   std::vector<nn::TransformerBlock<T, B, nn::WindowAttention<T, B>>> blocks;
 
-  SwinStage(const Config& c, int level) {
-    const Index width = c.level_width(level), side = c.level_side(level),
-                window = c.window < side ? c.window : side;
-    if (level) merge.emplace_back(width / 2, side * 2, c.image_ln_eps);
-    const nn::Stack stack{c.swin_depths[0] + c.swin_depths[1] + c.swin_depths[2] +
-                          c.swin_depths[3]};
-    for (Index i = 0; i < c.swin_depths[static_cast<std::size_t>(level)]; ++i)
+  SwinStage(const SwinConfig& c, std::size_t level) {
+    const auto [side, width] = c.levels()[level];
+    const Index window = c.window < side ? c.window : side;
+    if (level) merge.emplace_back(width / 2, side * 2, c.ln_eps);
+    const nn::Stack stack{c.depths[0] + c.depths[1] + c.depths[2] + c.depths[3]};
+    for (Index i = 0; i < c.depths[level]; ++i)
       blocks.emplace_back(
-          width, c.image_ln_eps,
-          nn::WindowAttention<T, B>(width, c.swin_heads[static_cast<std::size_t>(level)], window,
+          width, c.ln_eps,
+          nn::WindowAttention<T, B>(width, c.heads[level], window,
                                     i % 2 && side > c.window ? window / 2 : 0, side, stack),
-          nn::FeedForward<T, B>(width, c.image_mlp_ratio * width, stack));
+          nn::FeedForward<T, B>(width, c.mlp_ratio * width, stack));
   }
   template <class F>
   void visit(F&& f) {
@@ -41,19 +40,21 @@ struct Swin {
   std::vector<SwinStage<T, B>> stages;
   std::vector<nn::LayerNorm<T, B>> level_norm;
   RowMixing<T, B> mean;
-  Index image_size = 0;
+  SwinConfig config;
 
   Swin() = default;
-  explicit Swin(const Config& c)
-      : patch(c.patch, c.image_width),
-        patch_norm(c.image_width, c.image_ln_eps),
-        mean(mean_of_rows<T, B>(c.level_side(3) * c.level_side(3))),
-        image_size(c.image_size) {
-    for (int l = 0; l < 4; ++l) {
+  /// @throws Error where the numbers of the configuration do not fit each other.
+  explicit Swin(const SwinConfig& c)
+      : patch(c.patch, c.width),
+        patch_norm(c.width, c.ln_eps),
+        mean(mean_of_rows<T, B>(c.levels()[3].places())),
+        config(c) {
+    for (std::size_t l = 0; l < 4; ++l) {
       stages.emplace_back(c, l);
-      level_norm.emplace_back(c.level_width(l), c.image_ln_eps);
+      level_norm.emplace_back(c.levels()[l].width, c.ln_eps);
     }
   }
+  LevelShapes levels() const { return config.levels(); }
   template <class F>
   void visit(F&& f) {
     f("patch", patch);
@@ -65,7 +66,7 @@ struct Swin {
   /// image (B, 3, S, S)
   template <Value V>
   ImageFeatures<V> operator()(const tensor_of<V>& image, const nn::Mode& mode, Levels want) const {
-    need_images("Swin", image, image_size);
+    need_images("Swin", image, config.image_size);
     const Index batch = image.shape()[0];
     V x = patch_norm(patch.template embed<V>(image));
     ImageFeatures<V> out;

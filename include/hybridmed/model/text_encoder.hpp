@@ -1,30 +1,49 @@
 #pragma once
-// The causal uni-modal text encoder E_T (method 2.3), one for findings, impressions and prompts.
-// CLS is the last row of a section, sees all of it and is seen by nobody; it has no position of its
-// own.
+// The uni-modal text encoder E_T (method 2.3), one for findings, impressions and prompts. CLS is
+// the last row of a section, sees all of it and is seen by nobody; it has no position of its own.
 #include "hybridmed/autograd/rows.hpp"
-#include "hybridmed/model/config.hpp"
+#include "hybridmed/model/part_configs.hpp"
 #include "hybridmed/model/text_plan.hpp"
 #include "hybridmed/nn/transformer.hpp"
 
 namespace hybridmed::model {
 
-template <class T, class B>
+/// A module that turns the packed tokens of a plan into states (rows, width), and states at the
+/// CLS rows into global vectors; it says its width, and whether a token sees only those before it.
+/// See docs/policies/text_encoder.md.
+template <class E, class T, class B>
+concept TextPolicy = nn::Module<E> &&
+    requires(const E& e, const TextPlan<B>& plan, const Tensor<T, B>& x, const Variable<T, B>& v,
+             const IndexTensor<B>& rows) {
+  { e.width() } -> std::convertible_to<Index>;
+  { e.causal() } -> std::convertible_to<bool>;
+  { e.template operator()<Tensor<T, B>>(plan) } -> std::same_as<Tensor<T, B>>;
+  { e.template operator()<Variable<T, B>>(plan) } -> std::same_as<Variable<T, B>>;
+  { e.global(x, rows) } -> std::same_as<Tensor<T, B>>;
+  { e.global(v, rows) } -> std::same_as<Variable<T, B>>;
+};
+
+/// `Order`: where the norm of a residual branch sits (nn::PreNorm, nn::PostNorm).
+template <class T, class B, class Order = nn::PreNorm>
 struct TextEncoder {
+  using Block = nn::TransformerBlock<T, B, nn::SelfAttention<T, B>, nn::FeedForward<T, B>,
+                                     nn::LayerNorm<T, B>, Order>;
   Parameter<T, B> token_embed, pos, cls;  // (V, d), (T, d), (d)
-  std::vector<nn::TransformerBlock<T, B>> blocks;
+  std::vector<Block> blocks;
   nn::LayerNorm<T, B> norm;
+  TextConfig config;
 
   TextEncoder() = default;
-  explicit TextEncoder(const Config& c)
-      : token_embed({c.vocab, c.d}, init::normal(0.02)),
-        pos({c.positions(), c.d}, init::normal(0.01), no_decay),
-        cls({c.d}, init::normal(0.02)),
-        norm(c.d, c.ln_eps) {
-    const nn::Stack stack{c.uni_blocks};
-    for (Index i = 0; i < c.uni_blocks; ++i)
-      blocks.emplace_back(c.d, c.ln_eps, nn::SelfAttention<T, B>(c.d, c.heads, stack),
-                          nn::FeedForward<T, B>(c.d, c.mlp_ratio * c.d, stack));
+  explicit TextEncoder(const TextConfig& c)
+      : token_embed({c.vocabulary, c.width}, init::normal(0.02)),
+        pos({c.positions, c.width}, init::normal(0.01), no_decay),
+        cls({c.width}, init::normal(0.02)),
+        norm(c.width, c.ln_eps),
+        config(c) {
+    const nn::Stack stack{c.depth};
+    for (Index i = 0; i < c.depth; ++i)
+      blocks.emplace_back(c.width, c.ln_eps, nn::SelfAttention<T, B>(c.width, c.heads, stack),
+                          nn::FeedForward<T, B>(c.width, c.mlp_ratio * c.width, stack));
   }
   template <class F>
   void visit(F&& f) {
@@ -34,15 +53,23 @@ struct TextEncoder {
     f("blocks", blocks);
     f("norm", norm);
   }
-  /// Raw states of every packed row, (rows, d). The global vector of a section is norm(state at its
-  /// CLS row).
+  Index width() const { return config.width; }
+  /// Only then may a decoder's queries be its states: else a token has seen the next one.
+  bool causal() const { return config.causal; }
+
+  /// Raw states of every packed row, (rows, d).
   template <Value V>
   V operator()(const TextPlan<B>& plan) const {
     V x = gather_rows(use<V>(token_embed), plan.token);
     x = add(x, gather_rows(use<V>(pos), plan.position));
     x = add(x, gather_rows(use<V>(cls), plan.cls));
-    for (const auto& block : blocks) x = block(x, plan.segments, true);
+    for (const auto& block : blocks) x = block(x, plan.segments, config.causal);
     return x;
+  }
+  /// Global vectors of sections: norm(state at each CLS row). states (rows, d) -> (n, d).
+  template <Value V>
+  V global(const V& states, const IndexTensor<B>& cls_rows) const {
+    return norm(gather_rows(states, cls_rows));
   }
 };
 

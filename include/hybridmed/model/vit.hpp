@@ -13,26 +13,22 @@ struct Vit {
   Parameter<T, B> cls, pos;  // (C), (1 + N, C)
   std::vector<nn::TransformerBlock<T, B>> blocks;
   std::vector<nn::LayerNorm<T, B>> level_norm;
-  Index image_size = 0;
+  VitConfig config;
 
   Vit() = default;
-  explicit Vit(const Config& c)
-      : patch(c.patch, c.image_width),
-        cls({c.image_width}, init::normal(0.02)),
-        pos({1 + c.level_side(0) * c.level_side(0), c.image_width}, init::normal(0.01), no_decay),
-        image_size(c.image_size) {
-    if (c.image_depth < 4 || c.image_depth % 4 != 0)
-      fail("model", "Vit",
-           "expected image_depth to be a multiple of 4 (four levels), got " +
-               std::to_string(c.image_depth));
-    const Index width = c.image_width;
-    const nn::Stack stack{c.image_depth};
-    for (Index i = 0; i < c.image_depth; ++i)
-      blocks.emplace_back(width, c.image_ln_eps,
-                          nn::SelfAttention<T, B>(width, c.image_heads, stack),
-                          nn::FeedForward<T, B>(width, c.image_mlp_ratio * width, stack));
-    for (int l = 0; l < 4; ++l) level_norm.emplace_back(c.image_width, c.image_ln_eps);
+  /// @throws Error where the numbers of the configuration do not fit each other.
+  explicit Vit(const VitConfig& c)
+      : patch(c.patch, c.width),
+        cls({c.width}, init::normal(0.02)),
+        pos({1 + c.levels()[0].places(), c.width}, init::normal(0.01), no_decay),
+        config(c) {
+    const nn::Stack stack{c.depth};
+    for (Index i = 0; i < c.depth; ++i)
+      blocks.emplace_back(c.width, c.ln_eps, nn::SelfAttention<T, B>(c.width, c.heads, stack),
+                          nn::FeedForward<T, B>(c.width, c.mlp_ratio * c.width, stack));
+    for (int l = 0; l < 4; ++l) level_norm.emplace_back(c.width, c.ln_eps);
   }
+  LevelShapes levels() const { return config.levels(); }
   template <class F>
   void visit(F&& f) {
     f("patch", patch);
@@ -45,7 +41,7 @@ struct Vit {
   /// image (B, 3, S, S)
   template <Value V>
   ImageFeatures<V> operator()(const tensor_of<V>& image, const nn::Mode& mode, Levels want) const {
-    need_images("Vit", image, image_size);
+    need_images("Vit", image, config.image_size);
     const Places at = places(image.shape()[0]);
     V x = gather_rows(patch.template embed<V>(image), at.patch);
     x = add(x, gather_rows(use<V>(cls), at.cls));

@@ -218,10 +218,18 @@ class SystemOf<R, T, B, std::tuple<StageRecipe<O>...>> final : public System<T, 
   }
 
   struct NoTeacher {};
+  template <class M>
+  static auto teacher_type(M& m) {
+    if constexpr (distils)
+      return m.snapshot();
+    else
+      return NoTeacher();
+  }
+  using TeacherModel = decltype(teacher_type(std::declval<Model&>()));
   Model model_;
   std::tuple<Part<O>...> parts_;
   std::vector<Stage> stages_;
-  std::conditional_t<distils, std::optional<model::Teacher<T, B>>, NoTeacher> teacher_;
+  std::conditional_t<distils, std::optional<TeacherModel>, NoTeacher> teacher_;
 };
 
 }  // namespace hybridmed::system

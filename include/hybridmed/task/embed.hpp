@@ -110,9 +110,9 @@ Embeddings<T, B> embed_dataset(const M& model, const data::Dataset& dataset, std
       for (std::int32_t i : b.text.present.to_host())
         rows.push_back(host->studies[static_cast<std::size_t>(i)]);
       const X encoded = model.text.template operator()<X>(b.text);
-      detail::put_rows(normalize_rows(model.proj.text_global(
-                           model.text.norm(gather_rows(encoded, b.text.present_cls)))),
-                       out.text, rows);
+      detail::put_rows(
+          normalize_rows(model.proj.text_global(model.text.global(encoded, b.text.present_cls))),
+          out.text, rows);
     }
     check_interrupt("the data set is embedded");
     done += host->studies.size();
@@ -150,8 +150,8 @@ EncodedTexts<T, B> encode_texts(const M& model, const data::WordPiece& vocabular
   const std::vector<std::int32_t> none(offsets.size(), 0);
   const auto plan = model.plan({{}, none}, {ids, offsets}, {});
   const X encoded = model.text.template operator()<X>(plan);
-  const X global = normalize_rows(
-      model.proj.text_global(model.text.norm(gather_rows(encoded, plan.present_cls))));
+  const X global =
+      normalize_rows(model.proj.text_global(model.text.global(encoded, plan.present_cls)));
   out.global = xt::xtensor<double, 2>::from_shape(
       {texts.size(), static_cast<std::size_t>(model.config.d_e)});
   std::vector<std::size_t> rows;

@@ -49,6 +49,9 @@ template <class M, class T, class B, class Branch>
 Generated greedy(const M& model, const nn::Linear<T, B>& head, Branch&& branch,
                  const Tensor<T, B>& memory, const Segments<B>& memory_segments,
                  const GenerateOptions& o) {
+  static_assert(std::is_same_v<std::remove_cvref_t<decltype(model.text)>, model::TextEncoder<T, B>>,
+                "hybridmed: generation keeps the keys and values of model::TextEncoder, so a model "
+                "with another text encoder cannot generate; see docs/policies/text_encoder.md");
   if (o.steps < 0)
     fail("task", "generate", "expected at least 0 steps, got " + std::to_string(o.steps));
   const Index batch = memory_segments.count, steps = (std::min)(o.steps, model.config.positions()),
