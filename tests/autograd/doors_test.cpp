@@ -231,8 +231,8 @@ TEST_CASE("an exception in the forward pass empties the tape; a loss is used onc
 }
 
 TEST_CASE("settings of windows, segments and convolutions out of range are errors") {
-  refused([] { equal_segments<B>(-1, 4); }, "equal_segments");
-  refused([] { equal_segments<B>(2, -4); }, "equal_segments");
+  refused([] { EqualSegments<B>(4).times(-1); }, "IndexPattern");
+  refused([] { EqualSegments<B>(-4); }, "EqualSegments");
   const ConvShape vast{1, 60000, 60000, 1, 1, 1, 50000, 0};  // more places than 32 bits tell apart
   refused(
       [&] { B::max_pool(vast, static_cast<const T*>(nullptr), static_cast<T*>(nullptr), nullptr); },

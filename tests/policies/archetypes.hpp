@@ -106,7 +106,7 @@ struct TextEncoder {
   bool causal() const { return false; }
   template <Value V>
   V operator()(const model::TextPlan<B>& plan) const {
-    return gather_rows(use<V>(only), repeated_indices<B>({0}, plan.rows, 0));
+    return gather_rows(use<V>(only), IndexPattern<B>({0}, 0).times(plan.rows));
   }
   template <Value V>
   V global(const V& states, const IndexTensor<B>& cls_rows) const {

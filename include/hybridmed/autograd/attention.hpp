@@ -6,6 +6,7 @@
 #include <span>
 
 #include "hybridmed/autograd/elementwise.hpp"
+#include "hybridmed/autograd/index_stage.hpp"
 #include "hybridmed/backend/concept.hpp"
 
 namespace hybridmed {
@@ -19,12 +20,24 @@ struct Segments {
   bool covering = true;  // every row lies in a segment
 
   Segments() = default;
+  /// Ranges that are in backend memory already.
+  Segments(IndexTensor<B> ranges_, Index count_, Index rows_, Index longest_, bool covering_)
+      : ranges(std::move(ranges_)),
+        count(count_),
+        rows(rows_),
+        longest(longest_),
+        covering(covering_) {}
   /// begin_end: count pairs, ascending, none reaching into the next; rows: of the packed matrix.
-  Segments(std::span<const std::int32_t> begin_end, Index rows_)
-      : ranges(IndexTensor<B>::from_host(begin_end.first(begin_end.size() / 2 * 2),
-                                         {static_cast<Index>(begin_end.size()) / 2, 2})),
-        count(static_cast<Index>(begin_end.size()) / 2),
-        rows(rows_) {
+  Segments(std::span<const std::int32_t> begin_end, Index rows_) {
+    IndexStage<B> stage;
+    fill(begin_end, rows_, stage);
+    stage.upload();
+  }
+  /// The same; `ranges` comes with the upload of the stage, until when this must stay where it is.
+  void fill(std::span<const std::int32_t> begin_end, Index rows_, IndexStage<B>& stage) {
+    rows = rows_;
+    count = static_cast<Index>(begin_end.size()) / 2;
+    longest = 0;
     Index covered = 0;
     if (begin_end.size() % 2 != 0)
       fail("autograd", "Segments",
@@ -40,24 +53,9 @@ struct Segments {
       longest = (std::max)(longest, static_cast<Index>(begin_end[i + 1] - begin_end[i]));
     }
     covering = covered == rows;
+    stage.add(begin_end, {count, 2}, ranges);
   }
 };
-
-/// `count` segments of `length` rows each, one behind the other.
-template <class B>
-Segments<B> equal_segments(Index count, Index length) {
-  if (count < 0 || length < 0)
-    fail("autograd", "equal_segments",
-         "expected no negative numbers, got " + std::to_string(count) + " segments of " +
-             std::to_string(length) + " rows");
-  ArenaVector<std::int32_t> ranges;
-  ranges.reserve(static_cast<std::size_t>(2 * count));
-  for (Index s = 0; s < count; ++s) {
-    ranges.push_back(static_cast<std::int32_t>(s * length));
-    ranges.push_back(static_cast<std::int32_t>((s + 1) * length));
-  }
-  return Segments<B>(ranges, count * length);
-}
 
 /// What kind of attention, beyond who attends to whom.
 template <Value V>

@@ -131,23 +131,6 @@ IndexTensor<B> row_indices(const ArenaVector<std::int32_t>& v) {
   return IndexTensor<B>::from_host(std::span<const std::int32_t>(v.data(), v.size()),
                                    {static_cast<Index>(v.size())});
 }
-/// The first `count` numbers, and again shifted by `period` for each further repeat: (0 1), period
-/// 2, 3 times -> 0 1 2 3 4 5. Negative numbers stay as they are.
-template <class B>
-IndexTensor<B> repeated_indices(const ArenaVector<std::int32_t>& first, Index repeats,
-                                Index period) {
-  if (period > 0 && repeats > (std::numeric_limits<std::int32_t>::max)() / period)
-    fail("autograd", "repeated_indices",
-         std::to_string(repeats) + " times " + std::to_string(period) +
-             " rows are more than 32 bits tell apart",
-         "a smaller batch");
-  ArenaVector<std::int32_t> all;
-  all.reserve(first.size() * static_cast<std::size_t>(repeats));
-  for (Index r = 0; r < repeats; ++r)
-    for (std::int32_t i : first)
-      all.push_back(i < 0 ? i : i + static_cast<std::int32_t>(r * period));
-  return row_indices<B>(all);
-}
 /// A backend whose memory the host reads and writes: its indices are checked before they are used.
 /// On a device a bad index gives NaN instead.
 template <class B>

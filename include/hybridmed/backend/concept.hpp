@@ -87,7 +87,9 @@ concept BackendFeedForward =
 
 /// Rows picked, mixed and normalised; layout changes.
 template <class B, class T>
-concept BackendRows = requires(Index n, const T* x, T* y, const std::int32_t* i) {
+concept BackendRows = requires(Index n, const T* x, T* y, const std::int32_t* i,
+                               std::int32_t* indices) {
+  B::repeat_indices(n, i, n, n, indices);
   B::gather_rows(n, n, x, i, y);
   B::scatter_add_rows(n, n, x, i, y);
   B::mix_rows(n, n, n, n, i, i, x, x, y);

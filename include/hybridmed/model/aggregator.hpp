@@ -122,7 +122,11 @@ struct CaptionMemory {
   CaptionMemory() = default;
   /// From the last level of an encoder to rows of the decoder's width.
   CaptionMemory(const LevelShape& last, Index width)
-      : proj(last.width, width), pos({last.places(), width}, init::normal(0.01), no_decay) {}
+      : proj(last.width, width), pos({last.places(), width}, init::normal(0.01), no_decay) {
+    ArenaVector<std::int32_t> places(static_cast<std::size_t>(last.places()));
+    std::iota(places.begin(), places.end(), 0);
+    places_ = IndexPattern<B>(places, 0);
+  }
   template <class F>
   void visit(F&& f) {
     f("proj", proj);
@@ -135,10 +139,11 @@ struct CaptionMemory {
       fail("model", "CaptionMemory",
            "expected rows of whole maps of " + std::to_string(places) + " places, got " +
                value(level).shape().str());
-    ArenaVector<std::int32_t> first(static_cast<std::size_t>(places));
-    std::iota(first.begin(), first.end(), 0);
-    return add(proj(level), gather_rows(use<V>(pos), repeated_indices<B>(first, rows / places, 0)));
+    return add(proj(level), gather_rows(use<V>(pos), places_.times(rows / places)));
   }
+
+ private:
+  IndexPattern<B> places_;
 };
 
 /// Linear maps without bias into the joint space of width d_e.

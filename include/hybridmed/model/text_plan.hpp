@@ -102,12 +102,13 @@ struct TextPlan {
     findings_rows = static_cast<Index>(tok.size());
     add_section(impression, with != Cls::none, i_begin, i_cls);
     rows = static_cast<Index>(tok.size());
-    token = index(tok);
-    position = index(pos);
-    cls = index(is_cls);
-    segments = Segments<B>(range, rows);
-    findings_cls = index(f_cls);
-    impression_cls = index(i_cls);
+    IndexStage<B> stage;  // all of them reach the backend in one copy
+    stage.add(tok, token);
+    stage.add(pos, position);
+    stage.add(is_cls, cls);
+    segments.fill(range, rows, stage);
+    stage.add(f_cls, findings_cls);
+    stage.add(i_cls, impression_cls);
 
     Branch s, c;
     ArenaVector<std::int32_t> in_cap, here, here_cls, key, words, word_start{0}, spoken;
@@ -133,29 +134,29 @@ struct TextPlan {
         spoken.push_back(static_cast<std::int32_t>(b));
       }
     }
-    summarize = s.plan(findings_rows);
-    caption = c.plan(batch * places);
+    s.fill(summarize, findings_rows, stage);
+    c.fill(caption, batch * places, stage);
     same_rows = summarize.count == caption.count;
     ArenaVector<std::int32_t> both = s.range;
     for (std::int32_t r : c.range) both.push_back(r + static_cast<std::int32_t>(summarize.count));
-    stacked = Segments<B>(both, summarize.count + caption.count);
-    summarize_in_caption = index(in_cap);
-    present = index(here);
-    present_cls = index(here_cls);
-    keys = index(key);
-    word_rows = index(words);
-    word_samples = index(spoken);
+    stacked.fill(both, summarize.count + caption.count, stage);
+    stage.add(in_cap, summarize_in_caption);
+    stage.add(here, present);
+    stage.add(here_cls, present_cls);
+    stage.add(key, keys);
+    stage.add(words, word_rows);
+    stage.add(spoken, word_samples);
     ArenaVector<std::int32_t> region;
     for (std::int32_t b : spoken)
       for (Index n = 0; n < regions; ++n)
         region.push_back(static_cast<std::int32_t>(b * regions + n));
-    region_rows = index(region);
+    stage.add(region, region_rows);
+    stage.upload();
     word_offsets = Tensor<std::int32_t, Reference>::from_host(
         word_start, {static_cast<Index>(word_start.size())});
   }
 
  private:
-  static IndexTensor<B> index(const ArenaVector<std::int32_t>& v) { return row_indices<B>(v); }
   struct Branch {
     ArenaVector<std::int32_t> rows, target, sample, range, memory;
     void add(const SectionView& impression, Index b, std::int32_t first_row,
@@ -170,14 +171,13 @@ struct TextPlan {
       memory.push_back(memory_begin);
       memory.push_back(memory_end);
     }
-    BranchPlan<B> plan(Index memory_rows) const {
-      const auto n = static_cast<Index>(rows.size());
-      return {index(rows),
-              index(target),
-              index(sample),
-              Segments<B>(range, n),
-              Segments<B>(memory, memory_rows),
-              n};
+    void fill(BranchPlan<B>& plan, Index memory_rows, IndexStage<B>& stage) const {
+      plan.count = static_cast<Index>(rows.size());
+      stage.add(rows, plan.rows);
+      stage.add(target, plan.target);
+      stage.add(sample, plan.sample);
+      plan.queries.fill(range, plan.count, stage);
+      plan.memory.fill(memory, memory_rows, stage);
     }
   };
 };

@@ -27,6 +27,7 @@ struct Vit {
       blocks.emplace_back(c.width, c.ln_eps, nn::SelfAttention<T, B>(c.width, c.heads, stack),
                           nn::FeedForward<T, B>(c.width, c.mlp_ratio * c.width, stack));
     for (int l = 0; l < 4; ++l) level_norm.emplace_back(c.width, c.ln_eps);
+    place_rows(1 + c.levels()[0].places());
   }
   LevelShapes levels() const { return config.levels(); }
   template <class F>
@@ -42,47 +43,48 @@ struct Vit {
   template <Value V>
   ImageFeatures<V> operator()(const tensor_of<V>& image, const nn::Mode& mode, Levels want) const {
     need_images("Vit", image, config.image_size);
-    const Places at = places(image.shape()[0]);
-    V x = gather_rows(patch.template embed<V>(image), at.patch);
-    x = add(x, gather_rows(use<V>(cls), at.cls));
-    x = add(x, gather_rows(use<V>(pos), at.position));
+    const Index batch = image.shape()[0];
+    const IndexTensor<B> patch_rows = patch_rows_.times(batch);
+    const Segments<B> segments = sequence_.times(batch);
+    V x = gather_rows(patch.template embed<V>(image), patch_.times(batch));
+    x = add(x, gather_rows(use<V>(cls), cls_.times(batch)));
+    x = add(x, gather_rows(use<V>(pos), position_.times(batch)));
     ImageFeatures<V> out;
     const std::size_t quarter = blocks.size() / 4;
     for (std::size_t i = 0; i < blocks.size(); ++i) {
-      x = blocks[i].train(x, mode, i, at.segments, false);
+      x = blocks[i].train(x, mode, i, segments, false);
       if (i + 1 == blocks.size()) {
         const V y = level_norm[3](x);
-        out.levels[3] = gather_rows(y, at.patch_rows);
-        out.global = gather_rows(y, at.cls_rows);
+        out.levels[3] = gather_rows(y, patch_rows);
+        out.global = gather_rows(y, cls_rows_.times(batch));
       } else if (want == Levels::all && (i + 1) % quarter == 0) {
         const std::size_t l = (i + 1) / quarter - 1;
-        out.levels[l] = level_norm[l](gather_rows(x, at.patch_rows));
+        out.levels[l] = level_norm[l](gather_rows(x, patch_rows));
       }
     }
     return out;
   }
 
  private:
-  /// Which row is what in a batch; a sequence is CLS, then the patches. Made for each call, so that
-  /// threads can share the model.
-  struct Places {
-    IndexTensor<B> patch, cls, position;  // per row of the sequences: its patch, CLS token and
-                                          // position; -1 where it has none
-    IndexTensor<B> patch_rows, cls_rows;  // the rows of patches and of CLS tokens
-    Segments<B> segments;
-  };
-  Places places(Index batch) const {
-    const Index n = pos.value.rows();
+  // Which row is what in a sequence, CLS and then the patches.
+  IndexPattern<B> patch_, cls_, position_;  // per row: its patch, CLS token and position, or -1
+  IndexPattern<B> patch_rows_, cls_rows_;   // the rows of patches, and of the CLS token
+  EqualSegments<B> sequence_;
+
+  void place_rows(Index rows) {
     ArenaVector<std::int32_t> patches{-1}, cls_at{0}, position{0}, patch_rows;
-    for (Index i = 1; i < n; ++i) {
+    for (Index i = 1; i < rows; ++i) {
       patches.push_back(static_cast<std::int32_t>(i - 1));
       cls_at.push_back(-1);
       position.push_back(static_cast<std::int32_t>(i));
       patch_rows.push_back(static_cast<std::int32_t>(i));
     }
-    return {repeated_indices<B>(patches, batch, n - 1), repeated_indices<B>(cls_at, batch, 0),
-            repeated_indices<B>(position, batch, 0),    repeated_indices<B>(patch_rows, batch, n),
-            repeated_indices<B>({0}, batch, n),         equal_segments<B>(batch, n)};
+    patch_ = IndexPattern<B>(patches, rows - 1);
+    cls_ = IndexPattern<B>(cls_at, 0);
+    position_ = IndexPattern<B>(position, 0);
+    patch_rows_ = IndexPattern<B>(patch_rows, rows);
+    cls_rows_ = IndexPattern<B>({0}, rows);
+    sequence_ = EqualSegments<B>(rows);
   }
 };
 

@@ -1,6 +1,6 @@
 #pragma once
 // Attention layers over packed rows.
-#include "hybridmed/autograd/attention.hpp"
+#include "hybridmed/autograd/index_pattern.hpp"
 #include "hybridmed/autograd/rows.hpp"
 #include "hybridmed/nn/layers.hpp"
 
@@ -130,6 +130,17 @@ struct WindowAttention {
           }
       mask_ = Tensor<T, B>::from_host(mask, {windows, area, area});
     }
+    const Index image = side * side;
+    ArenaVector<std::int32_t> to(static_cast<std::size_t>(image)), from(to.size());  // of one image
+    for (Index k = 0; k < image; ++k) {
+      const Index w = k / area, i = k % area, y = (w / n * window + i / window + shift) % side,
+                  x = (w % n * window + i % window + shift) % side;
+      to[static_cast<std::size_t>(k)] = static_cast<std::int32_t>(y * side + x);
+      from[static_cast<std::size_t>(y * side + x)] = static_cast<std::int32_t>(k);
+    }
+    to_windows_ = IndexPattern<B>(to, image);
+    from_windows_ = IndexPattern<B>(from, image);
+    windows_ = EqualSegments<B>(area);
   }
   template <class F>
   void visit(F&& f) {
@@ -145,13 +156,13 @@ struct WindowAttention {
       fail("nn", "WindowAttention",
            "expected rows of " + std::to_string(batch) + " maps of side " + std::to_string(side) +
                ", got " + value(x).shape().str());
-    const Places places = this->places(batch);
+    const Index windows = batch * (side / window) * (side / window);
     const V table = gather_rows(use<V>(rel_bias), relative_);  // (area * area, heads)
     const V bias = reshape(transpose_rows(table), {heads * area, area});
     AttentionOptions<V> options{heads, false, &bias, mask_};
-    const V y =
-        proj(self_attention(qkv(gather_rows(x, places.to_windows)), places.segments, options));
-    return gather_rows(y, places.from_windows);
+    const V y = proj(self_attention(qkv(gather_rows(x, to_windows_.times(batch))),
+                                    windows_.times(windows), options));
+    return gather_rows(y, from_windows_.times(batch));
   }
 
  private:
@@ -169,25 +180,9 @@ struct WindowAttention {
         });
     return y;
   }
-  /// Row permutations and segments of a batch. Made for each call: a module that kept them could
-  /// not be shared by threads.
-  struct Places {
-    IndexTensor<B> to_windows, from_windows;
-    Segments<B> segments;
-  };
-  Places places(Index batch) const {
-    const Index area = window * window, n = side / window, image = side * side;
-    ArenaVector<std::int32_t> to(static_cast<std::size_t>(image)), from(to.size());  // of one image
-    for (Index k = 0; k < image; ++k) {
-      const Index w = k / area, i = k % area, y = (w / n * window + i / window + shift) % side,
-                  x = (w % n * window + i % window + shift) % side;
-      to[static_cast<std::size_t>(k)] = static_cast<std::int32_t>(y * side + x);
-      from[static_cast<std::size_t>(y * side + x)] = static_cast<std::int32_t>(k);
-    }
-    return {repeated_indices<B>(to, batch, image), repeated_indices<B>(from, batch, image),
-            equal_segments<B>(batch * n * n, area)};
-  }
-
+  // Row permutations of an image, and its windows as segments.
+  IndexPattern<B> to_windows_, from_windows_;
+  EqualSegments<B> windows_;
   IndexTensor<B> relative_;
   Tensor<T, B> mask_;
 };

@@ -52,7 +52,14 @@ struct PatchMerging {
 
   PatchMerging() = default;
   PatchMerging(Index width, Index side_, double eps)
-      : norm(4 * width, eps), reduction(4 * width, 2 * width, false), side(side_) {}
+      : norm(4 * width, eps), reduction(4 * width, 2 * width, false), side(side_) {
+    ArenaVector<std::int32_t> neighbours;  // of one image
+    for (Index i = 0; i < side; i += 2)
+      for (Index j = 0; j < side; j += 2)
+        for (Index k = 0; k < 4; ++k)
+          neighbours.push_back(static_cast<std::int32_t>((i + k % 2) * side + j + k / 2));
+    neighbours_ = IndexPattern<B>(neighbours, side * side);
+  }
   template <class F>
   void visit(F&& f) {
     f("norm", norm);
@@ -64,15 +71,13 @@ struct PatchMerging {
       fail("nn", "PatchMerging",
            "expected rows of " + std::to_string(batch) + " maps of an even side " +
                std::to_string(side) + ", got " + value(x).shape().str());
-    ArenaVector<std::int32_t> first;  // of one image
-    for (Index i = 0; i < side; i += 2)
-      for (Index j = 0; j < side; j += 2)
-        for (Index k = 0; k < 4; ++k)
-          first.push_back(static_cast<std::int32_t>((i + k % 2) * side + j + k / 2));
     const Index width = value(x).cols();
-    return reduction(norm(reshape(gather_rows(x, repeated_indices<B>(first, batch, side * side)),
-                                  {batch * side * side / 4, 4 * width})));
+    return reduction(norm(
+        reshape(gather_rows(x, neighbours_.times(batch)), {batch * side * side / 4, 4 * width})));
   }
+
+ private:
+  IndexPattern<B> neighbours_;
 };
 
 }  // namespace hybridmed::nn

@@ -51,11 +51,87 @@ class AdamW {
         }));
   }
 
-  /// One update. A trained parameter without a gradient counts as gradient 0; one that was frozen
-  /// after the optimizer was made stays as it is, moments too. Gradients are released. Returns the
-  /// global gradient norm before clipping; where that is not finite, nothing is updated.
+  /// Issues one update and waits for nothing: `norm()` tells the rest. A trained parameter without
+  /// a gradient counts as gradient 0; one that was frozen after the optimizer was made stays as it
+  /// is, moments too. Gradients are released. Where the global gradient norm, or `loss` (one
+  /// element, or undefined), is not finite, nothing is updated.
   /// @throws Error where a parameter has a gradient that was frozen when the optimizer was made.
+  void update(double learning_rate, const Tensor<T, B>& loss = {}) {
+    check(learning_rate);
+    square_ = Tensor<double, B>::zeros({1});
+    small_square_ = std::is_same_v<T, double> ? Tensor<double, B>::zeros({1}) : Tensor<double, B>();
+    for (const Entry& e : entries_) {
+      const Tensor<T, B>& g = e.parameter->slot.grad;
+      if (!e.parameter->trainable || !g.defined()) continue;
+      B::squared_norm(g.size(), g.data(), square_.data());
+      if (small_square_.defined()) {  // squares of doubles overflow; those of floats, summed in
+                                      // double, do not
+        Tensor<T, B> shrunk(g.shape());
+        B::scale(g.size(), static_cast<T>(AdamWArgs::shrink), g.data(), shrunk.data());
+        B::squared_norm(shrunk.size(), shrunk.data(), small_square_.data());
+      }
+    }
+    if (loss.defined()) forbid_unless_finite(loss);
+    ++steps_;
+    AdamWArgs a{learning_rate,
+                options_.beta1,
+                options_.beta2,
+                options_.eps,
+                0,
+                1 - std::pow(options_.beta1, static_cast<double>(steps_)),
+                1 - std::pow(options_.beta2, static_cast<double>(steps_)),
+                options_.clip,
+                square_.data(),
+                small_square_.data()};
+    for (Entry& e : entries_) {
+      auto& slot = e.parameter->slot;
+      if (e.parameter->trainable) {
+        a.decay = e.parameter->decays ? options_.weight_decay : 0;
+        B::adamw(e.m.size(), a, slot.grad.defined() ? slot.grad.data() : nullptr, e.m.data(),
+                 e.v.data(), e.parameter->value.data());
+      }
+      slot.grad = {};
+    }
+  }
+  /// What an update measured; its numbers stay in the backend until they are read.
+  struct Norm {
+    Tensor<double, B> square, small_square;
+
+    /// Waits for the update. The global gradient norm before clipping; not finite where nothing was
+    /// updated.
+    double read() const {
+      const double on_host[] = {square.item(), small_square.defined() ? small_square.item() : 0.0};
+      AdamWArgs a;
+      a.squared_norm = &on_host[0];
+      a.squared_norm_small = small_square.defined() ? &on_host[1] : nullptr;
+      return a.norm();
+    }
+  };
+  /// Of the last update.
+  Norm norm() const { return {square_, small_square_}; }
+  /// The last update changed nothing: it does not count as a step.
+  void take_back() { --steps_; }
+
+  /// One update, waited for. Returns the global gradient norm before clipping; where that is not
+  /// finite, nothing is updated.
   double step(double learning_rate) {
+    update(learning_rate);
+    const double n = norm().read();
+    if (!std::isfinite(n)) take_back();
+    return n;
+  }
+  /// Drops gradients without using them.
+  void discard() {
+    for (Entry& e : entries_) e.parameter->slot.grad = {};
+    for (const auto& [name, p] : frozen_) p->slot.grad = {};
+  }
+
+  std::vector<Entry>& entries() { return entries_; }
+  std::int64_t steps() const { return steps_; }
+  void set_steps(std::int64_t n) { steps_ = n; }
+
+ private:
+  void check(double learning_rate) const {
     if (!(learning_rate >= 0) || !std::isfinite(learning_rate))
       fail("optim", "AdamW",
            "expected a learning rate of at least 0, got " + std::to_string(learning_rate));
@@ -72,62 +148,18 @@ class AdamW {
              "the parameter '" + name +
                  "' has a gradient, but was frozen when the optimizer was made",
              "choose what is trained first, then make the optimizer");
-    const auto square = Tensor<double, B>::zeros({1}),
-               small_square =
-                   std::is_same_v<T, double> ? Tensor<double, B>::zeros({1}) : Tensor<double, B>();
-    for (const Entry& e : entries_) {
-      const Tensor<T, B>& g = e.parameter->slot.grad;
-      if (!e.parameter->trainable || !g.defined()) continue;
-      B::squared_norm(g.size(), g.data(), square.data());
-      if (small_square.defined()) {  // squares of doubles overflow; those of floats, summed in
-                                     // double, do not
-        Tensor<T, B> shrunk(g.shape());
-        B::scale(g.size(), static_cast<T>(AdamWArgs::shrink), g.data(), shrunk.data());
-        B::squared_norm(shrunk.size(), shrunk.data(), small_square.data());
-      }
-    }
-    ++steps_;
-    AdamWArgs a{learning_rate,
-                options_.beta1,
-                options_.beta2,
-                options_.eps,
-                0,
-                1 - std::pow(options_.beta1, static_cast<double>(steps_)),
-                1 - std::pow(options_.beta2, static_cast<double>(steps_)),
-                options_.clip,
-                square.data(),
-                small_square.data()};
-    for (Entry& e : entries_) {
-      if (!e.parameter->trainable) {
-        e.parameter->slot.grad = {};
-        continue;
-      }
-      a.decay = e.parameter->decays ? options_.weight_decay : 0;
-      auto& slot = e.parameter->slot;
-      B::adamw(e.m.size(), a, slot.grad.defined() ? slot.grad.data() : nullptr, e.m.data(),
-               e.v.data(), e.parameter->value.data());
-      slot.grad = {};
-    }
-    // The only wait of a device: everything is issued by now.
-    const double on_host[] = {square.item(), small_square.defined() ? small_square.item() : 0.0};
-    a.squared_norm = &on_host[0];
-    a.squared_norm_small = small_square.defined() ? &on_host[1] : nullptr;
-    const double norm = a.norm();
-    if (!std::isfinite(norm)) --steps_;
-    return norm;
   }
-  /// Drops gradients without using them.
-  void discard() {
-    for (Entry& e : entries_) e.parameter->slot.grad = {};
-    for (const auto& [name, p] : frozen_) p->slot.grad = {};
+  /// 0 times a number that is not finite is NaN: it makes the norm NaN.
+  void forbid_unless_finite(const Tensor<T, B>& loss) {
+    Tensor<T, B> nothing(loss.shape());
+    B::scale(loss.size(), T(0), loss.data(), nothing.data());
+    B::squared_norm(nothing.size(), nothing.data(), square_.data());
+    if (small_square_.defined())
+      B::squared_norm(nothing.size(), nothing.data(), small_square_.data());
   }
 
-  std::vector<Entry>& entries() { return entries_; }
-  std::int64_t steps() const { return steps_; }
-  void set_steps(std::int64_t n) { steps_ = n; }
-
- private:
   AdamWOptions options_;
+  Tensor<double, B> square_, small_square_;
   std::vector<Entry> entries_;
   std::vector<std::pair<std::string, Parameter<T, B>*>> frozen_;  // parameters without moments
   std::int64_t steps_ = 0;

@@ -33,6 +33,7 @@ struct Stage {
       if (l.weight != 0 || l.observed) all |= l.reads;
     return all;
   }
+  bool reads_images() const { return (reads() & representation::an_image) != 0; }
 };
 
 template <class T, class B>

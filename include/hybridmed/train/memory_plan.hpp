@@ -43,7 +43,7 @@ std::size_t step_bytes(system::System<T, B>& system, std::size_t k, const RunCon
                              moments += 2 * static_cast<std::size_t>(p.value.size()) * sizeof(T);
                          }));
   {
-    const bool images = system.stages()[k].reads() & representation::an_image;
+    const bool images = system.stages()[k].reads_images();
     objective::Losses<T, B> losses;
     RecordOn recording(tape);
     backward(system.recorded_total(k,

@@ -145,6 +145,8 @@ struct RunConfig {
          "below");
     need(!vocab_file.empty() || vocab_size >= 8, "vocab_size",
          "expected at least 8, got " + std::to_string(vocab_size));
+    need(epochs_stage1 + epochs_stage2 > 0, "epochs_stage1, epochs_stage2",
+         "expected at least one epoch");
   }
 
   /// Of stage k, from 0, of n.

@@ -7,6 +7,30 @@
 
 namespace hybridmed::train {
 
+/// Losses with their names; NaN where a term of weight 0 was not computed.
+using LossValues = std::vector<std::pair<std::string, double>>;
+
+/// One line of the log.
+inline io::Json log_row(const char* kind, const Progress& p, std::int64_t epoch, std::int64_t step,
+                        double total) {
+  return {{"kind", kind}, {"stage", p.stage}, {"epoch", epoch}, {"step", step}, {"total", total}};
+}
+
+/// Adds what was computed to a row, and gives it back as text, a gap before each: " a 0.1234
+/// b 2.3456".
+inline std::string add_losses(io::Json& row, const LossValues& losses, const std::string& gap,
+                              int digits) {
+  std::string text;
+  for (const auto& [name, v] : losses) {
+    if (std::isnan(v)) continue;
+    row[name] = v;
+    char part[32];
+    std::snprintf(part, sizeof part, " %.*f", digits, v);
+    text += gap + name + part;
+  }
+  return text;
+}
+
 class RunLog {
  public:
   /// Continues the logs at the recorded lengths: what a killed run wrote after its last checkpoint

@@ -84,11 +84,11 @@ inline std::string odd_pictures_text(const data::Dataset& train, const std::stri
 }
 
 /// Ends a run whose loss is no number.
-[[noreturn]] inline void fail_not_finite(std::int64_t step, const data::HostBatch& batch,
+[[noreturn]] inline void fail_not_finite(std::int64_t step, const std::vector<std::size_t>& studies,
                                          const data::Dataset& from, bool validation,
                                          bool has_checkpoint) {
   std::string ids;
-  for (std::size_t i : batch.studies) ids += (ids.empty() ? "" : ", ") + from.study(i).id;
+  for (std::size_t i : studies) ids += (ids.empty() ? "" : ", ") + from.study(i).id;
   fail("train", "step",
        std::string("the ") + (validation ? "validation " : "") + "loss of step " +
            std::to_string(step) + " is not a number; its studies: " + ids,

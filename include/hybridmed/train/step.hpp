@@ -1,5 +1,6 @@
 #pragma once
-// One training step, whole.
+// One training step, whole: issued without waiting for a device, and read when its numbers are
+// wanted.
 #include "hybridmed/optim/adamw.hpp"
 #include "hybridmed/system/composed.hpp"
 
@@ -15,30 +16,51 @@ struct StepReport {
                        ///< changed (running statistics of BatchNorm have moved)
 };
 
-/// Forward, backward, clipped AdamW update, and what the objectives do after one. `system`: a
-/// system::Composed, or one stage of a system::System.
-template <class S, class T, class B>
-StepReport<T, B> train_step(S& system, const typename S::Batch& batch,
-                            optim::AdamW<T, B>& optimizer, double learning_rate, Tape& tape,
-                            const nn::Mode& mode) {
-  StepReport<T, B> report;
-  RecordOn recording(tape);
-  const Variable<T, B> total = system.template total<Variable<T, B>>(batch, mode, report.losses);
-  report.total = static_cast<double>(value(total).item());
-  report.finite = std::isfinite(report.total);
-  if (!report.finite) {
-    tape.clear();
+/// A step that was issued: its losses and its norm are in the backend, and read() waits for them.
+template <class T, class B>
+struct IssuedStep {
+  objective::Losses<T, B> losses;
+  Tensor<T, B> total;
+  typename optim::AdamW<T, B>::Norm norm;
+
+  StepReport<T, B> read() const {
+    StepReport<T, B> report{losses, static_cast<double>(total.item()), norm.read()};
+    report.finite = std::isfinite(report.total) && std::isfinite(report.gradient_norm);
     return report;
   }
+};
+
+/// Forward, backward, clipped AdamW update, and what the objectives do after one; nothing is copied
+/// to or from the backend. Where loss or gradient is not finite, nothing is updated. `system`:
+/// a system::Composed, or one stage of a system::System.
+template <class S, class T, class B>
+IssuedStep<T, B> issue_step(S& system, const typename S::Batch& batch,
+                            optim::AdamW<T, B>& optimizer, double learning_rate, Tape& tape,
+                            const nn::Mode& mode) {
+  IssuedStep<T, B> issued;
+  RecordOn recording(tape);
+  const Variable<T, B> total = system.template total<Variable<T, B>>(batch, mode, issued.losses);
+  issued.total = value(total);
   try {
     backward(total);
-    report.gradient_norm = optimizer.step(learning_rate);
+    optimizer.update(learning_rate, issued.total);
   } catch (...) {
     optimizer.discard();  // no half gradient is left for the next step
     throw;
   }
-  report.finite = std::isfinite(report.gradient_norm);
-  if (report.finite) system.constrain();
+  issued.norm = optimizer.norm();
+  system.constrain();
+  return issued;
+}
+
+/// The same, waited for.
+template <class S, class T, class B>
+StepReport<T, B> train_step(S& system, const typename S::Batch& batch,
+                            optim::AdamW<T, B>& optimizer, double learning_rate, Tape& tape,
+                            const nn::Mode& mode) {
+  const StepReport<T, B> report =
+      issue_step(system, batch, optimizer, learning_rate, tape, mode).read();
+  if (!report.finite) optimizer.take_back();
   return report;
 }
 

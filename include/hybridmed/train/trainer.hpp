@@ -71,6 +71,13 @@ class Trainer {
   const Progress& progress() const { return state_.progress; }
 
  private:
+  struct Pending {  // a step that was issued and is not read yet
+    IssuedStep<T, B> issued;
+    std::vector<std::size_t> studies;
+    double rate = 0;
+    std::int64_t step = 0, stage_step = 0;
+  };
+
   const std::vector<system::Stage>& stages() const { return state_.stages(); }
 
   /// Bytes of the memory plan: of the last stage that is trained.
@@ -92,65 +99,58 @@ class Trainer {
     state_.system->begin_epoch(k, p.epoch);
     if (p.batch == state_.data.batches())
       return end_of_epoch(log);  // it was stopped within the validation
-    const bool images = stages()[k].reads() & representation::an_image;
-    data::Loader loader(state_.data.train,
-                        {static_cast<std::size_t>(config.batch), !config.overfit_batch, true,
-                         static_cast<int>(config.overfit_batch ? 0 : config.workers), images},
-                        seed, static_cast<std::uint64_t>(p.epoch),
-                        static_cast<std::size_t>(p.batch));
+    data::Loader loader(
+        state_.data.train,
+        {static_cast<std::size_t>(config.batch), !config.overfit_batch, true,
+         static_cast<int>(config.overfit_batch ? 0 : config.workers), stages()[k].reads_images()},
+        seed, static_cast<std::uint64_t>(p.epoch), static_cast<std::size_t>(p.batch));
     if (p.batch == 0) p.sums.assign(stages()[k].losses.size() + 1, 0.0);
     system::StageOf<T, B> view(*state_.system, k);
+    std::optional<Pending> last;  // read while the next one runs
     while (auto host = loader.next()) {
       const double rate = schedule(p.stage_step);
-      const auto r = train_step(
-          view, upload<T, B>(*host, *state_.system), *state_.optimizer, rate, tape_,
-          nn::Mode::training(seed.fork(1u << 30).fork(static_cast<std::uint64_t>(p.stage_step))));
-      ++p.step;
-      ++p.stage_step;
+      const nn::Mode mode =
+          nn::Mode::training(seed.fork(1u << 30).fork(static_cast<std::uint64_t>(p.stage_step)));
+      auto issued = issue_step(view, upload<T, B>(*host, *state_.system), *state_.optimizer, rate,
+                               tape_, mode);
       ++p.batch;
-      note_step(*host, r, rate, log);
-      if (p.batch == state_.data.batches()) {
+      if (last) note_step(*last, log);
+      last = Pending{std::move(issued), std::move(host->studies), rate, ++p.step, ++p.stage_step};
+      const bool ends = p.batch == state_.data.batches(), stop = asked_to_stop();
+      if (!ends && !stop && !(config.checkpoint_every && p.step % config.checkpoint_every == 0))
+        continue;
+      note_step(*last, log);
+      last.reset();
+      if (ends) {
         line_.finish();
         return end_of_epoch(log);
       }
-      const bool stop = asked_to_stop();
-      if (stop || (config.checkpoint_every && p.step % config.checkpoint_every == 0))
-        state_.save(log);
+      state_.save(log);
       if (stop) return stopped();
     }
     return false;
   }
 
-  void note_step(const data::HostBatch& host, const StepReport<T, B>& r, double rate, RunLog& log) {
-    io::Json row = row_of("step", state_.progress.epoch + 1, r.total);
-    row["lr"] = rate;
+  void note_step(const Pending& pending, RunLog& log) {
+    const StepReport<T, B> r = pending.issued.read();
+    Progress& p = state_.progress;
+    LossValues losses;
+    for (const auto& loss : r.losses)
+      losses.emplace_back(loss.name, static_cast<double>(loss.value.item()));
+    for (std::size_t i = 0; i < losses.size(); ++i)
+      if (!std::isnan(losses[i].second)) p.sums[i] += losses[i].second;
+    p.sums[losses.size()] += r.total;
+    if (!r.finite) stop_on_nan(pending.step, pending.studies, false);
+    io::Json row = log_row("step", p, p.epoch + 1, pending.step, r.total);
+    row["lr"] = pending.rate;
     row["grad_norm"] = r.gradient_norm;
-    std::string detail;
-    for (std::size_t i = 0; i < r.losses.size(); ++i) {
-      const double v = static_cast<double>(r.losses[i].value.item());
-      if (std::isnan(v) && r.finite) continue;  // a term of weight 0 is not computed
-      row[std::string(r.losses[i].name)] = v;
-      state_.progress.sums[i] += v;
-      char text[32];
-      std::snprintf(text, sizeof text, " %.3f", v);
-      detail += " " + std::string(r.losses[i].name) + text;
-    }
-    state_.progress.sums[r.losses.size()] += r.total;
-    if (!r.finite) stop_on_nan(host, false);
+    const std::string detail = add_losses(row, losses, " ", 3);
     log.write(row);
-    line_.update("stage " + std::to_string(state_.progress.stage) + " epoch " +
-                     std::to_string(state_.progress.epoch + 1) + "/" +
-                     std::to_string(state_.epochs(state_.stage())),
-                 static_cast<double>(state_.progress.stage_step * state_.config.batch),
+    line_.update("stage " + std::to_string(p.stage) + " epoch " + std::to_string(p.epoch + 1) +
+                     "/" + std::to_string(state_.epochs(state_.stage())),
+                 static_cast<double>(pending.stage_step * state_.config.batch),
                  static_cast<double>(state_.total_steps() * state_.config.batch), "samples", detail,
-                 state_.progress.stage_step == state_.total_steps());
-  }
-  io::Json row_of(const char* kind, std::int64_t epoch, double total) const {
-    return {{"kind", kind},
-            {"stage", state_.progress.stage},
-            {"epoch", epoch},
-            {"step", state_.progress.step},
-            {"total", total}};
+                 pending.stage_step == state_.total_steps());
   }
 
   bool at_stop() const {
@@ -179,8 +179,9 @@ class Trainer {
   void validate_epoch(RunLog& log) {
     std::optional<MeanLosses> mean = MeanLosses{};
     if (!state_.config.overfit_batch)
-      mean = mean_losses(*state_.system, state_.stage(), state_.data.valid, state_.config,
-                         [&](const data::HostBatch& b) { stop_on_nan(b, true); });
+      mean = mean_losses(
+          *state_.system, state_.stage(), state_.data.valid, state_.config,
+          [&](const auto& studies) { stop_on_nan(state_.progress.step, studies, true); });
     if (!mean) return;
     ++state_.progress.epoch;
     state_.progress.batch = 0;
@@ -200,24 +201,20 @@ class Trainer {
     if (early || last) finish_stage();
   }
   void note_validation(const MeanLosses& mean, RunLog& log) {
-    io::Json row = row_of("valid", state_.progress.epoch, mean.total);
-    std::string text;
-    for (std::size_t i = 0; i < mean.losses.size(); ++i) {
-      if (std::isnan(mean.losses[i])) continue;  // a term of weight 0 is not computed
-      const std::string& name = stages()[state_.stage()].losses[i].name;
-      row[name] = mean.losses[i];
-      char part[48];
-      std::snprintf(part, sizeof part, " %.4f", mean.losses[i]);
-      text += "  " + name + part;
-    }
+    LossValues losses;
+    for (std::size_t i = 0; i < mean.losses.size(); ++i)
+      losses.emplace_back(stages()[state_.stage()].losses[i].name, mean.losses[i]);
+    Progress& p = state_.progress;
+    io::Json row = log_row("valid", p, p.epoch, p.step, mean.total);
+    const std::string text = add_losses(row, losses, "  ", 4);
     log.write(row);
-    const bool better = state_.progress.best_epoch < 0 || mean.total < state_.progress.best;
-    state_.progress.note(better, mean.total);
+    const bool better = p.best_epoch < 0 || mean.total < p.best;
+    p.note(better, mean.total);
     if (better) state_.save_best_weights();
-    std::fprintf(stderr, "stage %d epoch %lld  train %.4f  valid %.4f%s%s\n", state_.progress.stage,
-                 static_cast<long long>(state_.progress.epoch),
-                 state_.progress.sums.back() / static_cast<double>(state_.data.batches()),
-                 mean.total, text.c_str(), better ? "  (best)" : "");
+    std::fprintf(stderr, "stage %d epoch %lld  train %.4f  valid %.4f%s%s\n", p.stage,
+                 static_cast<long long>(p.epoch),
+                 p.sums.back() / static_cast<double>(state_.data.batches()), mean.total,
+                 text.c_str(), better ? "  (best)" : "");
   }
   /// The best weights go on: into the next stage, or as the result of the run.
   void finish_stage() {
@@ -234,9 +231,10 @@ class Trainer {
     line_.finish();
     std::fprintf(stderr, "%s\n", odd.c_str());
   }
-  [[noreturn]] void stop_on_nan(const data::HostBatch& b, bool validation) const {
-    fail_not_finite(state_.progress.step, b, validation ? state_.data.valid : state_.data.train,
-                    validation, !list_checkpoints(options_.run).empty());
+  [[noreturn]] void stop_on_nan(std::int64_t step, const std::vector<std::size_t>& studies,
+                                bool validation) const {
+    fail_not_finite(step, studies, validation ? state_.data.valid : state_.data.train, validation,
+                    !list_checkpoints(options_.run).empty());
   }
 
   TrainerOptions options_;
@@ -245,7 +243,7 @@ class Trainer {
   Tape tape_;
   ProgressLine line_;
   bool said_odd_pictures_ = false;
-  std::size_t planned_ = 0;  // bytes of the plan, once it was measured
+  std::size_t planned_ = 0;  // bytes
 };
 
 }  // namespace hybridmed::train

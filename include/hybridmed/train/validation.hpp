@@ -13,14 +13,14 @@ struct MeanLosses {
   std::vector<double> losses;
 };
 
-/// Evaluates stage k on a data set; nothing where a stop was asked for. `on_nan(batch)` is called
-/// for a batch whose loss is no number, and does not return.
+/// Evaluates stage k on a data set; nothing where a stop was asked for. `on_nan(studies)` is
+/// called for a batch whose loss is no number, and does not return.
 template <class T, class B, class F>
 std::optional<MeanLosses> mean_losses(system::System<T, B>& system, std::size_t k,
                                       const data::Dataset& dataset, const RunConfig& config,
                                       F&& on_nan) {
   const system::Stage& stage = system.stages()[k];
-  const bool images = stage.reads() & representation::an_image;
+  const bool images = stage.reads_images();
   data::Loader loader(dataset,
                       {static_cast<std::size_t>(config.batch), false, false,
                        static_cast<int>(config.workers), images},
@@ -30,7 +30,7 @@ std::optional<MeanLosses> mean_losses(system::System<T, B>& system, std::size_t 
   while (auto host = loader.next()) {
     if (interrupt_requested()) return std::nullopt;
     const auto r = evaluate_step(view, upload<T, B>(*host, system), nn::Mode::evaluation());
-    if (!r.finite) on_nan(*host);
+    if (!r.finite) on_nan(host->studies);
     const double share =
         static_cast<double>(host->studies.size()) / static_cast<double>(dataset.size());
     mean.total += share * r.total;

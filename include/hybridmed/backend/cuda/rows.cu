@@ -170,6 +170,14 @@ void Rows::column_sum(Index rows, Index cols, const T* x, T* y) {
       [=] __device__(Index r, Index c, double* s) { s[0] += static_cast<double>(x[r * cols + c]); },
       [=] __device__(Index c, const double* s) { y[c] += static_cast<T>(s[0]); });
 }
+void Rows::repeat_indices(Index count, const std::int32_t* first, Index repeats, Index period,
+                          std::int32_t* y) {
+  for_each(count * repeats, "repeat_indices", [=] __device__(Index i) {
+    const std::int32_t at = first[i % count];
+    y[i] = at < 0 ? at : at + static_cast<std::int32_t>(i / count * period);
+  });
+}
+
 template <class T>
 void Rows::transpose(Index batch, Index rows, Index cols, const T* x, T* y) {
   for_each(batch * rows * cols, "transpose", [=] __device__(Index i) {

@@ -11,6 +11,8 @@ struct Rows {
   static void add_vector(Index rows, Index cols, const T* x, const T* v, T* y);
   template <class T>
   static void column_sum(Index rows, Index cols, const T* x, T* y);
+  static void repeat_indices(Index count, const std::int32_t* first, Index repeats, Index period,
+                             std::int32_t* y);
   template <class T>
   static void transpose(Index batch, Index rows, Index cols, const T* x, T* y);
 

@@ -82,6 +82,15 @@ struct Rows {
             static_cast<double>(norm[r]));
     }
   }
+  /// y[r * count + k] = first[k] + r * period for r below `repeats`; negative numbers stay as they
+  /// are.
+  static void repeat_indices(Index count, const std::int32_t* first, Index repeats, Index period,
+                             std::int32_t* y) {
+    for (Index r = 0; r < repeats; ++r)
+      for (Index k = 0; k < count; ++k)
+        y[r * count + k] =
+            first[k] < 0 ? first[k] : first[k] + static_cast<std::int32_t>(r * period);
+  }
   /// Per batch item: (rows, cols) -> (cols, rows).
   template <class T>
   static void transpose(Index batch, Index rows, Index cols, const T* x, T* y) {
