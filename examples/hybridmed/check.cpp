@@ -260,7 +260,7 @@ class FolderCheck {
       const auto vocabulary =
           config_.vocab_file.empty()
               ? train::learned_vocabulary(training.empty() ? studies_ : training, config_)
-              : data::WordPiece::read(config_.vocab_file);
+              : data::Tokenizer::read(config_.vocab_file);
       const data::Dataset d(folder_, studies_, vocabulary, config_.dataset());
       for (const auto& sentence : train::cut_texts(d)) row("texts", sentence);
       if (d.cut_findings() + d.cut_impression() == 0)

@@ -1,6 +1,6 @@
-// Any bytes as a vocabulary file. What follows the last zero byte is a text to encode; without one,
-// the file itself is.
-#include "hybridmed/data/wordpiece.hpp"
+// Any bytes as a file that a tokenizer is read from. What follows the last zero byte is a text to
+// encode; without one, the file itself is.
+#include "hybridmed/data/tokenizer.hpp"
 #include "target.hpp"
 
 using namespace hybridmed;
@@ -11,7 +11,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::string_view file = all.substr(0, zero),
                          text = zero == all.npos ? all : all.substr(zero + 1);
   fuzz::guarded("vocab.txt", [&] {
-    const auto vocabulary = data::WordPiece::parse(file, "vocab.txt");
+    const auto vocabulary = data::Tokenizer::parse(file, "vocab.txt");
     const auto n = static_cast<std::int32_t>(vocabulary.size());
     const auto inside = [&](std::int32_t id) { return id >= 0 && id < n; };
     for (const std::int32_t id : {vocabulary.pad, vocabulary.bos, vocabulary.eos, vocabulary.unk}) {

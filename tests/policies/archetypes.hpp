@@ -1,6 +1,10 @@
 #pragma once
 // One archetype per policy slot: the members that its page under docs/policies/ requires, and
 // nothing else. What compiles with these asks for no more than the pages say.
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+
 #include "hybridmed/autograd/arithmetic.hpp"
 #include "hybridmed/autograd/rows.hpp"
 #include "hybridmed/model/image_encoder.hpp"
@@ -173,6 +177,26 @@ struct Model {
   void represent(const Batch&, const nn::Mode&, objective::Representations<V, N>& r) const {
     r.template set<Representation>({use<V>(only)});
   }
+};
+
+/// The same token for every word; cannot be copied, and has no default constructor.
+struct Tokenizer {
+  static constexpr std::int32_t pad = 0, bos = 1, eos = 2, unk = -1;
+  std::unique_ptr<std::string> word;
+
+  explicit Tokenizer(const char* w) : word(std::make_unique<std::string>(w)) {}
+  std::size_t size() const { return 4; }
+  std::string token(std::int32_t id) const { return id == 3 ? *word : ""; }
+  std::vector<std::int32_t> encode(std::string_view text) const {
+    const auto blanks = std::count(text.begin(), text.end(), ' ');
+    return std::vector<std::int32_t>(text.empty() ? 0 : static_cast<std::size_t>(blanks) + 1, 3);
+  }
+  std::string decode(const std::vector<std::int32_t>& ids) const {
+    std::string out;
+    for (const std::int32_t id : ids) out += token(id);
+    return out;
+  }
+  void write(const std::filesystem::path&) const {}
 };
 
 struct Recipe {

@@ -6,8 +6,8 @@
 
 #include "hybridmed/core/sections.hpp"
 #include "hybridmed/data/studies.hpp"
+#include "hybridmed/data/tokenizer.hpp"
 #include "hybridmed/data/transform.hpp"
-#include "hybridmed/data/wordpiece.hpp"
 
 namespace hybridmed::data {
 
@@ -33,7 +33,7 @@ using ReadImage = std::function<Image(const std::string& name)>;
 class Dataset {
  public:
   /// The studies of a folder, which must outlive the data set.
-  Dataset(const DataFolder& folder, std::vector<Study> studies, const WordPiece& vocabulary,
+  Dataset(const DataFolder& folder, std::vector<Study> studies, const Tokenizer& vocabulary,
           DatasetOptions options)
       : Dataset(
             std::move(studies), vocabulary, options,
@@ -42,12 +42,12 @@ class Dataset {
             },
             folder.table().source) {}
 
-  Dataset(const DataFolder&&, std::vector<Study>, const WordPiece&,
+  Dataset(const DataFolder&&, std::vector<Study>, const Tokenizer&,
           DatasetOptions) = delete;  // the folder would be gone
 
   /// Studies from anywhere, e.g. held in memory (see make_study). `source`: where they come from,
   /// for messages.
-  Dataset(std::vector<Study> studies, const WordPiece& vocabulary, DatasetOptions options,
+  Dataset(std::vector<Study> studies, const Tokenizer& vocabulary, DatasetOptions options,
           ReadImage read_image, std::string source = "memory")
       : read_image_(std::move(read_image)),
         source_(std::move(source)),

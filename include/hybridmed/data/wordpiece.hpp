@@ -81,6 +81,31 @@ inline std::size_t characters_in(std::string_view s) {
       s.begin(), s.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
 }
 
+namespace detail {
+/// @throws Error for an id outside a vocabulary of `size` tokens.
+inline void check_token_id(std::int32_t id, std::size_t size) {
+  if (id < 0 || static_cast<std::size_t>(id) >= size)
+    fail("data", "vocabulary",
+         "expected a token id from 0 to " + std::to_string(size - 1) + ", got " +
+             std::to_string(id));
+}
+inline void check_section_limit(std::size_t limit) {
+  if (limit < 2)
+    fail("data", "encode_section",
+         "a limit of " + std::to_string(limit) + " tokens has no room for BOS and EOS");
+}
+/// The ids of a text between BOS and EOS, cut to `limit` in all; of no ids none.
+inline std::vector<std::int32_t> section_of(std::vector<std::int32_t> ids, std::int32_t bos,
+                                            std::int32_t eos, std::size_t limit, bool* cut) {
+  if (cut) *cut = ids.size() > limit - 2;
+  if (ids.empty()) return ids;
+  if (ids.size() > limit - 2) ids.resize(limit - 2);
+  ids.insert(ids.begin(), bos);
+  ids.push_back(eos);
+  return ids;
+}
+}  // namespace detail
+
 class WordPiece {
  public:
   static constexpr std::size_t longest_word =
@@ -139,10 +164,7 @@ class WordPiece {
   std::size_t size() const { return tokens_.size(); }
   /// @throws Error for an id outside the vocabulary.
   const std::string& token(std::int32_t id) const {
-    if (id < 0 || static_cast<std::size_t>(id) >= tokens_.size())
-      fail("data", "vocabulary",
-           "expected a token id from 0 to " + std::to_string(tokens_.size() - 1) + ", got " +
-               std::to_string(id));
+    detail::check_token_id(id, tokens_.size());
     return tokens_[static_cast<std::size_t>(id)];
   }
 
@@ -156,16 +178,8 @@ class WordPiece {
   /// whether something was cut off.
   std::vector<std::int32_t> encode_section(std::string_view text, std::size_t limit,
                                            bool* cut = nullptr) const {
-    if (limit < 2)
-      fail("data", "encode_section",
-           "a limit of " + std::to_string(limit) + " tokens has no room for BOS and EOS");
-    std::vector<std::int32_t> out = encode(text);
-    if (cut) *cut = out.size() > limit - 2;
-    if (out.empty()) return out;
-    if (out.size() > limit - 2) out.resize(limit - 2);
-    out.insert(out.begin(), bos);
-    out.push_back(eos);
-    return out;
+    detail::check_section_limit(limit);
+    return detail::section_of(encode(text), bos, eos, limit, cut);
   }
   /// The text again, but for case, accents and blanks: word pieces are joined, punctuation is
   /// attached as in prose ("2.5 cm, left-sided"). Special tokens are left out, but for the unknown

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "hybridmed/autograd/losses.hpp"
 #include "hybridmed/data/loader.hpp"
 #include "hybridmed/train/upload.hpp"
 
@@ -122,7 +123,7 @@ Embeddings<T, B> embed_dataset(const M& model, const data::Dataset& dataset, std
 }
 
 template <class T, class B, class M>
-EncodedTexts<T, B> encode_texts(const M& model, const data::WordPiece& vocabulary,
+EncodedTexts<T, B> encode_texts(const M& model, const data::Tokenizer& vocabulary,
                                 const std::vector<std::string>& texts, data::Cleaning cleaning) {
   using X = Tensor<T, B>;
   const model::Parts parts = detail::parts_of(model);

@@ -100,7 +100,7 @@ struct EncodedPrompts {
 };
 
 template <class T, class B, class M>
-EncodedPrompts<T, B> encode_prompts(const M& model, const data::WordPiece& vocabulary,
+EncodedPrompts<T, B> encode_prompts(const M& model, const data::Tokenizer& vocabulary,
                                     data::Cleaning cleaning,
                                     const std::vector<LabelPrompts>& prompts) {
   std::vector<std::string> texts;
@@ -190,7 +190,7 @@ ZeroShotScores zero_shot(const M& model, const EncodedPrompts<T, B>& encoded,
 }
 /// The same, the prompts encoded for this call alone.
 template <class T, class B, class M>
-ZeroShotScores zero_shot(const M& model, const data::WordPiece& vocabulary, data::Cleaning cleaning,
+ZeroShotScores zero_shot(const M& model, const data::Tokenizer& vocabulary, data::Cleaning cleaning,
                          const std::vector<LabelPrompts>& prompts, const Embeddings<T, B>& e) {
   return zero_shot(model, encode_prompts<T, B>(model, vocabulary, cleaning, prompts), e);
 }

@@ -45,7 +45,7 @@ class Preparation {
  public:
   data::DataFolder folder;
   std::vector<data::Study> train_studies;
-  data::WordPiece vocabulary;
+  data::Tokenizer vocabulary;
   data::Dataset train, valid;
   std::uint64_t hash = 0;  ///< of the studies and their texts, in order
 
@@ -108,14 +108,11 @@ class Preparation {
            first +
                (missing > 1 ? "; " + std::to_string(missing) + " images are missing in all" : ""));
   }
-  data::WordPiece chosen_vocabulary(const std::filesystem::path& kept) {
-    data::WordPiece v;
-    if (!kept.empty() && std::filesystem::exists(kept))
-      v = data::WordPiece::read(kept);
-    else if (!config_->vocab_file.empty())
-      v = data::WordPiece::read(config_->vocab_file);
-    else
-      v = learned_vocabulary(train_studies, *config_);
+  data::Tokenizer chosen_vocabulary(const std::filesystem::path& kept) {
+    const bool goes_on = !kept.empty() && std::filesystem::exists(kept);
+    const std::filesystem::path file = goes_on ? kept.string() : config_->vocab_file;
+    const data::Tokenizer v =
+        file.empty() ? learned_vocabulary(train_studies, *config_) : data::Tokenizer::read(file);
     auto& m = config_->model;
     m.vocab = static_cast<Index>(v.size());
     m.pad = v.pad;

@@ -136,7 +136,7 @@ inline void check_same_data(const Progress& p, const RunConfig& config, std::uin
       "start a new run with --init " + (dir / "model.safetensors").string();
   if (p.vocabulary != vocabulary_hash(run))
     fail("train", "resume",
-         (run / "vocab.txt").string() + ": not the vocabulary that the run was trained with",
+         tokenizer_file(run).string() + ": not the vocabulary that the run was trained with",
          "give it back, or " + from_here);
   if (p.data != data)
     fail("train", "resume",

@@ -191,7 +191,7 @@ struct RunConfig {
 };
 
 /// The vocabulary that a run learns from its training studies.
-inline data::WordPiece learned_vocabulary(const std::vector<data::Study>& studies,
+inline data::Tokenizer learned_vocabulary(const std::vector<data::Study>& studies,
                                           const RunConfig& config) {
   std::vector<std::string> texts;
   for (const auto& s : studies) {
@@ -202,9 +202,14 @@ inline data::WordPiece learned_vocabulary(const std::vector<data::Study>& studie
                                static_cast<std::size_t>((std::max)(config.vocab_size, Index{8})));
 }
 
-/// Hash of a run's vocab.txt.
+/// Where a run keeps its tokenizer.
+inline std::filesystem::path tokenizer_file(const std::filesystem::path& run) {
+  return run / "vocab.txt";
+}
+
+/// Hash of that file.
 inline std::uint64_t vocabulary_hash(const std::filesystem::path& run) {
-  return io::checksum(io::read_file(run / "vocab.txt"));
+  return io::checksum(io::read_file(tokenizer_file(run)));
 }
 
 /// What weights belong to: the keys of a configuration that change what they compute, and the

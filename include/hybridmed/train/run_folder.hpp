@@ -56,7 +56,7 @@ inline void write_new_run(const std::filesystem::path& run, const RunConfig& con
   write_config(run, config);
   std::error_code ec;
   for (const char* f : {"log.jsonl", "log.csv"}) std::filesystem::remove(run / f, ec);
-  data.vocabulary.write(run / "vocab.txt");
+  data.vocabulary.write(tokenizer_file(run));
   std::map<std::string, std::size_t> counts;
   std::string seen;
   for (const auto& s : data.train_studies)

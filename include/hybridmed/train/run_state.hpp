@@ -22,7 +22,7 @@ class RunState {
   /// where it goes on, its vocabulary is kept.
   RunState(RunConfig begun, const std::filesystem::path& run, bool resume, const MakeSystem& make)
       : config(std::move(begun)),
-        data(config, resume ? run / "vocab.txt" : std::filesystem::path()),
+        data(config, resume ? tokenizer_file(run) : std::filesystem::path()),
         system(made(make)),
         run_(run) {
     check_stages(config, stages());

@@ -31,7 +31,7 @@ inline void check_belongs(const io::Safetensors& weights, const RunConfig& confi
     if (it == weights.metadata().end() || it->second == now) continue;
     if (key == "vocabulary")
       fail("train", "run",
-           (run / "vocab.txt").string() + ": not the vocabulary that " + weights.source() +
+           tokenizer_file(run).string() + ": not the vocabulary that " + weights.source() +
                " was trained with",
            "give it back");
     const io::Json then = io::parse_json(it->second, weights.source() + " (metadata)"),
@@ -62,7 +62,7 @@ struct TrainedRun {
   std::string checksum;             // of the weights file
   std::vector<std::string> unused;  // tensors of the weights file that the system has no use for
   std::optional<double> log_scale;  // of its contrastive loss, where it has one
-  data::WordPiece vocabulary;
+  data::Tokenizer vocabulary;
   Model model;
 
   /// `own`: the facts of a system that is not of this library, see system::facts_of_recipe.
@@ -72,7 +72,7 @@ struct TrainedRun {
         config(RunConfig::read(run / "config.json")),
         system(own ? *own : system::facts_of(config.system)),
         weights(weights_of(run, system.stages)),
-        vocabulary(data::WordPiece::read(run / "vocab.txt")),
+        vocabulary(data::Tokenizer::read(tokenizer_file(run))),
         model(checked_model()) {
     const io::Safetensors stored = read_weights();
     checksum = io::checksum_text(stored.bytes());
