@@ -89,7 +89,7 @@ struct PredictedImpression {
                const State<scalar_of<V>, backend_of<V>>& state) const {
     const V& predicted = get<Prediction>(r).vectors;
     if (value(predicted).size() == 0)  // no sample has an impression: nothing moves s
-      return V(tensor_of<V>::zeros(Shape{}));
+      return no_loss<V>();
     const V target = detach(normalize_rows(get<representation::ImpressionGlobal>(r).projected));
     const V difference = subtract(predicted, target);
     const V d = scale(mean(multiply(difference, difference)), value(target).cols());
