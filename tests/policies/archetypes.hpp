@@ -3,6 +3,7 @@
 // nothing else. What compiles with these asks for no more than the pages say.
 #include "hybridmed/autograd/arithmetic.hpp"
 #include "hybridmed/autograd/rows.hpp"
+#include "hybridmed/backend/reference/backend.hpp"
 #include "hybridmed/model/image_encoder.hpp"
 #include "hybridmed/objective/composition.hpp"
 #include "hybridmed/system/recipe.hpp"
