@@ -10,6 +10,7 @@
 #include "hybridmed/autograd/losses.hpp"
 #include "hybridmed/autograd/norm.hpp"
 #include "hybridmed/backend/cpu/backend.hpp"
+#include "hybridmed/backend/reference/backend.hpp"
 #include "hybridmed/model/flops.hpp"
 #include "hybridmed/nn/initialise.hpp"
 #include "hybridmed/system/hybridmed.hpp"
@@ -107,7 +108,7 @@ void local_loss(benchmark::State& state) {
              w = normal<B>({batch * words, d}, 8, 0.05);
   std::vector<std::int32_t> o;
   for (Index i = 0; i <= batch; ++i) o.push_back(static_cast<std::int32_t>(i * words));
-  const auto offsets = Tensor<std::int32_t, Reference>::from_host(o, {batch + 1});
+  const auto offsets = Tensor<std::int32_t, Host>::from_host(o, {batch + 1});
   for (auto _ : state) {
     if (state.range(2))
       benchmark::DoNotOptimize(
@@ -201,7 +202,8 @@ void verify() {
           gradient<R>(normal<R>({9, 65}, 4), [&](const auto& v) {
             return layer_norm(v, {normal<R>({65}, 5)}, {normal<R>({65}, 6)}, 1e-5);
           }));
-  const auto offsets = Tensor<std::int32_t, R>::from_host(std::vector<std::int32_t>{0, 5, 12}, {3});
+  const auto offsets =
+      Tensor<std::int32_t, Host>::from_host(std::vector<std::int32_t>{0, 5, 12}, {3});
   compare("local loss",
           gradient<B>(normal<B>({2 * 16, 24}, 7, 0.3),
                       [&](const auto& v) {

@@ -85,15 +85,15 @@ TEST_CASE("an undefined tensor is an error of the operation that meets it") {
   refused([&] { cross_entropy(none, index({}), 0); }, "cross_entropy");
   refused([&] { distillation(x, none, 1); }, "distillation");
   refused([&] { symmetric_cross_entropy(none, {}, 0, 0.5, 0.5); }, "symmetric_cross_entropy");
-  refused([&] { local_scores(x, 1, x, Tensor<std::int32_t, Reference>(), LocalScore{}); },
+  refused([&] { local_scores(x, 1, x, Tensor<std::int32_t, Host>(), LocalScore{}); },
           "local_scores");
   refused([&] { soft_cross_entropy(none, x, 1); }, "soft_cross_entropy");
   refused([&] { soft_cross_entropy(x, none, 1); }, "soft_cross_entropy");
   refused([&] { sinkhorn(none, 0.05, 3); }, "sinkhorn");
-  const auto ends = row_indices<Reference>({0, 3});
+  const auto ends = row_indices<Host>({0, 3});
   refused([&] { token_alignment(none, 1, x, ends, 0.1); }, "token_alignment");
   refused([&] { token_alignment(x, 1, none, ends, 0.1); }, "token_alignment");
-  refused([&] { token_alignment(x, 1, x, Tensor<std::int32_t, Reference>(), 0.1); },
+  refused([&] { token_alignment(x, 1, x, Tensor<std::int32_t, Host>(), 0.1); },
           "the word offsets are an undefined tensor");
   refused([&] { none.item(); }, "undefined");
   refused([&] { none.view(Shape{}); }, "undefined");
@@ -139,7 +139,7 @@ TEST_CASE("indices, targets and settings out of range are errors that name what 
 
 TEST_CASE("token_alignment: extents, temperatures and weights that do not fit are errors") {
   const X p = X::full({4, 3}, 1), w = X::full({5, 3}, 1);  // two images of two regions
-  const auto ends = [](const ArenaVector<std::int32_t>& x) { return row_indices<Reference>(x); };
+  const auto ends = [](const ArenaVector<std::int32_t>& x) { return row_indices<Host>(x); };
   const auto run = [&](const X& regions, Index images, const X& words,
                        const ArenaVector<std::int32_t>& offsets, double temperature = 0.1,
                        const X& word_weights = {}, const X& region_weights = {}) {

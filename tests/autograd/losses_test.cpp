@@ -53,7 +53,7 @@ TEST_CASE_TEMPLATE("gradients of local_scores", B, BACKENDS) {
          {LocalAggregation::mean, LocalAggregation::sum, LocalAggregation::max}) {
       std::vector<std::int32_t> o{0};
       for (Index n : c.words) o.push_back(static_cast<std::int32_t>(o.back() + n));
-      const auto offsets = indices<Reference>(o);
+      const auto offsets = indices<Host>(o);
       LocalScore h;
       h.aggregation = aggregation;
       check<B>("local_scores",

@@ -48,7 +48,7 @@ TEST_CASE_TEMPLATE("a variable used several times collects every contribution", 
   });
   shared("distillation",
          [&, t = random<B>({5, 5}, 4)](const auto& x) { return as_row(distillation(x[1], t, 2)); });
-  shared("local_scores", [o = indices<Reference>({0, 1, 2, 3, 4, 5})](const auto& x) {
+  shared("local_scores", [o = indices<Host>({0, 1, 2, 3, 4, 5})](const auto& x) {
     return local_scores(x[0], 1, x[1], o, {});
   });
   shared("self_attention", [s = segments<B>({5})](const auto& x) {
@@ -274,15 +274,15 @@ TEST_CASE_TEMPLATE("shapes that do not fit are rejected", B, BACKENDS) {
              }),
              "symmetric_cross_entropy"));  // 4 keys for 3
   CHECK(from(error_of([&] {
-               local_scores(r({5, 2}), 2, r({3, 2}), indices<Reference>({0, 3}), {});
+               local_scores(r({5, 2}), 2, r({3, 2}), indices<Host>({0, 3}), {});
              }),
              "local_scores"));  // 5 regions for 2 images
   CHECK(from(error_of([&] {
-               local_scores(r({4, 2}), 2, r({3, 3}), indices<Reference>({0, 3}), {});
+               local_scores(r({4, 2}), 2, r({3, 3}), indices<Host>({0, 3}), {});
              }),
              "local_scores"));  // widths 2 and 3
   CHECK(from(error_of([&] {
-               local_scores(r({4, 2}), 2, r({3, 2}), indices<Reference>({0, 1}), {});
+               local_scores(r({4, 2}), 2, r({3, 2}), indices<Host>({0, 1}), {});
              }),
              "local_scores"));  // 1 word of 3
 }

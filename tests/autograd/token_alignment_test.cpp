@@ -11,7 +11,7 @@ template <class B>
 struct Case {
   Index images, regions, dim;
   std::vector<Index> words;
-  Tensor<std::int32_t, Reference> offsets;
+  Tensor<std::int32_t, Host> offsets;
   X<B> p, w, word_weights, region_weights;
 
   Case(Index regions_, Index dim_, std::vector<Index> words_)
@@ -21,7 +21,7 @@ struct Case {
         words(std::move(words_)) {
     std::vector<std::int32_t> ends{0};
     for (Index n : words) ends.push_back(static_cast<std::int32_t>(ends.back() + n));
-    offsets = indices<Reference>(ends);
+    offsets = indices<Host>(ends);
     p = random<B>({images * regions, dim}, 1, 3);
     w = random<B>({ends.back(), dim}, 2, 0.2);
     word_weights = weights(ends.back(), 3);
@@ -87,7 +87,7 @@ TEST_CASE_TEMPLATE("token_alignment is the mean of its samples; lengths of rows 
   for (Index i = 0; i < c.images; ++i) {
     const Index from = c.offsets.data()[i], to = c.offsets.data()[i + 1];
     sum += token_alignment(rows(c.p, i * 7, i * 7 + 7), 1, rows(c.w, from, to),
-                           indices<Reference>({0, static_cast<std::int32_t>(to - from)}), 0.1,
+                           indices<Host>({0, static_cast<std::int32_t>(to - from)}), 0.1,
                            rows(c.word_weights.view({c.word_weights.size(), 1}), from, to),
                            rows(c.region_weights.view({21, 1}), i * 7, i * 7 + 7))
                .item();

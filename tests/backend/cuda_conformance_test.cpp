@@ -418,3 +418,10 @@ TEST_CASE_TEMPLATE("AdamW: a loss times a power of ten gives the same clipped st
     CHECK(difference(step(factor), want) <= 1e-8);
   CHECK(difference(step(std::numeric_limits<double>::infinity()), Values(12, 0.0)) == 0);
 }
+
+TEST_CASE("indices repeat from item to item on the device") {
+  const auto first = IndexTensor<Cuda>::from_host(std::vector<std::int32_t>{0, -1, 4}, {3});
+  IndexTensor<Cuda> y({9});
+  Cuda::repeat_indices(3, first.data(), 3, 5, y.data());
+  CHECK(y.to_host() == std::vector<std::int32_t>{0, -1, 4, 5, -1, 9, 10, -1, 14});
+}

@@ -299,7 +299,7 @@ TEST_CASE_TEMPLATE("local scores: NaN comes out of every aggregation", X, HOST_B
   using T = typename X::T;
   using B = typename X::B;
   const auto offsets =
-      Tensor<std::int32_t, Reference>::from_host(std::vector<std::int32_t>{0, 2, 4}, {3});
+      Tensor<std::int32_t, Host>::from_host(std::vector<std::int32_t>{0, 2, 4}, {3});
   for (const auto how : {LocalAggregation::mean, LocalAggregation::sum, LocalAggregation::max})
     for (Index bad = 0; bad < 4; ++bad) {
       auto w = Tensor<T, B>::full({4, 3}, T(0.5));
@@ -315,7 +315,7 @@ TEST_CASE_TEMPLATE("token alignment: NaN comes out, forward and backward", X, HO
   using B = typename X::B;
   using V = Variable<T, B>;
   const auto offsets =
-      Tensor<std::int32_t, Reference>::from_host(std::vector<std::int32_t>{0, 2, 4}, {3});
+      Tensor<std::int32_t, Host>::from_host(std::vector<std::int32_t>{0, 2, 4}, {3});
   const auto filled = [](Index bad) {
     Parameter<T, B> x({4, 3}, init::zeros());
     for (Index i = 0; i < 12; ++i)

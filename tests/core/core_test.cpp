@@ -16,9 +16,9 @@
 #include <vector>
 
 #include "errors.hpp"
-#include "hybridmed/backend/reference/backend.hpp"
 #include "hybridmed/core/bfloat16.hpp"
 #include "hybridmed/core/executor.hpp"
+#include "hybridmed/core/host.hpp"
 #include "hybridmed/core/philox.hpp"
 #include "hybridmed/core/tensor.hpp"
 
@@ -244,7 +244,7 @@ TEST_CASE("an Error is one sentence with area and hint") {
 
 TEST_CASE_TEMPLATE("Tensor views share memory, copies count references", T, float, double,
                    std::int32_t) {
-  using X = Tensor<T, Reference>;
+  using X = Tensor<T, Host>;
   const auto before = HostArena::instance().statistics().in_use;
   {
     const std::vector<T> host{1, 2, 3, 4, 5, 6};
@@ -292,7 +292,7 @@ TEST_CASE_TEMPLATE("Tensor views share memory, copies count references", T, floa
 }
 
 TEST_CASE("Tensor refuses what does not fit") {
-  using X = Tensor<float, Reference>;
+  using X = Tensor<float, Host>;
   const X t = X::zeros({3, 2});
   const std::vector<float> five(5);
   const auto in_use = HostArena::instance().statistics().in_use;

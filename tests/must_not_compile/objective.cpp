@@ -1,6 +1,7 @@
 // expects: hybridmed: an objective needs template <Value V, class N> V operator()(const
 // Representations<V, N>&) const; see docs/policies/objective.md
 
+#include <hybridmed/backend/reference/backend.hpp>
 #include <hybridmed/objective/composition.hpp>
 
 using namespace hybridmed;

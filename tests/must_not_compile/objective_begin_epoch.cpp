@@ -1,6 +1,7 @@
 // expects: hybridmed: begin_epoch of an objective is const and takes its State& and an
 // Index; see docs/policies/objective.md
 
+#include <hybridmed/backend/reference/backend.hpp>
 #include <hybridmed/objective/composition.hpp>
 
 using namespace hybridmed;

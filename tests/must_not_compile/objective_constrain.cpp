@@ -1,6 +1,7 @@
 // expects: hybridmed: constrain of an objective is const and takes its State&; see
 // docs/policies/objective.md
 
+#include <hybridmed/backend/reference/backend.hpp>
 #include <hybridmed/objective/composition.hpp>
 
 using namespace hybridmed;

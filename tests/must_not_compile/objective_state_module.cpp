@@ -1,6 +1,7 @@
 // expects: hybridmed: the State of an objective is a module that is made from the objective:
 // State(const Objective&) and visit(f); see docs/policies/objective.md
 
+#include <hybridmed/backend/reference/backend.hpp>
 #include <hybridmed/objective/composition.hpp>
 
 using namespace hybridmed;

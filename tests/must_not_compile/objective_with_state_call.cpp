@@ -2,6 +2,7 @@
 // operator()(const Representations<V, N>&, const State<T, B>&) const; see
 // docs/policies/objective.md
 
+#include <hybridmed/backend/reference/backend.hpp>
 #include <hybridmed/objective/composition.hpp>
 
 using namespace hybridmed;

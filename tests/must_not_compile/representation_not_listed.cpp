@@ -1,6 +1,7 @@
 // expects: hybridmed: a representation is read that the objective does not list in its needs; see
 // docs/policies/objective.md
 
+#include <hybridmed/backend/reference/backend.hpp>
 #include <hybridmed/objective/composition.hpp>
 
 using namespace hybridmed;

@@ -1,6 +1,7 @@
 // expects: hybridmed: a model sets a representation that is not in the set of needs: ask has<X>
 // first; see docs/policies/representation.md
 
+#include <hybridmed/backend/reference/backend.hpp>
 #include <hybridmed/objective/composition.hpp>
 
 using namespace hybridmed;

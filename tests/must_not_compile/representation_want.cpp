@@ -1,6 +1,7 @@
 // expects: hybridmed: a representation is wanted that is not in the set of needs; see
 // docs/policies/representation.md
 
+#include <hybridmed/backend/reference/backend.hpp>
 #include <hybridmed/objective/composition.hpp>
 
 using namespace hybridmed;

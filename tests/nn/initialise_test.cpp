@@ -7,6 +7,7 @@
 #include <string>
 
 #include "hybridmed/backend/cpu/backend.hpp"
+#include "hybridmed/backend/reference/backend.hpp"
 #include "hybridmed/nn/initialise.hpp"
 #include "hybridmed/system/hybridmed.hpp"
 

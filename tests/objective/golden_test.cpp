@@ -86,7 +86,7 @@ struct Golden {
                                  2, indices<B>({0, 1})});
     // Four words of text 0, two of text 1.
     r.template set<FindingsTokens>({gather_rows(use<V>(w), indices<B>({0, 1, 2, 3, 4, 5})),
-                                    indices<Reference>({0, 4, 6}), indices<B>({0, 1})});
+                                    indices<Host>({0, 4, 6}), indices<B>({0, 1})});
     const V logits = gather_rows(use<V>(student), indices<B>(valid_targets));
     const auto target = indices<B>(target_ids), of = indices<B>({0, 0, 0, 1, 1, 2});
     r.template set<SummarizationLogits>({logits, target, of});
@@ -126,7 +126,7 @@ struct Nothing {
     r.template set<ImageGlobal>({none, none, nobody});
     r.template set<ImpressionGlobal>({none, none, nobody, {}});
     r.template set<ImageTokens>({none, 0, nobody});
-    r.template set<FindingsTokens>({none, indices<Reference>({0}), nobody});
+    r.template set<FindingsTokens>({none, indices<Host>({0}), nobody});
     r.template set<SummarizationLogits>({no_logits, nobody, nobody});
     r.template set<CaptioningLogits>({no_logits, nobody, nobody, nobody, true});
     r.template set<TeacherLogits>({gather_rows(logits.value, nobody)});

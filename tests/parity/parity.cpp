@@ -14,6 +14,7 @@
 #include "hybridmed/backend/cpu/backend.hpp"
 #endif
 #include "golden_set.hpp"
+#include "hybridmed/backend/reference/backend.hpp"
 #include "hybridmed/system/hybridmed.hpp"
 #include "hybridmed/task/generate.hpp"
 #include "hybridmed/train/step.hpp"

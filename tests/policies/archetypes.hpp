@@ -7,6 +7,7 @@
 
 #include "hybridmed/autograd/arithmetic.hpp"
 #include "hybridmed/autograd/rows.hpp"
+#include "hybridmed/backend/reference/backend.hpp"
 #include "hybridmed/model/image_encoder.hpp"
 #include "hybridmed/objective/composition.hpp"
 #include "hybridmed/system/recipe.hpp"

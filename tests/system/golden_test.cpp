@@ -4,6 +4,7 @@
 
 #include "../parity/golden_set.hpp"
 #include "hybridmed/backend/cpu/backend.hpp"
+#include "hybridmed/backend/reference/backend.hpp"
 #include "hybridmed/system/systems.hpp"
 #include "hybridmed/train/step.hpp"
 

@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "hybridmed/autograd/elementwise.hpp"
-#include "hybridmed/backend/reference/backend.hpp"
+#include "hybridmed/core/host.hpp"
 
 namespace hybridmed {
 
@@ -181,7 +181,7 @@ struct LocalScore {
 /// offsets (texts + 1) in host memory, no empty text -> (images, texts). The B x B x T x N
 /// attention is never stored; the backward pass rebuilds it.
 template <Value V>
-V local_scores(const V& p, Index images, const V& w, const Tensor<std::int32_t, Reference>& offsets,
+V local_scores(const V& p, Index images, const V& w, const Tensor<std::int32_t, Host>& offsets,
                const LocalScore& h) {
   using T = scalar_of<V>;
   using B = backend_of<V>;

@@ -36,7 +36,7 @@ void need_weights(std::string_view operation, std::string_view what, const Tenso
 /// regions), constants above 0; undefined: all alike. The backward pass rebuilds the attention.
 template <Value V>
 V token_alignment(const V& regions, Index images, const V& words,
-                  const Tensor<std::int32_t, Reference>& offsets, double temperature,
+                  const Tensor<std::int32_t, Host>& offsets, double temperature,
                   const tensor_of<V>& word_weights = {}, const tensor_of<V>& region_weights = {}) {
   using T = scalar_of<V>;
   using B = backend_of<V>;

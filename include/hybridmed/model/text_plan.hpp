@@ -6,7 +6,7 @@
 
 #include "hybridmed/autograd/attention.hpp"
 #include "hybridmed/autograd/variable.hpp"
-#include "hybridmed/backend/reference/backend.hpp"
+#include "hybridmed/core/host.hpp"
 #include "hybridmed/core/sections.hpp"
 
 namespace hybridmed::model {
@@ -40,13 +40,13 @@ struct TextPlan {
   IndexTensor<B> summarize_in_caption;  // for each sum row its place among the cap rows
   bool same_rows = true;                // R_sum equals R_cap
 
-  IndexTensor<B> present;      // samples with an impression (global alignment)
-  IndexTensor<B> present_cls;  // their CLS rows
-  IndexTensor<B> keys;         // their impression keys
-  IndexTensor<B> word_rows;    // encoder rows of findings words, specials excluded
-  Tensor<std::int32_t, Reference> word_offsets;  // (samples with words + 1), host
-  IndexTensor<B> word_samples;                   // those samples
-  IndexTensor<B> region_rows;                    // their rows among the regions of all images
+  IndexTensor<B> present;                   // samples with an impression (global alignment)
+  IndexTensor<B> present_cls;               // their CLS rows
+  IndexTensor<B> keys;                      // their impression keys
+  IndexTensor<B> word_rows;                 // encoder rows of findings words, specials excluded
+  Tensor<std::int32_t, Host> word_offsets;  // (samples with words + 1), host
+  IndexTensor<B> word_samples;              // those samples
+  IndexTensor<B> region_rows;               // their rows among the regions of all images
 
   TextPlan() = default;
   /// places: rows of the captioning memory per image; max_position: rows of the position table;
@@ -152,8 +152,8 @@ struct TextPlan {
         region.push_back(static_cast<std::int32_t>(b * regions + n));
     stage.add(region, region_rows);
     stage.upload();
-    word_offsets = Tensor<std::int32_t, Reference>::from_host(
-        word_start, {static_cast<Index>(word_start.size())});
+    word_offsets =
+        Tensor<std::int32_t, Host>::from_host(word_start, {static_cast<Index>(word_start.size())});
   }
 
  private:

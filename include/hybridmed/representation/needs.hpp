@@ -6,7 +6,7 @@
 #include <type_traits>
 
 #include "hybridmed/autograd/variable.hpp"
-#include "hybridmed/backend/reference/backend.hpp"
+#include "hybridmed/core/host.hpp"
 
 namespace hybridmed::representation {
 
@@ -20,7 +20,7 @@ template <class R>
 concept Representation = requires {
   { R::name } -> std::convertible_to<std::string_view>;
   { R::reads } -> std::convertible_to<unsigned>;
-  typename R::template Of<Tensor<float, Reference>>;
+  typename R::template Of<Tensor<float, Host>>;
 };
 
 /// A set of representations.

@@ -1,6 +1,7 @@
 #pragma once
 // The representations that HybridMED's objectives and those of its siblings read. Each covers only
 // the samples and positions that its losses use, and says which samples these are.
+#include "hybridmed/core/host.hpp"
 #include "hybridmed/representation/representations.hpp"
 
 namespace hybridmed::representation {
@@ -67,9 +68,9 @@ struct FindingsTokens {
   static constexpr unsigned reads = findings;
   template <Value V>
   struct Of {
-    V words;                                  ///< (words, d_e)
-    Tensor<std::int32_t, Reference> offsets;  ///< (m + 1), host
-    IndexTensor<backend_of<V>> samples;       ///< (m)
+    V words;                             ///< (words, d_e)
+    Tensor<std::int32_t, Host> offsets;  ///< (m + 1), host
+    IndexTensor<backend_of<V>> samples;  ///< (m)
     template <class F>
     void visit(F&& f) {
       f(words);

@@ -1,5 +1,6 @@
 #pragma once
 // The systems of this library, by name.
+#include "hybridmed/core/host.hpp"
 #include "hybridmed/core/key.hpp"
 #include "hybridmed/system/clip.hpp"
 #include "hybridmed/system/coca.hpp"
@@ -62,7 +63,7 @@ Facts facts_of_recipe() {
   Facts facts{R::name, model::parts_of(needs_of_recipe<R>), 0, {}};
   const auto note = [&]<class Objective>(const StageRecipe<Objective>& recipe) {
     ++facts.stages;
-    objective::States<float, Reference, Objective> states(recipe.objective);
+    objective::States<float, Host, Objective> states(recipe.objective);
     nn::for_each_parameter(states,
                            [&](const std::string& key, auto&) { facts.parameters.push_back(key); });
   };

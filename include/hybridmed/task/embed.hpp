@@ -19,9 +19,9 @@ struct Embeddings {
 /// A few texts encoded as impressions: unit global vectors and projected words, specials excluded.
 template <class T, class B>
 struct EncodedTexts {
-  xt::xtensor<double, 2> global;            // (k, d_e)
-  Tensor<T, B> words;                       // (words, d_e); undefined where the model projects none
-  Tensor<std::int32_t, Reference> offsets;  // (k + 1)
+  xt::xtensor<double, 2> global;       // (k, d_e)
+  Tensor<T, B> words;                  // (words, d_e); undefined where the model projects none
+  Tensor<std::int32_t, Host> offsets;  // (k + 1)
   std::vector<std::vector<std::int32_t>> tokens;  // without BOS and EOS
   std::size_t cut = 0;                            // texts longer than the model reads
   std::size_t unknown = 0;                        // tokens that the vocabulary lacks
@@ -161,8 +161,8 @@ EncodedTexts<T, B> encode_texts(const M& model, const data::Tokenizer& vocabular
   if (parts.words)
     out.words = model.proj.text_local(
         gather_rows(encoded, IndexTensor<B>::from_host(words, {static_cast<Index>(words.size())})));
-  out.offsets = Tensor<std::int32_t, Reference>::from_host(
-      word_offsets, {static_cast<Index>(word_offsets.size())});
+  out.offsets = Tensor<std::int32_t, Host>::from_host(word_offsets,
+                                                      {static_cast<Index>(word_offsets.size())});
   return out;
 }
 

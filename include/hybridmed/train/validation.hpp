@@ -2,6 +2,9 @@
 // The mean losses of a data set.
 #include <optional>
 
+#include "hybridmed/data/loader.hpp"
+#include "hybridmed/system/system.hpp"
+#include "hybridmed/train/run_config.hpp"
 #include "hybridmed/train/step.hpp"
 #include "hybridmed/train/upload.hpp"
 

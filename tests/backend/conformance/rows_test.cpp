@@ -93,3 +93,20 @@ TEST_CASE_TEMPLATE("transpose and patchify", P, ALL) {
             0);
       }
 }
+
+TEST_CASE("indices repeat from item to item, and negative ones stay as they are") {
+  const auto check = [](auto backend) {
+    using B = decltype(backend);
+    const std::vector<std::int32_t> first{0, -1, 4};
+    std::vector<std::int32_t> y(9, 77);
+    B::repeat_indices(3, first.data(), 3, 5, y.data());
+    CHECK(y == std::vector<std::int32_t>{0, -1, 4, 5, -1, 9, 10, -1, 14});
+    B::repeat_indices(3, first.data(), 2, 0, y.data());
+    CHECK(y == std::vector<std::int32_t>{0, -1, 4, 0, -1, 4, 10, -1, 14});
+    B::repeat_indices(3, first.data(), 0, 5, y.data());
+    B::repeat_indices(0, nullptr, 3, 5, y.data());
+    CHECK(y.back() == 14);
+  };
+  check(Reference{});
+  check(CpuBackend{});
+}

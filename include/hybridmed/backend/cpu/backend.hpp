@@ -2,6 +2,7 @@
 // The CPU backend. Two policies: who multiplies matrices (Eigen, or oneDNN where
 // HYBRIDMED_WITH_ONEDNN is defined) and who runs tiles (OpenMP, std::thread, serial).
 #include "hybridmed/backend/cpu/attention.hpp"
+#include "hybridmed/backend/cpu/borrowed.hpp"
 #include "hybridmed/backend/cpu/convolution.hpp"
 #include "hybridmed/backend/cpu/elementwise.hpp"
 #include "hybridmed/backend/cpu/gemm_eigen.hpp"
@@ -10,6 +11,7 @@
 #include "hybridmed/backend/cpu/norm.hpp"
 #include "hybridmed/backend/cpu/rows.hpp"
 #include "hybridmed/backend/cpu/token_alignment.hpp"
+#include "hybridmed/core/host.hpp"
 #ifdef HYBRIDMED_WITH_ONEDNN
 #include "hybridmed/backend/cpu/gemm_onednn.hpp"
 #endif
@@ -17,7 +19,9 @@
 namespace hybridmed {
 
 template <class Gemm = cpu::EigenGemm, class Executor = executor::Default>
-struct Cpu : cpu::Elementwise<Executor>,
+struct Cpu : Host,
+             cpu::Borrowed,
+             cpu::Elementwise<Executor>,
              cpu::Rows<Executor>,
              cpu::Norm<Executor>,
              cpu::Attention<Gemm, Executor>,
@@ -34,6 +38,9 @@ struct Cpu : cpu::Elementwise<Executor>,
   static constexpr const char* name = "cpu";
   using gemm_policy = Gemm;
   using executor_policy = Executor;
+
+  using cpu::Elementwise<Executor>::copy;  // in tiles; the plain loops of Host are hidden
+  using cpu::Elementwise<Executor>::fill;
 
   static int threads() { return Executor::threads(); }
   static void set_threads(int n) { Executor::set_threads(n); }

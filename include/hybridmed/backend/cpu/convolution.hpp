@@ -4,14 +4,14 @@
 #include <algorithm>
 #include <cstring>
 
+#include "hybridmed/backend/arguments.hpp"
 #include "hybridmed/backend/cpu/workspace.hpp"
-#include "hybridmed/backend/reference/convolution.hpp"
 #include "hybridmed/core/executor.hpp"
 
 namespace hybridmed::cpu {
 
 template <class Gemm, class Executor>
-struct Convolution : reference::Convolution {
+struct Convolution {
   template <class T>
   static void conv2d(const ConvShape& s, const T* x, const T* w, T* y) {
     const Index taps = s.kernel * s.kernel * s.in, ow = s.out_width();

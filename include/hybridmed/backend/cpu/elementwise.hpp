@@ -4,15 +4,17 @@
 #include <algorithm>
 #include <cstring>
 
+#include "hybridmed/backend/arguments.hpp"
+#include "hybridmed/backend/cpu/borrowed.hpp"
 #include "hybridmed/backend/cpu/math.hpp"
-#include "hybridmed/backend/reference/elementwise.hpp"
 #include "hybridmed/core/executor.hpp"
+#include "hybridmed/core/philox.hpp"
 #include "hybridmed/core/tensor.hpp"
 
 namespace hybridmed::cpu {
 
 template <class Executor>
-struct Elementwise : reference::Elementwise {
+struct Elementwise {
   static constexpr Index tile = 1 << 15;
 
   template <class T>

@@ -6,13 +6,13 @@
 #include <limits>
 
 #include "hybridmed/backend/cpu/math.hpp"
-#include "hybridmed/backend/cpu/norm.hpp"
-#include "hybridmed/backend/reference/losses.hpp"
+#include "hybridmed/backend/cpu/workspace.hpp"
+#include "hybridmed/core/executor.hpp"
 
 namespace hybridmed::cpu {
 
 template <class Executor>
-struct Losses : reference::Losses {
+struct Losses {
   template <class T>
   static void cross_entropy(Index rows, Index classes, const T* z, const std::int32_t* target,
                             double smoothing, T* loss, T* lse) {

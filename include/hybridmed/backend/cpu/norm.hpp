@@ -6,12 +6,13 @@
 
 #include "hybridmed/backend/cpu/math.hpp"
 #include "hybridmed/backend/cpu/rows.hpp"
-#include "hybridmed/backend/reference/linear_algebra.hpp"
+#include "hybridmed/backend/cpu/workspace.hpp"
+#include "hybridmed/core/executor.hpp"
 
 namespace hybridmed::cpu {
 
 template <class Executor>
-struct Norm : reference::LinearAlgebra {
+struct Norm {
   using R = Rows<Executor>;
 
   template <class T>

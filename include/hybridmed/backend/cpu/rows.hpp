@@ -4,13 +4,12 @@
 #include <cstring>
 
 #include "hybridmed/backend/cpu/workspace.hpp"
-#include "hybridmed/backend/reference/rows.hpp"
 #include "hybridmed/core/executor.hpp"
 
 namespace hybridmed::cpu {
 
 template <class Executor>
-struct Rows : reference::Rows {
+struct Rows {
   /// Rows per tile so that a tile has about 32 k elements.
   static Index row_tile(Index cols) {
     return std::max<Index>(1, (1 << 15) / std::max<Index>(1, cols));

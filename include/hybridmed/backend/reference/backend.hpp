@@ -9,10 +9,12 @@
 #include "hybridmed/backend/reference/losses.hpp"
 #include "hybridmed/backend/reference/rows.hpp"
 #include "hybridmed/backend/reference/token_alignment.hpp"
+#include "hybridmed/core/host.hpp"
 
 namespace hybridmed {
 
-struct Reference : reference::Elementwise,
+struct Reference : Host,
+                   reference::Elementwise,
                    reference::Rows,
                    reference::LinearAlgebra,
                    reference::Attention,

@@ -1,33 +1,44 @@
 #pragma once
-// Reference kernels: memory, element-wise arithmetic, activations, random numbers.
+// Reference kernels: element-wise arithmetic, activations, random numbers.
 #include <cmath>
-#include <cstring>
 
 #include "hybridmed/backend/arguments.hpp"
-#include "hybridmed/core/arena.hpp"
 #include "hybridmed/core/philox.hpp"
 
 namespace hybridmed::reference {
 
-struct Elementwise {
-  static constexpr bool host_memory = true;  // kernels and host share one address space
-  static void* allocate(std::size_t bytes) { return HostArena::instance().allocate(bytes); }
-  static void deallocate(void* p) noexcept { HostArena::instance().deallocate(p); }
-  static void copy_from_host(const void* host, void* device, std::size_t bytes) {
-    if (bytes) std::memcpy(device, host, bytes);
+/// act(x)
+inline double act(Activation kind, double x) {
+  switch (kind) {
+    case Activation::relu:
+      return x < 0 ? 0 : x;  // NaN stays NaN
+    case Activation::gelu:
+      return 0.5 * x * (1 + std::erf(x * 0.70710678118654752440));
+    case Activation::gelu_tanh:
+      return 0.5 * x * (1 + std::tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x)));
+    default:
+      return x;
   }
-  static void copy_to_host(const void* device, void* host, std::size_t bytes) {
-    if (bytes) std::memcpy(host, device, bytes);
+}
+/// act'(x)
+inline double act_derivative(Activation kind, double x) {
+  switch (kind) {
+    case Activation::relu:
+      return x > 0 ? 1 : 0;
+    case Activation::gelu:
+      return 0.5 * (1 + std::erf(x * 0.70710678118654752440)) +
+             x * 0.39894228040143267794 * std::exp(-0.5 * x * x);
+    case Activation::gelu_tanh: {
+      const double t = std::tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x));
+      return 0.5 * (1 + t) +
+             0.5 * x * (1 - t * t) * 0.79788456080286535588 * (1 + 3 * 0.044715 * x * x);
+    }
+    default:
+      return 1;
   }
+}
 
-  template <class T>
-  static void fill(Index n, T value, T* y) {
-    for (Index i = 0; i < n; ++i) y[i] = value;
-  }
-  template <class T>
-  static void copy(Index n, const T* x, T* y) {
-    for (Index i = 0; i < n; ++i) y[i] = x[i];
-  }
+struct Elementwise {
   /// y = a + b; y may be a or b.
   template <class T>
   static void add(Index n, const T* a, const T* b, T* y) {
@@ -159,36 +170,6 @@ struct Elementwise {
       const double step =
           a.learning_rate * (mi / a.correction1) / (std::sqrt(vi / a.correction2) + a.eps);
       p[i] = static_cast<T>(static_cast<double>(p[i]) * (1 - a.learning_rate * a.decay) - step);
-    }
-  }
-
- protected:
-  static double act(Activation kind, double x) {
-    switch (kind) {
-      case Activation::relu:
-        return x < 0 ? 0 : x;  // NaN stays NaN
-      case Activation::gelu:
-        return 0.5 * x * (1 + std::erf(x * 0.70710678118654752440));
-      case Activation::gelu_tanh:
-        return 0.5 * x * (1 + std::tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x)));
-      default:
-        return x;
-    }
-  }
-  static double act_derivative(Activation kind, double x) {
-    switch (kind) {
-      case Activation::relu:
-        return x > 0 ? 1 : 0;
-      case Activation::gelu:
-        return 0.5 * (1 + std::erf(x * 0.70710678118654752440)) +
-               x * 0.39894228040143267794 * std::exp(-0.5 * x * x);
-      case Activation::gelu_tanh: {
-        const double t = std::tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x));
-        return 0.5 * (1 + t) +
-               0.5 * x * (1 - t * t) * 0.79788456080286535588 * (1 + 3 * 0.044715 * x * x);
-      }
-      default:
-        return 1;
     }
   }
 };
