@@ -165,9 +165,7 @@ struct StubBackend {
   static void normalize_rows_backward(Index, Index, const T*, const T*, const T*, T*) {
     todo("normalize_rows_backward");
   }
-  static void repeat_indices(Index, Ids, Index, Index, std::int32_t*) {
-    todo("repeat_indices");
-  }
+  static void repeat_indices(Index, Ids, Index, Index, std::int32_t*) { todo("repeat_indices"); }
   template <class T>
   static void transpose(Index, Index, Index, const T*, T*) {
     todo("transpose");

@@ -63,7 +63,7 @@ Facts facts_of_recipe() {
   Facts facts{R::name, model::parts_of(needs_of_recipe<R>), 0, {}};
   const auto note = [&]<class Objective>(const StageRecipe<Objective>& recipe) {
     ++facts.stages;
-    objective::States<float, Host, Objective> states(recipe.objective);
+    objective::States<float, Host, Objective> states(recipe.objective);  // made, never used
     nn::for_each_parameter(states,
                            [&](const std::string& key, auto&) { facts.parameters.push_back(key); });
   };
