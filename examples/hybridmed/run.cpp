@@ -81,16 +81,27 @@ task::ZeroShotScores zero_shot(const Run& run, const EncodedPrompts& prompts,
   return task::zero_shot(run.model, prompts, embeddings);
 }
 
+/// @throws Error where the run's system does not write impressions from `source`.
+static void need_branch(const Run& run, bool there, const char* source, const char* systems) {
+  if (!there)
+    fail("app", "run",
+         run.folder.string() + ": a run of the system " + run.config.system +
+             ", which does not write impressions from " + source,
+         std::string(systems) + " does");
+}
+
 static std::vector<std::string> decode_all(const Run& run, const task::Generated& g) {
   std::vector<std::string> out;
   for (const auto& ids : g.ids) out.push_back(run.vocabulary.decode(ids));
   return out;
 }
 std::vector<std::string> caption(const Run& run, const X& images) {
+  need_branch(run, run.system.parts.captioning, "images", "hybridmed or coca");
   return decode_all(run,
                     task::caption(run.model, images, {run.config.model.t_impression - 1, true}));
 }
 std::vector<std::string> summarize(const Run& run, const SectionView& findings) {
+  need_branch(run, run.system.parts.summarization, "findings", "hybridmed");
   return decode_all(run, task::summarize<float, B>(run.model, findings,
                                                    {run.config.model.t_impression - 1, true}));
 }

@@ -93,7 +93,7 @@ inline void check_stages(const RunConfig& c, const std::vector<system::Stage>& s
            weight_keys(c, stages[k]) + ": expected " +
                (stages[k].losses.size() > 1 ? "one of them " : "") +
                "above 0: " + keys.stage_text() + " trains nothing else, so it cannot learn",
-           std::string(keys.epochs) + "=0 leaves it out");
+           stages.size() > 1 ? std::string(keys.epochs) + "=0 leaves it out" : std::string());
     if (c.batch == 1 && !alone)
       fail("train", "config",
            "batch: 1, with nothing but contrastive terms: they compare the samples of a batch, so "
