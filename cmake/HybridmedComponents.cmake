@@ -133,7 +133,7 @@ function(hybridmed_add_cuda include)
   cmake_policy(PUSH)
   cmake_policy(SET CMP0128 NEW)
   add_library(hybridmed_cuda STATIC
-    "${include}/hybridmed/backend/cuda/memory.cu" "${include}/hybridmed/backend/cuda/elementwise.cu"
+    "${include}/hybridmed/backend/cuda/context.cu" "${include}/hybridmed/backend/cuda/memory.cu" "${include}/hybridmed/backend/cuda/elementwise.cu"
     "${include}/hybridmed/backend/cuda/rows.cu" "${include}/hybridmed/backend/cuda/products.cu")
   cmake_policy(POP)
   set_property(TARGET hybridmed_cuda PROPERTY CUDA_STANDARD)  # not the one that the project sets for its own sources

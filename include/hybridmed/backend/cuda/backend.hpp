@@ -1,9 +1,10 @@
 #pragma once
 // The CUDA backend, a first slice: what layers without attention need (BackendFeedForward).
 // Declarations only, so any C++20 compiler may include it; link hybridmed::cuda for the kernels.
-// Everything runs on one stream, in the order of the calls, and nothing waits but copy_to_host: a
-// value is read where the host asks for it. Use it from one host thread at a time.
+// Everything runs on the stream of the thread's current context (context.hpp), in the order of the
+// calls, and nothing waits but copy_to_host: a value is read where the host asks for it.
 #include "hybridmed/backend/concept.hpp"
+#include "hybridmed/backend/cuda/context.hpp"
 #include "hybridmed/backend/cuda/elementwise.hpp"
 #include "hybridmed/backend/cuda/memory.hpp"
 #include "hybridmed/backend/cuda/products.hpp"

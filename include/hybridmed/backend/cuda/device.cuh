@@ -5,43 +5,103 @@
 #include <cublas_v2.h>
 #include <cuda_runtime.h>
 
-#include "hybridmed/backend/cuda/memory.hpp"
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <string>
+
+#include "hybridmed/backend/cuda/context.hpp"
 #include "hybridmed/core/shape.hpp"
 
 namespace hybridmed::cuda {
 
-/// @throws Error that names the operation and what CUDA said.
-void check(cudaError_t status, const char* operation);
-void check(cublasStatus_t status, const char* operation);
-
-/// One device, one stream, the library handles and their workspace. Made at first use, kept until
-/// the process ends.
-struct Context {
+/// One device, one stream, the library handles and their workspace. It lives as long as its
+/// Context, a Use or memory of it.
+struct Context::State {
   static constexpr std::size_t workspace_bytes = std::size_t{32} << 20;
   static constexpr int most_partial_sums = 1024;
+  const int device;
+  const bool listed;            // is it written down whose its memory is? Not for the default
+  bool one_of_several = false;  // has the machine more devices?
+  std::string device_name;      // for messages
   cudaStream_t stream = nullptr;
+  cudaEvent_t event = nullptr;  // of wait_for
   cudaMemPool_t pool = nullptr;
   cublasHandle_t blas = nullptr;
   cublasLtHandle_t blas_lt = nullptr;
   void* workspace = nullptr;       // of the libraries; one stream, so never in use twice
   double* partial_sums = nullptr;  // of sums over whole arrays
+  /// Held while launches that share workspace, partial sums or event are issued: another thread's
+  /// must not come between them.
+  std::mutex issue;
 
-  Context();
-  static Context& get();
+  State(int on, bool is_standard);
+  ~State();
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+  void retain() noexcept;
+  void release() noexcept;
+  /// What is issued here from now on runs after what `other` has been given so far.
+  cudaError_t wait_for(State& other) noexcept;
+
+ private:
+  void open();
+  void close() noexcept;
+  std::atomic<std::int64_t> references{1};
 };
+
+/// The context of the calling thread, whose device becomes the context's.
+Context::State& current();
+/// The same, without touching the device; null where it is the default and that is not yet made.
+Context::State* current_if_made() noexcept;
+/// The default context; null where it is not yet made.
+Context::State* standard_if_made() noexcept;
+
+/// Makes a context's device the calling thread's for a while.
+class OnDevice {
+ public:
+  explicit OnDevice(const Context::State& context) noexcept {
+    if (!context.one_of_several || cudaGetDevice(&before_) != cudaSuccess) return;
+    changed_ = before_ != context.device && cudaSetDevice(context.device) == cudaSuccess;
+  }
+  ~OnDevice() {
+    if (changed_) cudaSetDevice(before_);
+  }
+  OnDevice(const OnDevice&) = delete;
+  OnDevice& operator=(const OnDevice&) = delete;
+
+ private:
+  int before_ = 0;
+  bool changed_ = false;
+};
+
+/// @throws Error that names the operation, what CUDA said and the device; that of the current
+/// context where none is given.
+void check(cudaError_t status, const char* operation);
+void check(cublasStatus_t status, const char* operation);
+void check(cudaError_t status, const char* operation, const Context::State* state);
+void check(cublasStatus_t status, const char* operation, const Context::State* state);
+
+/// Memory in the order of a context's stream, without a note whose it is.
+void* allocate_in(Context::State& context, std::size_t bytes);
+void free_in(Context::State& context, void* p) noexcept;
+/// Waits for every context of a device and hands what their pools keep back to it.
+void give_back_pools(int device) noexcept;
 
 /// Device memory for one operation, freed in the order of the stream.
 template <class T>
 class Scratch {
  public:
-  explicit Scratch(Index n)
-      : data_(static_cast<T*>(Memory::allocate(static_cast<std::size_t>(n) * sizeof(T)))) {}
-  ~Scratch() { Memory::deallocate(data_); }
+  Scratch(Context::State& context, Index n)
+      : context_(context),
+        data_(static_cast<T*>(allocate_in(context, static_cast<std::size_t>(n) * sizeof(T)))) {}
+  ~Scratch() { free_in(context_, data_); }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
   T* data() const { return data_; }
 
  private:
+  Context::State& context_;
   T* data_;
 };
 
@@ -62,7 +122,7 @@ __global__ void __launch_bounds__(block_size) for_each_kernel(Index n, F f) {
 /// Runs f(i) on the device for i in [0, n).
 template <class F>
 void for_each(Index n, const char* operation, F f) {
-  Context& c = Context::get();
+  Context::State& c = current();
   if (n <= 0) return;
   for_each_kernel<<<blocks_for(n, block_size), block_size, 0, c.stream>>>(n, f);
   check(cudaGetLastError(), operation);

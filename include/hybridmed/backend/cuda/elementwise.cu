@@ -62,9 +62,10 @@ __global__ void __launch_bounds__(block_size)
 
 template <class F, class G>
 void add_up(Index n, const char* operation, F term, G done) {
-  Context& c = Context::get();
+  Context::State& c = current();
   if (n <= 0) return;
-  const unsigned blocks = blocks_for(n, 4 * block_size, Context::most_partial_sums);
+  const unsigned blocks = blocks_for(n, 4 * block_size, Context::State::most_partial_sums);
+  const std::lock_guard lock(c.issue);
   partial_sum_kernel<<<blocks, block_size, 0, c.stream>>>(n, term, c.partial_sums);
   check(cudaGetLastError(), operation);
   final_sum_kernel<<<1, block_size, 0, c.stream>>>(static_cast<int>(blocks), c.partial_sums, done);
@@ -81,7 +82,7 @@ template <class T>
 void Elementwise::copy(Index n, const T* x, T* y) {
   if (n > 0)
     check(cudaMemcpyAsync(y, x, static_cast<std::size_t>(n) * sizeof(T), cudaMemcpyDeviceToDevice,
-                          Context::get().stream),
+                          current().stream),
           "copy");
 }
 template <class T>

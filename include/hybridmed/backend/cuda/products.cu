@@ -35,7 +35,7 @@ struct LtProduct {
 /// activation is applied to, or is null.
 bool matmul(cublasLtEpilogue_t epilogue, Index rows, Index out, Index in, const float* x,
             const float* w, const float* b, float* aux, float* y) {
-  Context& context = Context::get();
+  Context::State& context = current();
   if (rows <= 0 || out <= 0 || in <= 0) return false;
   constexpr const char* name = "linear";
   LtProduct p;
@@ -56,7 +56,7 @@ bool matmul(cublasLtEpilogue_t epilogue, Index rows, Index out, Index in, const 
   check(cublasLtMatrixLayoutCreate(&p.b, CUDA_R_32F, k, n, in), name);
   check(cublasLtMatrixLayoutCreate(&p.c, CUDA_R_32F, m, n, out), name);
   check(cublasLtMatmulPreferenceCreate(&p.preference), name);
-  std::size_t bytes = Context::workspace_bytes;
+  std::size_t bytes = Context::State::workspace_bytes;
   check(cublasLtMatmulPreferenceSetAttribute(p.preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                                              &bytes, sizeof bytes),
         name);
@@ -68,6 +68,7 @@ bool matmul(cublasLtEpilogue_t epilogue, Index rows, Index out, Index in, const 
     return false;
   check(status, name);
   const float one = 1, zero = 0;
+  const std::lock_guard lock(context.issue);
   check(cublasLtMatmul(context.blas_lt, p.operation, &one, w, p.a, x, p.b, &zero, y, p.c, y, p.c,
                        &best.algo, context.workspace, bytes, context.stream),
         name);
@@ -80,7 +81,7 @@ template <class T>
 void Products::gemm(bool ta, bool tb, Index m, Index n, Index k, T alpha, const T* a, Index lda,
                     const T* b, Index ldb, T beta, T* c, Index ldc) {
   constexpr const char* name = "gemm";
-  Context& context = Context::get();
+  Context::State& context = current();
   if (m <= 0 || n <= 0) return;
   if (k <= 0) {  // an empty sum: c = beta c, without reading c where beta is 0
     for (Index i = 0; i < m; ++i)
@@ -94,6 +95,7 @@ void Products::gemm(bool ta, bool tb, Index m, Index n, Index k, T alpha, const 
                           opb = tb ? CUBLAS_OP_T : CUBLAS_OP_N;
   const int im = extent(m, name), in = extent(n, name), ik = extent(k, name),
             ia = leading(lda, name), ib = leading(ldb, name), ic = leading(ldc, name);
+  const std::lock_guard lock(context.issue);
   if constexpr (sizeof(T) == sizeof(float))
     check(cublasSgemm(context.blas, opb, opa, in, im, ik, &alpha, b, ib, a, ia, &beta, c, ic),
           name);

@@ -26,12 +26,12 @@ __global__ void __launch_bounds__(block_size)
 /// sums.
 template <int values, class F, class G>
 void column_sums(Index rows, Index cols, const char* operation, F term, G done) {
-  Context& context = Context::get();
+  Context::State& context = current();
   if (rows <= 0 || cols <= 0) return;
   const Index chunks = (rows + rows_per_chunk - 1) / rows_per_chunk;
   if (chunks > 65535)
     fail("cuda", operation, "more than " + std::to_string(65535 * rows_per_chunk) + " rows");
-  Scratch<double> part(chunks * values * cols);
+  Scratch<double> part(context, chunks * values * cols);
   double* p = part.data();
   column_partial_kernel<values>
       <<<dim3(blocks_for(cols, block_size, cols), static_cast<unsigned>(chunks)), block_size, 0,
@@ -189,7 +189,7 @@ void Rows::transpose(Index batch, Index rows, Index cols, const T* x, T* y) {
 template <class T>
 void Rows::layer_norm(Index rows, Index cols, const T* x, const T* gain, const T* bias, double eps,
                       T* y, T* mean, T* rstd) {
-  Context& c = Context::get();
+  Context::State& c = current();
   if (rows <= 0) return;
   layer_norm_kernel<<<blocks_for(rows, warps), block_size, 0, c.stream>>>(
       rows, cols, x, gain, bias, static_cast<T>(eps), y, mean, rstd);
@@ -198,7 +198,7 @@ void Rows::layer_norm(Index rows, Index cols, const T* x, const T* gain, const T
 template <class T>
 void Rows::layer_norm_backward(Index rows, Index cols, const T* x, const T* gain, const T* mean,
                                const T* rstd, const T* dy, T* dx, T* dgain, T* dbias) {
-  Context& c = Context::get();
+  Context::State& c = current();
   if (rows <= 0) return;
   if (dgain || dbias)
     column_sums<2>(
@@ -221,9 +221,9 @@ void Rows::layer_norm_backward(Index rows, Index cols, const T* x, const T* gain
 template <class T>
 void Rows::cross_entropy(Index rows, Index classes, const T* z, const std::int32_t* target,
                          double smoothing, T* loss, T* lse) {
-  Context& c = Context::get();
+  Context::State& c = current();
   if (rows <= 0) return for_each(1, "cross_entropy", [=] __device__(Index) { *loss = T(0); });
-  Scratch<double> row_loss(rows);
+  Scratch<double> row_loss(c, rows);
   cross_entropy_kernel<<<static_cast<unsigned>(rows), block_size, 0, c.stream>>>(
       classes, z, target, smoothing, row_loss.data(), lse);
   check(cudaGetLastError(), "cross_entropy");
@@ -237,9 +237,8 @@ void Rows::cross_entropy_backward(Index rows, Index classes, const T* z, const s
   const T flat = static_cast<T>(smoothing / static_cast<double>(classes)),
           smooth = static_cast<T>(smoothing), share = static_cast<T>(1 / static_cast<double>(rows));
   if (rows <= 0) return;
-  cross_entropy_backward_kernel<<<static_cast<unsigned>(rows), block_size, 0,
-                                  Context::get().stream>>>(classes, z, target, flat, smooth, share,
-                                                           lse, upstream, accumulate, dz);
+  cross_entropy_backward_kernel<<<static_cast<unsigned>(rows), block_size, 0, current().stream>>>(
+      classes, z, target, flat, smooth, share, lse, upstream, accumulate, dz);
   check(cudaGetLastError(), "cross_entropy_backward");
 }
 
