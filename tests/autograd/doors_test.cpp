@@ -7,8 +7,10 @@
 #include "hybridmed/autograd/attention.hpp"
 #include "hybridmed/autograd/convolution.hpp"
 #include "hybridmed/autograd/feed_forward.hpp"
+#include "hybridmed/autograd/index_pattern.hpp"
 #include "hybridmed/autograd/losses.hpp"
 #include "hybridmed/autograd/norm.hpp"
+#include "hybridmed/autograd/recompute.hpp"
 #include "hybridmed/autograd/rows.hpp"
 #include "hybridmed/autograd/token_alignment.hpp"
 #include "hybridmed/backend/cpu/backend.hpp"
@@ -71,6 +73,13 @@ TEST_CASE("an undefined tensor is an error of the operation that meets it") {
   refused([&] { feed_forward(none, x, x, x, x, Activation::relu); }, "feed_forward");
   refused([&] { scaled_similarity(x, none, x); }, "scaled_similarity");
   refused([&] { layer_norm(none, x, x, 1e-5); }, "layer_norm");
+  refused([&] { add_norm(x, none, x, x, 1e-5); }, "add_norm");
+  refused([&] { add_norm(x, X::full({4, 3}, 1), x, x, 1e-5); }, "add_norm: expected two equal");
+  const X four = X::full({4}, 1);
+  refused([&] { add_norm(x, x, X::full({3}, 1), four, 1e-5); },
+          "gain and bias of 4 elements, got (3)");
+  refused([&] { add_norm(x, x, four, X::full({3}, 1), 1e-5); }, "gain and bias of 4 elements");
+  refused([&] { recompute([](const X& h) { return h; }, none); }, "recompute");
   refused([&] { batch_norm(x, x, x, none, none, true); }, "batch_norm");
   refused([&] { gather_rows(none, index({0})); }, "gather_rows");
   refused([&] { gather_rows(x, IndexTensor<B>()); }, "gather_rows");

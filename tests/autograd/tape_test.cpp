@@ -11,6 +11,189 @@
 using namespace hybridmed;
 using namespace hybridmed::test;
 
+namespace {
+
+/// (x y, x + y) as one operation; `runs` counts its backward passes, `arrived` says which outputs
+/// had a gradient: 1, 2, or both.
+struct Both {
+  int runs = 0, arrived = 0;
+  template <class V>
+  std::pair<V, V> operator()(const V& x, const V& y) {
+    using B = backend_of<V>;
+    tensor_of<V> product(value(x).shape()), sum(value(x).shape());
+    B::multiply(product.size(), value(x).data(), value(y).data(), product.data());
+    B::add(sum.size(), value(x).data(), value(y).data(), sum.data());
+    if constexpr (is_recorded<V>)
+      if (recording(x, y)) {
+        const auto back = [this, x, y](tensor_of<V> dp, tensor_of<V> ds) {
+          ++runs;
+          arrived = (dp.defined() ? 1 : 0) + (ds.defined() ? 2 : 0);
+          const auto send = [&](const V& to, const V& other) {
+            if (!to.slot) return;
+            if (ds.defined()) to.slot->add(ds);
+            if (!dp.defined()) return;
+            tensor_of<V> d(dp.shape());
+            B::multiply(d.size(), dp.data(), other.tensor.data(), d.data());
+            to.slot->add(std::move(d));
+          };
+          send(x, y);
+          send(y, x);
+        };
+        auto [p, q] = recorded_many(std::tuple(std::move(product), std::move(sum)), back);
+        return {std::move(p), std::move(q)};
+      }
+    return {V(std::move(product)), V(std::move(sum))};
+  }
+};
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("an operation with several outputs", B, BACKENDS) {
+  const auto x0 = random<B>({3, 4}, 1), y0 = random<B>({3, 4}, 2);
+  Both both;
+  check<B>("both outputs", {x0, y0}, [&](const auto& x) {
+    const auto [p, s] = both(x[0], x[1]);
+    return multiply(add(p, s), s);
+  });
+  CHECK(both.arrived == 3);
+  check<B>("the first alone", {x0, y0}, [&](const auto& x) { return both(x[0], x[1]).first; });
+  CHECK(both.arrived == 1);
+  check<B>("the second alone", {x0, y0},
+           [&](const auto& x) { return scale(both(x[0], x[1]).second, 2); });
+  CHECK(both.arrived == 2);
+
+  Tape tape;
+  const RecordOn on(tape);
+  Slot<B> sx;
+  const Var<B> x(x0, &sx);
+  const int before = both.runs;
+  const auto unused = both(x, Var<B>(y0));
+  CHECK(tape.size() == 1);
+  backward({{scale(x, 2), y0}});
+  CHECK(both.runs == before);
+  CHECK(tape.forgot(unused.first.slot));
+  CHECK(tape.forgot(unused.second.slot));
+
+  // Outputs of two scalars on one node.
+  const auto [wide, narrow] =
+      recorded_many(std::tuple(X<B>::full({2}, 1), Tensor<float, B>::full({3}, 1)),
+                    [s = &sx](X<B> dw, Tensor<float, B> dn) {
+                      CHECK(dw.to_host() == std::vector<double>{3, 3});
+                      CHECK(dn.to_host() == std::vector<float>{4, 4, 4});
+                      s->grad = {};
+                    });
+  backward({{wide, X<B>::full({2}, 3)}, {narrow, Tensor<float, B>::full({3}, 4)}});
+  CHECK_FALSE(sx.grad.defined());
+
+  // A node that throws, with what both of its outputs hold.
+  const auto in_use = HostArena::instance().statistics().in_use;
+  {
+    const auto [p, q] = recorded_many(std::tuple(x0.clone(), y0.clone()),
+                                      [](X<B>, X<B>) { throw std::runtime_error("no memory"); });
+    const auto sum = add(p, q);
+    CHECK_THROWS_AS(backward({{sum, x0}}), std::runtime_error);
+  }
+  CHECK(tape.size() == 0);
+  CHECK(HostArena::instance().statistics().in_use == in_use);
+}
+
+TEST_CASE_TEMPLATE("several roots begin with gradients of their own", B, BACKENDS) {
+  Tape tape;
+  const RecordOn on(tape);
+  const auto x0 = random<B>({3, 4}, 1), w0 = random<B>({5, 4}, 2), ga = random<B>({3, 5}, 3),
+             gb = random<B>({3, 4}, 4);
+  Slot<B> sx, sw;
+  const Var<B> x(x0, &sx), w(w0, &sw);
+  const auto a = [&](const auto& u, const auto& v) { return linear(u, v); };
+  const auto b = [&](const auto& u) { return activate(u, Activation::gelu); };
+  const auto numbers = ga.to_host();
+
+  // The gradient of <ga, a> + <gb, b> by differences.
+  const auto inner = [](const X<B>& u, const X<B>& v) {
+    double s = 0;
+    for (Index i = 0; i < u.size(); ++i) s += u.data()[i] * v.data()[i];
+    return s;
+  };
+  backward({{a(x, w), ga}, {b(x), gb}});
+  CHECK(tape.size() == 0);
+  std::vector<double> expected;
+  for (Index i = 0; i < x0.size(); ++i) {
+    const auto at = [&](double by) {
+      const auto moved = x0.clone();
+      moved.data()[i] += by;
+      return inner(a(moved, w0), ga) + inner(b(moved), gb);
+    };
+    expected.push_back((at(1e-6) - at(-1e-6)) / 2e-6);
+  }
+  CHECK(error(sx.grad.to_host(), expected) <= 1e-6);
+  CHECK(ga.to_host() == numbers);  // the seed is the caller's
+
+  // The same from a number of roots known at run time; a constant root takes none.
+  const auto gx = sx.grad.to_host(), gw = sw.grad.to_host();
+  sx.grad = sw.grad = {};
+  std::vector<std::pair<Var<B>, X<B>>> roots;
+  roots.emplace_back(a(x, w), ga);
+  roots.emplace_back(b(x), gb);
+  roots.emplace_back(Var<B>(x0), gb);
+  backward(std::span<const std::pair<Var<B>, X<B>>>(roots));
+  CHECK(sx.grad.to_host() == gx);
+  CHECK(sw.grad.to_host() == gw);
+  sx.grad = sw.grad = {};
+  backward(std::span<const std::pair<Var<B>, X<B>>>());
+  backward({});
+  CHECK_FALSE(sx.grad.defined());
+
+  // A root twice is the sum; a root inside the graph of another collects both; a leaf is a root.
+  const auto h = b(x);
+  backward({{h, gb}, {h, gb}, {scale(h, 3), gb}, {x, gb}});
+  sw.grad = {};
+  const auto got = sx.grad.to_host();
+  sx.grad = {};
+  const auto five = scale(b(x), 5);
+  backward({{five, gb}, {x, gb}});
+  CHECK(error(got, sx.grad.to_host()) <= 1e-14);
+  sx.grad = {};
+
+  // backward(loss) is the root with gradient 1.
+  const auto target = indices<B>({1, 0, 2});
+  backward(cross_entropy(a(x, w), target, 0.1));
+  const auto once = sx.grad.to_host();
+  sx.grad = sw.grad = {};
+  const auto loss = cross_entropy(a(x, w), target, 0.1);
+  backward({{loss, X<B>::full(Shape{}, 1)}});
+  CHECK(sx.grad.to_host() == once);
+  sx.grad = sw.grad = {};
+
+  // Cached features: the loss sees constants, whose gradients the encoder is begun with later.
+  Slot<B> sf;
+  const X<B> features = [&] {
+    const NoGrad off;
+    return a(x, w).tensor;
+  }();
+  backward(cross_entropy(Var<B>(features, &sf), target, 0.1));
+  CHECK_FALSE(sx.grad.defined());
+  backward({{a(x, w), sf.grad}});
+  CHECK(sx.grad.to_host() == once);
+  sx.grad = sw.grad = {};
+
+  // Nothing has happened where a root is refused.
+  const auto y = a(x, w), z = b(x);
+  CHECK(from(error_of([&] { backward({{y, ga}, {z, ga}}); }), "backward"));
+  CHECK(from(error_of([&] { backward({{y, ga}, {z, X<B>()}}); }), "backward"));
+  CHECK(from(error_of([&] { backward({{y, ga}, {Var<B>(), gb}}); }), "backward"));
+  CHECK(tape.size() == 2);
+  CHECK_FALSE(y.slot->grad.defined());
+  {
+    const NoGrad off;
+    CHECK(holds(error_of([&] { backward({{y, ga}}); }), "no tape is recording"));
+  }
+  backward({{y, ga}, {z, gb}});
+  CHECK(sx.grad.to_host() == gx);
+  const auto fresh = a(x, w);
+  CHECK(holds(error_of([&] { backward({{fresh, ga}, {z, gb}}); }), "compute the loss again"));
+  CHECK_FALSE(fresh.slot->grad.defined());
+}
+
 TEST_CASE_TEMPLATE("a variable used several times collects every contribution", B, BACKENDS) {
   const auto x0 = random<B>({5, 5}, 1), w = random<B>({5, 5}, 2), v = random<B>({5, 5}, 3);
   check<B>("x + x", {x0}, [](const auto& x) { return add(x[0], x[0]); });

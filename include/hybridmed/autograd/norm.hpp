@@ -1,6 +1,7 @@
 #pragma once
 // Differentiable normalisation over columns (LayerNorm) and over rows (BatchNorm).
 #include "hybridmed/autograd/elementwise.hpp"
+#include "hybridmed/backend/concept.hpp"
 
 namespace hybridmed {
 
@@ -31,6 +32,56 @@ V layer_norm(const V& x, const V& gain, const V& bias, double eps) {
             if (x.slot) x.slot->add(std::move(dx));
           });
   return y;
+}
+
+/// The residual stream x + y and its LayerNorm: one operation with two outputs, in one pass where
+/// the backend has it, with the bits of add and layer_norm. x, y (rows, cols), gain and bias (cols)
+/// -> (x + y, norm), both (rows, cols).
+template <Value V>
+std::pair<V, V> add_norm(const V& x, const V& y, const V& gain, const V& bias, double eps) {
+  using T = scalar_of<V>;
+  using B = backend_of<V>;
+  detail::need_defined("add_norm", x, y, gain, bias);
+  detail::same_shape("add_norm", value(x).shape(), value(y).shape());
+  const Index rows = value(x).rows(), cols = value(x).cols();
+  if (value(gain).size() != cols || value(bias).size() != cols)
+    fail("autograd", "add_norm",
+         "expected gain and bias of " + std::to_string(cols) + " elements, got " +
+             value(gain).shape().str() + " and " + value(bias).shape().str());
+  tensor_of<V> sum(value(x).shape()), norm({rows, cols}), mean({rows}), rstd({rows});
+  bool fused = false;
+  if constexpr (BackendFusedAddNorm<B, T>)
+    fused = B::add_norm(rows, cols, value(x).data(), value(y).data(), value(gain).data(),
+                        value(bias).data(), eps, sum.data(), norm.data(), mean.data(), rstd.data());
+  if (!fused) {
+    B::add(sum.size(), value(x).data(), value(y).data(), sum.data());
+    B::layer_norm(rows, cols, sum.data(), value(gain).data(), value(bias).data(), eps, norm.data(),
+                  mean.data(), rstd.data());
+  }
+  if constexpr (is_recorded<V>)
+    if (recording(x, y, gain, bias)) {
+      auto [residual, normed] = recorded_many(
+          std::tuple(sum, std::move(norm)),
+          [sx = x.slot, sy = y.slot, gain, sb = bias.slot, sum, mean, rstd, rows, cols](
+              tensor_of<V> dsum, tensor_of<V> dnorm) {
+            const bool wanted = sx || sy;
+            GradientSlot<T, B> dx{std::move(dsum)};
+            if (dnorm.defined()) {
+              tensor_of<V> through;
+              if (wanted) through = tensor_of<V>(sum.shape());
+              B::layer_norm_backward(rows, cols, sum.data(), gain.tensor.data(), mean.data(),
+                                     rstd.data(), dnorm.data(), wanted ? through.data() : nullptr,
+                                     gain.slot ? gain.slot->accumulator({cols}).data() : nullptr,
+                                     sb ? sb->accumulator({cols}).data() : nullptr);
+              if (wanted) dx.add(std::move(through));
+            }
+            if (sx) sx->add(dx.grad);
+            if (sy) sy->add(std::move(dx.grad));
+          });
+      if (!recording(x, y)) residual.slot = nullptr;  // a constant, whatever gain and bias are
+      return {std::move(residual), std::move(normed)};
+    }
+  return {V(std::move(sum)), V(std::move(norm))};
 }
 
 /// BatchNorm with given per-column mean and 1/sqrt(var + eps). `moments`: they are those of x

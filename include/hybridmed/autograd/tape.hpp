@@ -2,10 +2,11 @@
 // Reverse-mode automatic differentiation: the tape.
 // Each recorded operation is one node, placed in a bump arena that is rewound after the backward
 // pass, so recording allocates no heap memory. Nodes run in reverse order and are destroyed as they
-// run: what they saved is freed at once.
+// run: what they saved is freed at once. A node has one output or several, each with a slot.
 #include <cstddef>
 #include <exception>
 #include <new>
+#include <tuple>
 #include <utility>
 
 #include "hybridmed/core/tensor.hpp"
@@ -55,9 +56,21 @@ struct GradientSlot {
   }
 };
 
+namespace detail {
+/// The slot of what is computed on a dry tape: it says that a gradient is wanted, and gets none.
+template <class T, class B>
+inline GradientSlot<T, B> nowhere;
+}  // namespace detail
+
 class Tape {
  public:
   Tape() = default;
+  /// A dry tape records nothing and keeps nothing. Operations behave on it as on `outer`: their
+  /// results have a slot exactly where a gradient is wanted, and leaves are noted on `outer`.
+  struct Dry {
+    Tape& outer;
+  };
+  explicit Tape(Dry d) : outer_(&d.outer) {}
   Tape(const Tape&) = delete;
   Tape& operator=(const Tape&) = delete;
   ~Tape() {
@@ -67,11 +80,16 @@ class Tape {
       HostArena::instance().deallocate(c);
       c = next;
     }
+    if (nested_) {
+      nested_->~Tape();
+      HostArena::instance().deallocate(nested_);
+    }
   }
 
   /// Records `backward(dy)` and returns the slot in which dy is collected.
   template <class T, class B, class F>
   GradientSlot<T, B>* record(F&& backward) {
+    if (dry()) return &detail::nowhere<T, B>;
     using N = NodeOf<T, B, std::decay_t<F>>;
     N* n = ::new (bump(sizeof(N), alignof(N)))
         N{{last_, &N::run, &N::destroy}, {}, std::forward<F>(backward)};
@@ -80,10 +98,24 @@ class Tape {
     return &n->slot;
   }
 
+  /// Records `backward(dy...)` of an operation with an output for each of T, and returns their
+  /// slots. It runs where at least one output has a gradient; the others come undefined.
+  template <class B, class... T, class F>
+  std::tuple<GradientSlot<T, B>*...> record_many(F&& backward) {
+    if (dry()) return {&detail::nowhere<T, B>...};
+    using N = NodeOfMany<std::decay_t<F>, GradientSlot<T, B>...>;
+    N* n = ::new (bump(sizeof(N), alignof(N)))
+        N{{last_, &N::run, &N::destroy}, {}, std::forward<F>(backward)};
+    last_ = n;
+    ++size_;
+    return std::apply([](auto&... slot) { return std::tuple(&slot...); }, n->slots);
+  }
+
   /// Notes a leaf whose gradient this tape adds to, so that a backward pass that fails can take
   /// back what it added.
   template <class T, class B>
   void leaf(GradientSlot<T, B>& slot) {
+    if (dry()) return outer_->leaf(slot);
     leaves_ = ::new (bump(sizeof(Leaf), alignof(Leaf)))
         Leaf{leaves_, &slot, [](void* s) { static_cast<GradientSlot<T, B>*>(s)->grad = {}; }};
   }
@@ -92,13 +124,15 @@ class Tape {
   /// Where a node throws, the tape is empty too and no leaf that was noted keeps a gradient: a sum
   /// over half of the nodes is worth nothing.
   void backward() {
+    backward([] {});
+  }
+  /// The same after seed(), which hands out the gradients that the pass begins with and is under
+  /// the same promise.
+  template <class Seed>
+  void backward(Seed&& seed) {
     try {
-      while (last_) {
-        Node* n = last_;
-        n->run(n);
-        last_ = n->previous;
-        n->destroy(n);
-      }
+      seed();
+      run();
     } catch (...) {
       for (Leaf* l = leaves_; l; l = l->next) l->drop(l->slot);
       clear();
@@ -119,6 +153,12 @@ class Tape {
     size_ = 0;
   }
   std::size_t size() const { return size_; }
+  bool dry() const { return outer_ != nullptr; }
+  /// A tape for what a node of this one records while it runs. Its memory is kept for the next.
+  Tape& nested() {
+    if (!nested_) nested_ = ::new (HostArena::instance().allocate(sizeof(Tape))) Tape;
+    return *nested_;
+  }
 
   /// Is `p` in memory of this tape that nothing lives in now: a slot of a node that has run or was
   /// forgotten, as long as no other node was recorded in its place?
@@ -139,6 +179,12 @@ class Tape {
     thread_local Tape* tape = nullptr;
     return tape;
   }
+  /// True while this thread computes again, for a backward pass, what a forward pass has computed:
+  /// state that moves in training has moved already.
+  static bool& again() {
+    thread_local bool flag = false;
+    return flag;
+  }
 
  private:
   struct Node {
@@ -156,6 +202,20 @@ class Tape {
     }
     static void destroy(Node* n) { static_cast<NodeOf*>(n)->~NodeOf(); }
   };
+  template <class F, class... Slot>
+  struct NodeOfMany : Node {
+    std::tuple<Slot...> slots;
+    F backward;
+    static void run(Node* n) {
+      auto* self = static_cast<NodeOfMany*>(n);
+      std::apply(
+          [self](Slot&... s) {
+            if ((... || s.grad.defined())) self->backward(std::move(s.grad)...);
+          },
+          self->slots);
+    }
+    static void destroy(Node* n) { static_cast<NodeOfMany*>(n)->~NodeOfMany(); }
+  };
   struct Leaf {
     Leaf* next;
     void* slot;
@@ -165,6 +225,15 @@ class Tape {
     Chunk* next = nullptr;
     std::size_t capacity = 0;
   };
+
+  void run() {
+    while (last_) {
+      Node* n = last_;
+      n->run(n);
+      last_ = n->previous;
+      n->destroy(n);
+    }
+  }
 
   void* bump(std::size_t bytes, std::size_t align) {
     for (;;) {
@@ -193,6 +262,7 @@ class Tape {
   std::size_t offset_ = 0, size_ = 0;
   Node* last_ = nullptr;
   Leaf* leaves_ = nullptr;
+  Tape *outer_ = nullptr, *nested_ = nullptr;
 };
 
 /// Operations inside the scope record on `tape`. A scope that an exception leaves forgets what the

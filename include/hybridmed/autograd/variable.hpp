@@ -2,7 +2,10 @@
 // What flows through a model: a Variable (recorded) or a plain Tensor (no tape at all). Forward
 // code is generic over both.
 #include <concepts>
+#include <initializer_list>
 #include <limits>
+#include <span>
+#include <tuple>
 #include <type_traits>
 
 #include "hybridmed/autograd/tape.hpp"
@@ -184,6 +187,23 @@ Variable<T, B> recorded(Tensor<T, B> y, F&& backward) {
   return {std::move(y), s};
 }
 
+/// The same for an operation with several outputs, whose gradients arrive together: backward(dy...)
+/// has one tensor for each, undefined where an output received no gradient, and runs where at least
+/// one did.
+template <class... T, class B, class F>
+std::tuple<Variable<T, B>...> recorded_many(std::tuple<Tensor<T, B>...> outputs, F&& backward) {
+  const auto slots = Tape::current()->template record_many<B, T...>(std::forward<F>(backward));
+  return std::apply(
+      [&](auto&... y) {
+        return std::apply(
+            [&](auto*... s) {
+              return std::tuple<Variable<T, B>...>(Variable<T, B>(std::move(y), s)...);
+            },
+            slots);
+      },
+      outputs);
+}
+
 namespace detail {
 /// @throws Error where one of the values is an undefined tensor.
 template <class... V>
@@ -217,21 +237,100 @@ void need_indices(std::string_view operation, std::string_view what, const Index
 }
 }  // namespace detail
 
-/// Fills the gradient of every trained leaf that `loss` (one element) depends on, and empties the
-/// tape. Where a node throws, the tape is empty and the leaves have no gradient.
-template <class T, class B>
-void backward(const Variable<T, B>& loss) {
+namespace detail {
+/// The tape that a backward pass runs on.
+inline Tape& tape_to_run() {
   if (!Tape::current())
     fail("autograd", "backward", "no tape is recording",
          "create a Tape and a RecordOn scope first");
-  detail::need_defined("backward", loss);
-  if (value(loss).size() != 1)
-    fail("autograd", "backward", "expected one element, got shape " + loss.shape().str());
-  if (loss.slot && Tape::current()->forgot(loss.slot))
+  if (Tape::current()->dry())
+    fail("autograd", "backward", "a function under recompute runs no backward pass",
+         "call backward outside of it, or record on a Tape of its own inside");
+  return *Tape::current();
+}
+/// @throws Error where the slot's node is gone.
+template <class T, class B>
+void need_held(const Tape& tape, const GradientSlot<T, B>* slot) {
+  if (slot && tape.forgot(slot))
     fail("autograd", "backward", "the tape does not hold this loss any more",
          "a tape is emptied by its backward pass: compute the loss again");
-  if (loss.slot) loss.slot->add(Tensor<T, B>::full(loss.shape(), T(1)));
-  Tape::current()->backward();
+  if (slot == &nowhere<T, B>)
+    fail("autograd", "backward", "this variable was computed by a function under recompute",
+         "what the function returns has a gradient; nothing else may leave it");
+}
+}  // namespace detail
+
+/// Where a backward pass begins: a variable and its gradient. It refers to both, so it lives no
+/// longer than the call that it is an argument of.
+class Root {
+ public:
+  /// @throws Error unless both are defined and of one shape.
+  template <class T, class B>
+  Root(const Variable<T, B>& variable, const Tensor<T, B>& gradient)
+      : slot_(variable.slot),
+        gradient_(&gradient),
+        check_([](const Tape& tape, const void* s) {
+          detail::need_held(tape, static_cast<const GradientSlot<T, B>*>(s));
+        }),
+        add_([](void* s, const void* g) {
+          static_cast<GradientSlot<T, B>*>(s)->add(*static_cast<const Tensor<T, B>*>(g));
+        }) {
+    detail::need_defined("backward", variable, gradient);
+    if (!(variable.shape() == gradient.shape()))
+      fail("autograd", "backward",
+           "expected a gradient of shape " + variable.shape().str() + ", got " +
+               gradient.shape().str());
+  }
+  Root(const Root&) = delete;
+  Root& operator=(const Root&) = delete;
+
+  void check(const Tape& tape) const { check_(tape, slot_); }
+  void seed() const {
+    if (slot_) add_(slot_, gradient_);
+  }
+
+ private:
+  void* slot_;
+  const void* gradient_;
+  void (*check_)(const Tape&, const void*);
+  void (*add_)(void*, const void*);
+};
+
+/// Fills the gradient of every trained leaf that the roots depend on, each root beginning with the
+/// gradient that is given for it, and empties the tape: `backward({{a, ga}, {b, gb}})`. The
+/// gradients are not changed. A root that is a constant takes none; one that is named twice, the
+/// sum. Where a node throws, the tape is empty and the leaves have no gradient; where a root is
+/// refused, nothing has happened.
+inline void backward(std::initializer_list<Root> roots) {
+  Tape& tape = detail::tape_to_run();
+  for (const Root& r : roots) r.check(tape);
+  tape.backward([&] {
+    for (const Root& r : roots) r.seed();
+  });
+}
+
+/// The same for a number of roots that is known at run time.
+template <class T, class B>
+void backward(std::span<const std::pair<Variable<T, B>, Tensor<T, B>>> roots) {
+  Tape& tape = detail::tape_to_run();
+  for (const auto& [variable, gradient] : roots) Root(variable, gradient).check(tape);
+  tape.backward([&] {
+    for (const auto& [variable, gradient] : roots) Root(variable, gradient).seed();
+  });
+}
+
+/// The same from `loss` (one element) with the gradient 1.
+template <class T, class B>
+void backward(const Variable<T, B>& loss) {
+  Tape& tape = detail::tape_to_run();
+  detail::need_defined("backward", loss);
+  if (value(loss).size() != 1)
+    fail("autograd", "backward", "expected one element, got shape " + loss.shape().str(),
+         "for another gradient than 1: backward({{variable, gradient}})");
+  detail::need_held(tape, loss.slot);
+  tape.backward([&] {
+    if (loss.slot) loss.slot->add(Tensor<T, B>::full(loss.shape(), T(1)));
+  });
 }
 
 }  // namespace hybridmed

@@ -155,6 +155,13 @@ concept BackendFusedActivation = requires(Activation act, Index n, const T* x, T
   { B::linear_activation(act, n, n, n, x, x, x, y, y) } -> std::same_as<bool>;
 };
 
+/// Optional: sum = x + y and norm = LayerNorm(sum) in one pass, with the bits of add and
+/// layer_norm; false where this shape is not served.
+template <class B, class T>
+concept BackendFusedAddNorm = requires(Index n, double e, const T* x, T* y) {
+  { B::add_norm(n, n, x, x, x, x, e, y, y, y, y) } -> std::same_as<bool>;
+};
+
 /// Names the groups of kernels that a class lacks for layers without attention; instantiate it to
 /// check.
 template <class B, class T>
@@ -191,6 +198,13 @@ struct RequireFeedForwardBackend {
           },
       "hybridmed: linear_activation of a backend must return bool, false where it does not serve a "
       "shape; see BackendFusedActivation in hybridmed/backend/concept.hpp");
+  static_assert(
+      BackendFusedAddNorm<B, T> ||
+          !requires(Index n, double e, const T* x, T* y) {
+            B::add_norm(n, n, x, x, x, x, e, y, y, y, y);
+          },
+      "hybridmed: add_norm of a backend must return bool, false where it does not serve a shape; "
+      "see BackendFusedAddNorm in hybridmed/backend/concept.hpp");
 };
 
 /// The same for whole models.

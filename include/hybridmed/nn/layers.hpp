@@ -52,6 +52,11 @@ struct LayerNorm {
   V operator()(const V& x) const {
     return layer_norm(x, use<V>(weight), use<V>(bias), eps);
   }
+  /// (x + y, its norm), one operation.
+  template <Value V>
+  std::pair<V, V> after_add(const V& x, const V& y) const {
+    return add_norm(x, y, use<V>(weight), use<V>(bias), eps);
+  }
 };
 
 /// Inverted dropout; the identity in evaluation. Each call in a step needs its own `site`.
@@ -98,9 +103,11 @@ struct BatchNorm {
       if (mode.statistics == Mode::Statistics::batch_and_move) {
         if (rows < 2)
           fail("nn", "BatchNorm", "batch statistics of one row", "use a larger batch or image");
-        const double unbiased = static_cast<double>(rows) / static_cast<double>(rows - 1);
-        move(running_mean, mean, momentum);
-        move(running_var, var, momentum, unbiased);
+        if (!Tape::again()) {
+          const double unbiased = static_cast<double>(rows) / static_cast<double>(rows - 1);
+          move(running_mean, mean, momentum);
+          move(running_var, var, momentum, unbiased);
+        }
       }
       B::reciprocal_sqrt(n, var.data(), static_cast<T>(eps), rstd.data());
     } else {

@@ -85,19 +85,29 @@ struct TransformerBlock {
   template <Value V, class... Args>
   V operator()(const V& x, const Args&... args) const {
     check<V, Args...>();
-    const V y = Order::residual(x, ln1, [&](const V& h) { return attn(h, args...); });
-    return Order::residual(y, ln2, [&](const V& h) { return mlp(h); });
+    return branches(
+        x, [&](const V& h) { return attn(h, args...); }, [&](const V& h) { return mlp(h); });
   }
   /// The same with dropout; `site` numbers the block within the model.
   template <Value V, class... Args>
   V train(const V& x, const Mode& mode, std::uint64_t site, const Args&... args) const {
     check<V, Args...>();
-    const V y = Order::residual(
-        x, ln1, [&](const V& h) { return dropout(attn(h, args...), mode, 2 * site); });
-    return Order::residual(y, ln2, [&](const V& h) { return dropout(mlp(h), mode, 2 * site + 1); });
+    return branches(
+        x, [&](const V& h) { return dropout(attn(h, args...), mode, 2 * site); },
+        [&](const V& h) { return dropout(mlp(h), mode, 2 * site + 1); });
   }
 
  private:
+  /// The two branches; with PreNorm the first sum and its norm are one operation, the same bits.
+  template <Value V, class Attend, class Feed>
+  V branches(const V& x, Attend&& attend, Feed&& feed) const {
+    if constexpr (std::is_same_v<Order, PreNorm> && std::is_same_v<Norm, LayerNorm<T, B>>) {
+      const auto [y, h] = ln2.after_add(x, attend(ln1(x)));
+      return add(y, feed(h));
+    } else {
+      return Order::residual(Order::residual(x, ln1, attend), ln2, feed);
+    }
+  }
   template <class V, class... Args>
   static constexpr void check() {
     static_assert(std::is_invocable_r_v<V, const Attention&, const V&, const Args&...>,

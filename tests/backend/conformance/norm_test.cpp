@@ -35,6 +35,33 @@ TEST_CASE_TEMPLATE("layer_norm", P, ALL) {
   }
 }
 
+TEST_CASE_TEMPLATE("add_norm has the bits of add and layer_norm", P, ALL) {
+  using B = typename P::backend;
+  using T = typename P::scalar;
+  for (auto [rows, cols] : matrices) {
+    const Index r = rows, n = cols;
+    const auto x = random<T>(r * n, 1, 2, 0.5), y = random<T>(r * n, 4),
+               gain = random<T>(n, 2, 0.3, 1), bias = random<T>(n, 3);
+    conform<B, T>("add_norm " + text({r, n}),
+                  {garbage<T>(r * n), garbage<T>(r * n), garbage<T>(r), garbage<T>(r)},
+                  [&](auto k, auto o) {
+                    decltype(k)::add_norm(r, n, x.data(), y.data(), gain.data(), bias.data(), 1e-5,
+                                          o[0], o[1], o[2], o[3]);
+                  });
+    Values<T> sum(x.size()), norm(sum), mean(static_cast<std::size_t>(r)), rstd(mean);
+    Values<T> sum2(sum), norm2(sum), mean2(mean), rstd2(mean);
+    B::add(r * n, x.data(), y.data(), sum.data());
+    B::layer_norm(r, n, sum.data(), gain.data(), bias.data(), 1e-5, norm.data(), mean.data(),
+                  rstd.data());
+    CHECK(B::add_norm(r, n, x.data(), y.data(), gain.data(), bias.data(), 1e-5, sum2.data(),
+                      norm2.data(), mean2.data(), rstd2.data()));
+    CHECK(sum == sum2);
+    CHECK(norm == norm2);
+    CHECK(mean == mean2);
+    CHECK(rstd == rstd2);
+  }
+}
+
 TEST_CASE_TEMPLATE("batch_norm and its statistics", P, ALL) {
   using B = typename P::backend;
   using T = typename P::scalar;

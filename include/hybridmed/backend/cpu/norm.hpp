@@ -19,21 +19,22 @@ struct Norm {
   static void layer_norm(Index rows, Index cols, const T* x, const T* gain, const T* bias,
                          double eps, T* y, T* mean, T* rstd) {
     executor::for_tiles<Executor>(rows, R::row_tile(cols), [=](Index a, Index b) {
+      for (Index r = a; r < b; ++r)
+        norm_row(cols, x + r * cols, gain, bias, eps, y + r * cols, mean + r, rstd + r);
+    });
+  }
+  template <class T>
+  static bool add_norm(Index rows, Index cols, const T* x, const T* y, const T* gain, const T* bias,
+                       double eps, T* sum, T* norm, T* mean, T* rstd) {
+    executor::for_tiles<Executor>(rows, R::row_tile(cols), [=](Index a, Index b) {
       for (Index r = a; r < b; ++r) {
-        const T* xr = x + r * cols;
-        T* yr = y + r * cols;
-        const double m =
-            lane_sum(cols, [=](Index c) { return wide(xr[c]); }) / static_cast<double>(cols);
-        const double v =
-            lane_sum(cols, [=](Index c) { return (wide(xr[c]) - m) * (wide(xr[c]) - m); }) /
-            static_cast<double>(cols);
-        const double s = 1 / std::sqrt(v + eps);
-        mean[r] = static_cast<T>(m);
-        rstd[r] = static_cast<T>(s);
-        for (Index c = 0; c < cols; ++c)
-          yr[c] = static_cast<T>((wide(xr[c]) - m) * s * wide(gain[c]) + wide(bias[c]));
+        const T *xr = x + r * cols, *yr = y + r * cols;
+        T* sr = sum + r * cols;
+        for (Index c = 0; c < cols; ++c) sr[c] = xr[c] + yr[c];
+        norm_row(cols, sr, gain, bias, eps, norm + r * cols, mean + r, rstd + r);
       }
     });
+    return true;
   }
   template <class T>
   static void layer_norm_backward(Index rows, Index cols, const T* x, const T* gain, const T* mean,
@@ -131,6 +132,22 @@ struct Norm {
               static_cast<T>(kp[c] * (wide(dy[r * cols + c]) - sp[c] -
                                       (wide(x[r * cols + c]) - wide(mean[c])) * xp[c]));
     });
+  }
+
+ private:
+  /// LayerNorm of one row.
+  template <class T>
+  static void norm_row(Index cols, const T* x, const T* gain, const T* bias, double eps, T* y,
+                       T* mean, T* rstd) {
+    const double m =
+        lane_sum(cols, [=](Index c) { return wide(x[c]); }) / static_cast<double>(cols);
+    const double v = lane_sum(cols, [=](Index c) { return (wide(x[c]) - m) * (wide(x[c]) - m); }) /
+                     static_cast<double>(cols);
+    const double s = 1 / std::sqrt(v + eps);
+    *mean = static_cast<T>(m);
+    *rstd = static_cast<T>(s);
+    for (Index c = 0; c < cols; ++c)
+      y[c] = static_cast<T>((wide(x[c]) - m) * s * wide(gain[c]) + wide(bias[c]));
   }
 };
 

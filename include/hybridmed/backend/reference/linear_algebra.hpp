@@ -44,6 +44,14 @@ struct LinearAlgebra {
                            static_cast<double>(bias[c]));
     }
   }
+  /// sum = x + y and norm = layer_norm(sum); mean, rstd: (rows).
+  template <class T>
+  static bool add_norm(Index rows, Index cols, const T* x, const T* y, const T* gain, const T* bias,
+                       double eps, T* sum, T* norm, T* mean, T* rstd) {
+    for (Index i = 0; i < rows * cols; ++i) sum[i] = x[i] + y[i];
+    layer_norm(rows, cols, sum, gain, bias, eps, norm, mean, rstd);
+    return true;
+  }
   /// dx overwritten, dgain and dbias accumulated; each may be null.
   template <class T>
   static void layer_norm_backward(Index rows, Index cols, const T* x, const T* gain, const T* mean,
