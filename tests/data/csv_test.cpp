@@ -15,6 +15,49 @@ using namespace hybridmed;
 using namespace hybridmed::test;
 using namespace hybridmed::data;
 
+TEST_CASE("CSV: quotes, commas, line breaks, CRLF, BOM, no final newline") {
+  const Table t = parse_csv(
+      "a,b,c\n1,2,3\n\"x,y\",\"he said \"\"no\"\"\",\"two\nlines\"\n,\"\",\"\"\"\"\n7,8,9",
+      "t.csv");
+  CHECK(t.columns == Row{"a", "b", "c"});
+  REQUIRE(t.rows.size() == 4);
+  CHECK(t.rows[0] == Row{"1", "2", "3"});
+  CHECK(t.rows[1] == Row{"x,y", "he said \"no\"", "two\nlines"});
+  CHECK(t.rows[2] == Row{"", "", "\""});
+  CHECK(t.rows[3] == Row{"7", "8", "9"});
+  CHECK(t.lines == std::vector<std::size_t>{2, 3, 5, 6});  // a row's line is where it begins
+  CHECK(t.column("c") == 2);
+
+  const Table crlf = parse_csv(
+      "\xEF\xBB\xBF"
+      "a,b\r\n1,\"x\r\ny\"\r\n3,4\r\n",
+      "t.csv");
+  CHECK(crlf.columns == Row{"a", "b"});
+  REQUIRE(crlf.rows.size() == 2);
+  CHECK(crlf.rows[0] == Row{"1", "x\r\ny"});
+  CHECK(crlf.rows[1] == Row{"3", "4"});
+  CHECK(crlf.lines == std::vector<std::size_t>{2, 4});
+
+  CHECK(parse_csv("a,b\n1,", "t.csv").rows == std::vector<Row>{{"1", ""}});
+  CHECK(parse_csv("a\n\"x\"", "t.csv").rows == std::vector<Row>{{"x"}});
+  CHECK(parse_csv("a,b\n\n1,2\n\n", "t.csv").lines ==
+        std::vector<std::size_t>{3});  // empty lines are no rows
+  CHECK(parse_csv("a,b\n", "t.csv").rows.empty());
+  CHECK(parse_csv("a,b\n 1 , 2\n", "t.csv").rows[0] ==
+        Row{" 1 ", " 2"});  // spaces belong to the field
+}
+
+TEST_CASE("CSV: a written field reads back") {
+  for (const std::string& s : {std::string(""), std::string("plain"), std::string("a,b"),
+                               std::string("say \"no\""), std::string("two\nlines"),
+                               std::string("cr\rlf"), std::string("\""), std::string(" spaces ")}) {
+    const Table t = parse_csv("a,b\n" + csv_field(s) + ",x\n", "t.csv");
+    REQUIRE(t.rows.size() == 1);
+    CHECK(t.rows[0] == Row{s, "x"});
+  }
+  CHECK(csv_field("plain") == "plain");
+}
+
 TEST_CASE("the delimiter is the one that stands most often in the header outside quotes") {
   const Table semicolons = parse_csv("a;b;c\n1;2,5;x, y, z, w\n", "t");
   CHECK(semicolons.delimiter == ';');
