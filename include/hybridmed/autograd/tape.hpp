@@ -160,8 +160,8 @@ class Tape {
     return *nested_;
   }
 
-  /// Is `p` in memory of this tape that nothing lives in now: a slot of a node that has run or was
-  /// forgotten, as long as no other node was recorded in its place?
+  /// Is `p` in memory of this tape, or of its nested one, that nothing lives in now: a slot of a
+  /// node that has run or was forgotten, as long as no other node was recorded in its place?
   bool forgot(const void* p) const {
     const auto* at = static_cast<const std::byte*>(p);
     bool live = current_ != nullptr;
@@ -171,7 +171,7 @@ class Tape {
         return !live || (c == current_ && at >= begin + offset_);
       if (c == current_) live = false;
     }
-    return false;
+    return nested_ && nested_->forgot(p);
   }
 
   /// The tape that operations of this thread record on, or null.

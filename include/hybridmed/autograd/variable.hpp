@@ -80,8 +80,8 @@ struct Parameter {
   Parameter& operator=(Parameter&&) noexcept = default;
 };
 
-/// State that moves with training but has no gradient (running statistics). A copy has memory of
-/// its own.
+/// State that moves with training but has no gradient (running statistics). A layer moves it unless
+/// Tape::again(). A copy has memory of its own.
 template <class T, class B>
 struct Buffer {
   mutable Tensor<T, B> value;
