@@ -12,6 +12,7 @@
 #include "hybridmed/nn/initialise.hpp"
 #include "hybridmed/objective/alignment/prototype.hpp"
 #include "hybridmed/objective/alignment/sigmoid.hpp"
+#include "hybridmed/objective/generation/impression.hpp"
 #include "hybridmed/system/convirt.hpp"
 #include "hybridmed/train/step.hpp"
 

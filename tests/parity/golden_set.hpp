@@ -59,6 +59,23 @@ inline Stored stored(const io::Safetensors& set, const std::string& name) {
   return out;
 }
 
+/// Error of a whole tensor's sum and length, which a set stores beside its entries; 0 where it does
+/// not.
+inline double summary_error(const io::Safetensors& set, const std::string& name,
+                            const std::vector<double>& whole) {
+  if (metadata(set, "sum:" + name).empty()) return 0;
+  double sum = 0, square = 0;
+  for (double x : whole) {
+    sum += x;
+    square += x * x;
+  }
+  const double l2 = std::stod(metadata(set, "l2:" + name)), n = static_cast<double>(whole.size());
+  if (!std::isfinite(square)) return INFINITY;
+  if (!(l2 > 1e-12)) return 0;
+  return std::max(std::abs(sum - std::stod(metadata(set, "sum:" + name))) / (l2 * std::sqrt(n)),
+                  std::abs(std::sqrt(square) - l2) / l2);
+}
+
 /// Loads every weight of a model from several files, the later ones first asked.
 /// @throws Error where one is missing or does not fit.
 template <class M>

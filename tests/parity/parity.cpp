@@ -146,19 +146,7 @@ class Run {
       return g.problems.push_back(name + ": expected " + std::to_string(t.data.size()) +
                                   " entries, got " + std::to_string(entries.data.size()));
     double e = error_of(t.data, entries, is_double);
-    if (mine.valid.empty() && !metadata(want, "sum:" + name).empty()) {  // of the whole tensor
-      double sum = 0, square = 0;
-      for (double x : mine.data) {
-        sum += x;
-        square += x * x;
-      }
-      const double l2 = std::stod(metadata(want, "l2:" + name)),
-                   n = static_cast<double>(mine.data.size());
-      if (l2 > 1e-12)
-        e = std::max(
-            {e, std::abs(sum - std::stod(metadata(want, "sum:" + name))) / (l2 * std::sqrt(n)),
-             std::abs(std::sqrt(square) - l2) / l2});
-    }
+    if (mine.valid.empty()) e = std::max(e, summary_error(want, name, mine.data));
     g.note(name, e);
     if (!is_double) g.peer = std::max(g.peer, golden.peer_error(name, mine.valid));
   }

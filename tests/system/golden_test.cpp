@@ -30,18 +30,8 @@ double error_in(const io::Safetensors& set, const std::string& name, const Tenso
   const Stored want = stored(set, name);
   const Mine picked = every({all, {}}, want.stride);
   REQUIRE(want.data.size() == picked.data.size());
-  double total = 0, square = 0;
-  for (double x : all) {
-    total += x;
-    square += x * x;
-  }
-  const double l2 = std::stod(metadata(set, "l2:" + name)),
-               root = std::sqrt(static_cast<double>(all.size()));
-  double e = error_of(want.data, picked, true);
-  if (l2 > 1e-12)
-    e = std::max({e, std::abs(total - std::stod(metadata(set, "sum:" + name))) / (l2 * root),
-                  std::abs(std::sqrt(square) - l2) / l2});
-  return e;
+  REQUIRE_FALSE(metadata(set, "sum:" + name).empty());
+  return std::max(error_of(want.data, picked, true), summary_error(set, name, all));
 }
 
 template <class B>

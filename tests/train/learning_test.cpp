@@ -31,26 +31,17 @@ train::RunConfig config() {
     o.test = 0.2;
     data::write_phantoms(data, o);
   }
-  train::RunConfig c;
-  c.model = model::Config::preset("tiny-resnet");
-  c.model.image_size = 32;
+  train::RunConfig c = test::tiny_config(data);
   c.model.d = 32;
-  c.model.heads = 2;
-  c.model.uni_blocks = 1;
-  c.model.dec_blocks = 1;
   c.model.d_a = 16;
   c.model.d_e = 16;
-  c.model.grid = 4;
-  c.model.image_width = 4;
   c.model.t_findings = 40;
   c.model.t_impression = 20;
-  c.data = data.string();
   c.vocab_size = 150;
   c.batch = 16;
   c.epochs_stage1 = 0;
   c.epochs_stage2 = 8;
   c.lr_stage2 = 3e-3;
-  c.patience = 0;
   c.checkpoint_every = 1000000;
   return c;
 }

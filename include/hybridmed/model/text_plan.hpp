@@ -46,7 +46,8 @@ struct TextPlan {
   IndexTensor<B> word_rows;                 // encoder rows of findings words, specials excluded
   Tensor<std::int32_t, Host> word_offsets;  // (samples with words + 1), host
   IndexTensor<B> word_samples;              // those samples
-  IndexTensor<B> region_rows;               // their rows among the regions of all images
+  IndexTensor<B>
+      region_rows;  // their rows among the regions of all images; empty where all have words
 
   TextPlan() = default;
   /// places: rows of the captioning memory per image; max_position: rows of the position table;
@@ -147,9 +148,10 @@ struct TextPlan {
     stage.add(words, word_rows);
     stage.add(spoken, word_samples);
     ArenaVector<std::int32_t> region;
-    for (std::int32_t b : spoken)
-      for (Index n = 0; n < regions; ++n)
-        region.push_back(static_cast<std::int32_t>(b * regions + n));
+    if (static_cast<Index>(spoken.size()) < batch)  // else nothing is picked
+      for (std::int32_t b : spoken)
+        for (Index n = 0; n < regions; ++n)
+          region.push_back(static_cast<std::int32_t>(b * regions + n));
     stage.add(region, region_rows);
     stage.upload();
     word_offsets =

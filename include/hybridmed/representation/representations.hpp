@@ -1,6 +1,7 @@
 #pragma once
 // The representations of one batch: objectives say which they want, a model sets them, objectives
 // read them.
+#include <algorithm>
 #include <array>
 #include <string>
 #include <tuple>
@@ -78,10 +79,8 @@ class Representations<V, Needs<R...>> {
  private:
   template <class X>
   static constexpr std::size_t place = [] {
-    std::size_t at = 0;
-    bool found = false;
-    ((found = found || std::is_same_v<X, R>, at += found ? 0 : 1), ...);
-    return at;
+    constexpr std::array<bool, sizeof...(R)> same{std::is_same_v<X, R>...};
+    return static_cast<std::size_t>(std::find(same.begin(), same.end(), true) - same.begin());
   }();
   template <class X>
   void need_one() const {

@@ -1,6 +1,7 @@
 #pragma once
 // CLIP as a system.
-#include "hybridmed/system/hybridmed.hpp"
+#include "hybridmed/system/contrast.hpp"
+#include "hybridmed/system/recipe.hpp"
 
 namespace hybridmed::system {
 

@@ -1,6 +1,8 @@
 #pragma once
 // CoCa as a system.
-#include "hybridmed/system/hybridmed.hpp"
+#include "hybridmed/objective/generation/impression.hpp"
+#include "hybridmed/system/contrast.hpp"
+#include "hybridmed/system/recipe.hpp"
 
 namespace hybridmed::system {
 

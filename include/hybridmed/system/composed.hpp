@@ -19,6 +19,19 @@ concept Represents = nn::Module<M> && requires {
   m.represent(batch, mode, r);
 };
 
+/// @throws Error where two parameters of a module have one name.
+template <class T, class B, class M>
+void need_distinct_names(M& module, std::string_view who) {
+  std::set<std::string> names;
+  nn::for_each_parameter(
+      module, nn::ParameterVisitor<T, B>([&](const std::string& name, Parameter<T, B>&) {
+        if (!names.insert(name).second)
+          fail("system", who, "two parameters are called '" + name + "'",
+               "two terms of the objective, or a term and the model, or the objectives of two "
+               "stages, name their parameters alike: visit() of a State chooses the names");
+      }));
+}
+
 template <class M, class Objective>
 class Composed {
   static_assert(sizeof(M) == 0,
@@ -50,13 +63,7 @@ class Composed<M, objective::WeightedSum<O...>> {
       static_assert(within(Set{}, M::computes),
                     "hybridmed: an objective needs a representation that this model does not "
                     "compute; see docs/policies/representation.md");
-    std::set<std::string> names;
-    nn::for_each_parameter(*this, nn::ParameterVisitor<T, B>([&](const std::string& name, auto&) {
-      if (!names.insert(name).second)
-        fail("system", "Composed", "two parameters are called '" + name + "'",
-             "two terms of the objective, or a term and the model, name their parameters alike: "
-             "visit() of a State chooses the names");
-    }));
+    need_distinct_names<T, B>(*this, "Composed");
   }
 
   template <class F>

@@ -1,6 +1,8 @@
 #pragma once
 // GLoRIA as a system.
-#include "hybridmed/system/hybridmed.hpp"
+#include "hybridmed/objective/alignment/local.hpp"
+#include "hybridmed/system/contrast.hpp"
+#include "hybridmed/system/recipe.hpp"
 
 namespace hybridmed::system {
 

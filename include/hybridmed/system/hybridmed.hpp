@@ -1,20 +1,13 @@
 #pragma once
 // HybridMED (arXiv 2410.00448) as a system: summarization first, then all five terms with the
 // summarization branch as a frozen teacher.
-#include "hybridmed/objective/alignment/info_nce.hpp"
 #include "hybridmed/objective/alignment/local.hpp"
 #include "hybridmed/objective/distillation/logits.hpp"
 #include "hybridmed/objective/generation/impression.hpp"
+#include "hybridmed/system/contrast.hpp"
 #include "hybridmed/system/recipe.hpp"
 
 namespace hybridmed::system {
-
-/// The contrastive term between image and impression that a configuration describes.
-inline objective::InfoNce info_nce(const model::Config& c) {
-  return {.label_smoothing = c.label_smoothing_cg,
-          .dedup_targets = c.dedup_targets,
-          .temperature = {c.log_scale_init, c.log_scale_max, true}};
-}
 
 struct HybridMed {
   static constexpr std::string_view name = "hybridmed";

@@ -2,7 +2,8 @@
 // MGCA as a system.
 #include "hybridmed/objective/alignment/prototype.hpp"
 #include "hybridmed/objective/alignment/token.hpp"
-#include "hybridmed/system/hybridmed.hpp"
+#include "hybridmed/system/contrast.hpp"
+#include "hybridmed/system/recipe.hpp"
 
 namespace hybridmed::system {
 

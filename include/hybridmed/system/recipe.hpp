@@ -166,15 +166,7 @@ class SystemOf<R, T, B, std::tuple<StageRecipe<O>...>> final : public System<T, 
       : model_(model_of_recipe<R, T, B>(config)),
         parts_(Part<O>(model_, std::get<i>(recipes).objective)...),
         stages_{described(std::get<i>(recipes))...} {
-    std::set<std::string> names;
-    each_state(
-        [&](const std::string& name, Parameter<T, B>&) {
-          if (!names.insert(name).second)
-            fail("system", R::name, "two parameters are called '" + name + "'",
-                 "objectives of two stages name their parameters alike: visit() of a State chooses "
-                 "the names");
-        },
-        [](const std::string&, Buffer<T, B>&) {});
+    need_distinct_names<T, B>(*this, R::name);
   }
   SystemOf(const SystemOf&) = delete;
 

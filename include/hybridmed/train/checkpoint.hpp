@@ -30,6 +30,11 @@ struct Progress {
     bad_epochs = 0;
     sums.clear();
   }
+  void count_step() {
+    ++step;
+    ++stage_step;
+    ++batch;
+  }
   /// Of a validated epoch.
   void note(bool better, double loss) {
     bad_epochs = better ? 0 : bad_epochs + 1;

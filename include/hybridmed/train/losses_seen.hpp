@@ -34,10 +34,16 @@ inline Sections sections_of(const data::Dataset& d, std::size_t count) {
   return n;
 }
 
-/// "findings", "an impression", "both sections".
-inline std::string sections_text(unsigned reads) {
+/// What a loss reads: in a table, and in a sentence.
+struct SectionsText {
+  const char *brief, *phrase;
+};
+inline SectionsText sections_text(unsigned reads) {
   const bool f = reads & representation::findings, i = reads & representation::impression;
-  return f && i ? "both sections" : f ? "findings" : i ? "an impression" : "an image";
+  if (f && i) return {"both", "both sections"};
+  if (f) return {"findings", "findings"};
+  if (i) return {"impression", "an impression"};
+  return {"image", "an image"};
 }
 
 /// The key that holds a loss's weight; of a loss that no key weighs, a description.
@@ -57,7 +63,7 @@ inline std::vector<std::string> unseen_losses(const RunConfig& c, const system::
   for (const system::Loss& loss : stage.losses)
     if (loss.weight > 0 && n.of(loss.reads) == 0)
       out.push_back(weight_key(c, loss) + " > 0, but no " + split + " study has " +
-                    sections_text(loss.reads));
+                    sections_text(loss.reads).phrase);
   return out;
 }
 

@@ -7,22 +7,15 @@
 
 namespace hybridmed::train {
 
-/// "losses see  a 10 (an impression), b 8 (findings)" of the last stage.
+/// "a 10 (impression), b 8 (findings)": what the losses of a stage see.
 inline std::string losses_see(const RunConfig& config, const system::Stage& stage,
                               const data::Dataset& train) {
   const Sections n = sections_of(
       train, config.overfit_batch ? static_cast<std::size_t>(config.batch) : train.size());
   std::string text;
-  for (const system::Loss& loss : stage.losses) {
-    const bool f = loss.reads & representation::findings,
-               i = loss.reads & representation::impression;
+  for (const system::Loss& loss : stage.losses)
     text += (text.empty() ? "" : ", ") + loss.name + " " + std::to_string(n.of(loss.reads)) + " (" +
-            (f && i ? "both"
-             : f    ? "findings"
-             : i    ? "impression"
-                    : "image") +
-            ")";
-  }
+            sections_text(loss.reads).brief + ")";
   return text;
 }
 

@@ -113,9 +113,9 @@ class Trainer {
           nn::Mode::training(seed.fork(1u << 30).fork(static_cast<std::uint64_t>(p.stage_step)));
       auto issued = issue_step(view, upload<T, B>(*host, *state_.system), *state_.optimizer, rate,
                                tape_, mode);
-      ++p.batch;
+      p.count_step();
       if (last) note_step(*last, log);
-      last = Pending{std::move(issued), std::move(host->studies), rate, ++p.step, ++p.stage_step};
+      last = Pending{std::move(issued), std::move(host->studies), rate, p.step, p.stage_step};
       const bool ends = p.batch == state_.data.batches(), stop = asked_to_stop();
       if (!ends && !stop && !(config.checkpoint_every && p.step % config.checkpoint_every == 0))
         continue;
