@@ -59,8 +59,8 @@ void linear_gelu(benchmark::State& state) {
              b = normal<B>({hidden}, 3);
   Tensor<float, B> pre({rows, hidden}), y({rows, hidden});
   measure(state, [&] {
-    if (!B::linear_activation(Activation::gelu_tanh, rows, hidden, width, x.data(), w.data(),
-                              b.data(), pre.data(), y.data()))
+    if (!B::linear(LinearArgs<float>{rows, width, hidden, x.data(), w.data(), b.data(),
+                                     Activation::gelu_tanh, pre.data(), y.data()}))
       state.SkipWithError("not served");
   });
   products(state, 2.0 * static_cast<double>(rows * hidden * width));
@@ -155,9 +155,9 @@ std::vector<std::vector<float>> small_case() {
   Tensor<float, Backend> c({m, n}), pre({m, n}), y({m, n}), mean({m}), rstd({m}), norm({m, n}),
       dx({m, n}), dg = Tensor<float, Backend>::zeros({n}), db = Tensor<float, Backend>::zeros({n});
   Backend::gemm(false, true, m, n, k, 1.0f, a.data(), k, b.data(), k, 0.0f, c.data(), n);
-  if constexpr (BackendFusedActivation<Backend, float>) {
-    if (!Backend::linear_activation(Activation::gelu_tanh, m, n, k, a.data(), b.data(), v.data(),
-                                    pre.data(), y.data())) {
+  if constexpr (BackendLinear<Backend, float>) {
+    if (!Backend::linear(LinearArgs<float>{m, k, n, a.data(), b.data(), v.data(),
+                                           Activation::gelu_tanh, pre.data(), y.data()})) {
       std::fprintf(stderr, "linear with GELU is not served\n");
       std::exit(1);
     }

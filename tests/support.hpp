@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "hybridmed/autograd/variable.hpp"
+#include "hybridmed/autograd/parameter.hpp"
 #include "hybridmed/backend/cpu/backend.hpp"
 #include "hybridmed/backend/reference/backend.hpp"
 #include "hybridmed/core/philox.hpp"

@@ -79,5 +79,6 @@ int run_curves(const std::string& run);
 /// One precision each, in a source file of its own: these are most of the compile time.
 int pretrain_float(const train::RunConfig&, const train::TrainerOptions&);
 int pretrain_double(const train::RunConfig&, const train::TrainerOptions&);
+int pretrain_bf16(const train::RunConfig&, const train::TrainerOptions&);
 
 }  // namespace hybridmed::app

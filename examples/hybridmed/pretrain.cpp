@@ -46,8 +46,9 @@ int run_pretrain(const Common& common, const PretrainOptions& o) {
   const train::TrainerOptions options{
       o.run, o.resume, o.init, o.stop_after,
       common.threads > 0 ? " --threads " + std::to_string(common.threads) : ""};
-  return config.precision == "double" ? pretrain_double(config, options)
-                                      : pretrain_float(config, options);
+  if (config.precision == "double") return pretrain_double(config, options);
+  if (config.precision == "bf16") return pretrain_bf16(config, options);
+  return pretrain_float(config, options);
 }
 
 }  // namespace hybridmed::app

@@ -15,7 +15,7 @@ using namespace hybridmed::test;
 namespace {
 
 static_assert(BackendFeedForward<Cuda, float> && BackendFeedForward<Cuda, double>);
-static_assert(BackendFusedBias<Cuda, float> && BackendFusedActivation<Cuda, float>);
+static_assert(BackendLinear<Cuda, float>);
 
 /// Float kernels sum in float and call the device's own exp and erf.
 template <class T>
@@ -282,14 +282,17 @@ TEST_CASE("fused bias and activation equal the separate kernels, and say where t
                want.data(), c.out);
     Cuda::add_vector(c.rows, c.out, want.data(), b.data(), want.data());
     Cuda::activation(Activation::gelu_tanh, want.size(), want.data(), wanted_act.data());
-    CHECK(Cuda::linear(c.rows, c.out, c.in, x.data(), w.data(), b.data(), pre.data()) ==
-          (c.rows > 0));
+    LinearArgs<float> a{c.rows, c.in, c.out, x.data(), w.data(), b.data()};
+    a.y = pre.data();
+    CHECK(Cuda::linear(a) == (c.rows > 0));
     if (c.rows > 0) CHECK(difference(values(pre), values(want)) <= 2e-5);
-    CHECK_FALSE(Cuda::linear_activation(Activation::gelu, c.rows, c.out, c.in, x.data(), w.data(),
-                                        b.data(), pre.data(), act.data()));
-    const bool served =
-        Cuda::linear_activation(Activation::gelu_tanh, c.rows, c.out, c.in, x.data(), w.data(),
-                                b.data(), pre.data(), act.data());
+    a.pre = pre.data();
+    a.y = act.data();
+    CHECK_FALSE(Cuda::linear(a));  // no activation to stand between the two
+    a.activation = Activation::gelu;
+    CHECK_FALSE(Cuda::linear(a));
+    a.activation = Activation::gelu_tanh;
+    const bool served = Cuda::linear(a);
     CHECK(served == (c.rows > 0 && c.out % 8 == 0));
     if (served) CHECK(difference(values(pre), values(want)) <= 2e-5);
     if (served) CHECK(difference(values(act), values(wanted_act)) <= 2e-5);

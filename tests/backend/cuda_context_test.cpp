@@ -171,7 +171,8 @@ TEST_CASE("products with fused bias in two contexts share no workspace") {
     Values all;
     for (std::uint64_t seed = 0; seed < 4; ++seed) {
       const Job job(10 * seed);
-      if (!Cuda::linear(rows, out, in, job.x.data(), job.w.data(), job.b.data(), job.y.data()))
+      if (!Cuda::linear(LinearArgs<float>{rows, in, out, job.x.data(), job.w.data(), job.b.data(),
+                                          Activation::identity, nullptr, job.y.data()}))
         throw std::runtime_error("not served");
       for (double v : values(job.y)) all.push_back(v);
     }

@@ -1,5 +1,5 @@
-// expects: hybridmed: the backend lacks cross_entropy or cross_entropy_backward for this scalar;
-// see BackendCrossEntropy in hybridmed/backend/concept.hpp
+// expects: hybridmed: the backend lacks a softmax or sigmoid cross-entropy for this scalar; see
+// BackendCrossEntropy in hybridmed/backend/concept.hpp
 
 // A backend without `cross_entropy`.
 #include <hybridmed/backend/concept.hpp>

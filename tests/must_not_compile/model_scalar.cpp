@@ -1,4 +1,4 @@
-// expects: hybridmed: models compute in float or double
+// expects: hybridmed: models compute in double, float or bfloat16
 
 #include <hybridmed/backend/reference/backend.hpp>
 #include <hybridmed/model/hybridmed.hpp>

@@ -62,8 +62,8 @@ template <Value V>
 struct AttentionOptions {
   Index heads = 1;
   bool causal = false;
-  const V* bias = nullptr;  // (heads * area, area) or null
-  tensor_of<V> mask;        // (windows, area, area) added to the scores, or undefined
+  const Wide<V>* bias = nullptr;  // (heads * area, area) or null
+  tensor_of<Wide<V>> mask;        // (windows, area, area) added to the scores, or undefined
 };
 
 namespace detail {
@@ -86,7 +86,8 @@ AttentionArgs<scalar_of<V>> attention_args(const tensor_of<V>& q, Index q_col,
   a.heads = o.heads;
   a.head_dim = width / o.heads;
   a.causal = o.causal;
-  a.scale = static_cast<scalar_of<V>>(1 / std::sqrt(static_cast<double>(a.head_dim)));
+  a.scale = static_cast<accumulator_of<scalar_of<V>>>(
+      1 / std::sqrt(static_cast<double>(a.head_dim)));
   a.q_ranges = qs.ranges.data();
   a.k_ranges = ks.ranges.data();
   a.q = q.data() + q_col;
@@ -139,15 +140,17 @@ V self_attention(const V& qkv, const Segments<backend_of<V>>& segments,
              value(qkv).shape().str());
   auto args = detail::attention_args<V>(value(qkv), 0, value(qkv), width, 2 * width, width,
                                         segments, segments, options);
-  tensor_of<V> y({rows, width}), lse({rows, options.heads});
+  tensor_of<V> y({rows, width});
+  tensor_of<Wide<V>> lse({rows, options.heads});
   if (!segments.covering) B::fill(y.size(), scalar_of<V>(0), y.data());
   args.out = y.data();
   args.ldo = width;
   args.lse = lse.data();
   B::attention(args);
   if constexpr (is_recorded<V>) {
-    GradientSlot<scalar_of<V>, B>* bias_slot = options.bias ? options.bias->slot : nullptr;
-    const tensor_of<V> bias = options.bias ? options.bias->tensor : tensor_of<V>();
+    GradientSlot<accumulator_of<scalar_of<V>>, B>* bias_slot =
+        options.bias ? options.bias->slot : nullptr;
+    const tensor_of<Wide<V>> bias = options.bias ? options.bias->tensor : tensor_of<Wide<V>>();
     if (recording(qkv) || (options.bias && recording(*options.bias)))
       return recorded(y, [qkv, segments, args, y, lse, bias, bias_slot, mask = options.mask,
                           width](tensor_of<V> dy) {
@@ -185,7 +188,8 @@ V cross_attention(const V& q, const V& kv, const Segments<backend_of<V>>& q_segm
              "), got " + value(q).shape().str() + " and " + value(kv).shape().str());
   auto args = detail::attention_args<V>(value(q), 0, value(kv), 0, width, width, q_segments,
                                         k_segments, AttentionOptions<V>{heads, false, nullptr, {}});
-  tensor_of<V> y({rows, width}), lse({rows, heads});
+  tensor_of<V> y({rows, width});
+  tensor_of<Wide<V>> lse({rows, heads});
   if (!q_segments.covering) B::fill(y.size(), scalar_of<V>(0), y.data());
   args.out = y.data();
   args.ldo = width;

@@ -20,7 +20,7 @@ inline void need_window(std::string_view operation, const ConvShape& s) {
 /// x (batch * height * width, in), w (out, in, kernel, kernel) -> (batch * out_height * out_width,
 /// out). No bias.
 template <Value V>
-V conv2d(const V& x, const V& w, const ConvShape& s) {
+V conv2d(const V& x, const Weight<V>& w, const ConvShape& s) {
   static_assert(BackendConvolution<backend_of<V>, scalar_of<V>>,
                 "hybridmed: this backend has no convolution or pooling for this scalar; see "
                 "docs/policies/backend.md");
@@ -41,7 +41,8 @@ V conv2d(const V& x, const V& w, const ConvShape& s) {
     if (recording(x, w))
       return recorded(std::move(y), [x, w, last, s, taps](tensor_of<V> dy) {
         if (w.slot) {
-          tensor_of<V> dlast = tensor_of<V>::zeros(last.shape()), dw(w.shape());
+          using Gradient = Tensor<master_of<scalar_of<V>>, B>;
+          Gradient dlast = Gradient::zeros(last.shape()), dw(w.shape());
           B::conv2d_backward_weight(s, x.tensor.data(), dy.data(), dlast.data());
           B::transpose(s.out, taps, s.in, dlast.data(), dw.data());
           w.slot->add(std::move(dw));

@@ -1,6 +1,6 @@
 #pragma once
 // Differentiable element-wise operations.
-#include "hybridmed/autograd/variable.hpp"
+#include "hybridmed/autograd/parameter.hpp"
 #include "hybridmed/backend/arguments.hpp"
 
 namespace hybridmed {
@@ -24,7 +24,7 @@ inline bool one_for_all(std::string_view operation, const Shape& a, const Shape&
 template <Value V>
 V add_one(const V& a, const V& b) {
   using B = backend_of<V>;
-  tensor_of<V> y = tensor_of<V>::full(value(a).shape(), 1);
+  tensor_of<V> y = tensor_of<V>::full(value(a).shape(), scalar_of<V>(1));
   B::scale_by(y.size(), value(b).data(), y.data(), y.data());
   B::add(y.size(), value(a).data(), y.data(), y.data());
   if constexpr (is_recorded<V>)
@@ -55,12 +55,30 @@ V add(const V& a, const V& b) {
   return y;
 }
 
+/// a + b of equal shapes, a the wider of the two and the sum too: what a branch computed in bf16
+/// adds to its residual stream in float.
+template <Value V>
+requires(!std::is_same_v<V, Wide<V>>) Wide<V> add(const Wide<V>& a, const V& b) {
+  using B = backend_of<V>;
+  detail::need_defined("add", a, b);
+  detail::same_shape("add", value(a).shape(), value(b).shape());
+  tensor_of<Wide<V>> y(value(a).shape());
+  B::add(y.size(), value(a).data(), value(b).data(), y.data());
+  if constexpr (is_recorded<V>)
+    if (recording(a, b))
+      return recorded(std::move(y), [sa = a.slot, sb = b.slot](tensor_of<Wide<V>> dy) {
+        if (sb) sb->add(detail::converted<scalar_of<V>>(dy));
+        if (sa) sa->add(std::move(dy));
+      });
+  return y;
+}
+
 /// alpha x.
 template <Value V>
 V scale(const V& x, double alpha) {
   using B = backend_of<V>;
   detail::need_defined("scale", x);
-  const auto factor = static_cast<scalar_of<V>>(alpha);
+  const auto factor = static_cast<accumulator_of<scalar_of<V>>>(alpha);
   tensor_of<V> y(value(x).shape());
   B::scale(y.size(), factor, value(x).data(), y.data());
   if constexpr (is_recorded<V>)
@@ -90,7 +108,7 @@ V multiply(const V& a, const V& b) {
       return recorded(std::move(y), [a, b, one](tensor_of<V> dy) {
         const Index n = dy.size();
         if (b.slot && one)
-          B::dot(n, scalar_of<V>(1), dy.data(), a.tensor.data(),
+          B::dot(n, accumulator_of<scalar_of<V>>(1), dy.data(), a.tensor.data(),
                  b.slot->accumulator(b.shape()).data());
         if (b.slot && !one) {
           tensor_of<V> db(dy.shape());

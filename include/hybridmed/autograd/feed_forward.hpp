@@ -8,8 +8,10 @@ namespace hybridmed {
 /// y = act(x w1^T + b1) w2^T + b2. x (rows, in), w1 (hidden, in), b1 (hidden), w2 (out, hidden), b2
 /// (out) -> (rows, out). Saved for the backward pass: x and the hidden rows before the activation.
 template <Value V>
-V feed_forward(const V& x, const V& w1, const V& b1, const V& w2, const V& b2, Activation act) {
+V feed_forward(const V& x, const Weight<V>& w1, const Wide<V>& b1, const Weight<V>& w2,
+               const Wide<V>& b2, Activation act) {
   using T = scalar_of<V>;
+  using A = accumulator_of<T>;
   using B = backend_of<V>;
   detail::need_defined("feed_forward", x, w1, b1, w2, b2);
   const Index rows = value(x).rows(), in = value(x).cols(), hidden = value(w1).rows(),
@@ -25,15 +27,10 @@ V feed_forward(const V& x, const V& w1, const V& b1, const V& w2, const V& b2, A
   tensor_of<V> y({rows, out}), pre({rows, hidden});
   {
     tensor_of<V> h({rows, hidden});
-    bool fused = false;
-    if constexpr (BackendFusedActivation<B, T>)
-      fused = B::linear_activation(act, rows, hidden, in, value(x).data(), value(w1).data(),
-                                   value(b1).data(), pre.data(), h.data());
-    if (!fused) {
-      detail::affine(rows, in, hidden, value(x), value(w1), &value(b1), pre);
-      B::activation(act, h.size(), pre.data(), h.data());
-    }
-    detail::affine(rows, hidden, out, h, value(w2), &value(b2), y);
+    detail::run_linear<B>(LinearArgs<T>{rows, in, hidden, value(x).data(), value(w1).data(),
+                                        value(b1).data(), act, pre.data(), h.data()});
+    detail::run_linear<B>(LinearArgs<T>{rows, hidden, out, h.data(), value(w2).data(),
+                                        value(b2).data(), Activation::identity, nullptr, y.data()});
   }
   if constexpr (is_recorded<V>)
     if (recording(x, w1, b1, w2, b2))
@@ -43,14 +40,14 @@ V feed_forward(const V& x, const V& w1, const V& b1, const V& w2, const V& b2, A
         if (w2.slot) {
           tensor_of<V> h({rows, hidden});
           B::activation(act, h.size(), pre.data(), h.data());
-          detail::affine_weight_gradient(rows, hidden, out, dy, h, *w2.slot);
+          detail::weight_gradient(rows, hidden, out, dy, h, *w2.slot);
         }
         if (!x.slot && !w1.slot && !s1) return;
         tensor_of<V> dh({rows, hidden});
-        B::gemm(false, false, rows, hidden, out, T(1), dy.data(), out, w2.tensor.data(), hidden,
-                T(0), dh.data(), hidden);
+        B::gemm(false, false, rows, hidden, out, A(1), dy.data(), out, w2.tensor.data(), hidden,
+                A(0), dh.data(), hidden);
         B::activation_backward(act, dh.size(), pre.data(), dh.data(), dh.data());
-        detail::affine_backward(rows, in, hidden, dh, x, w1, s1);
+        detail::linear_backward(rows, in, hidden, dh, x, w1, s1);
       });
   return y;
 }

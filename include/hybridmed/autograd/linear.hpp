@@ -6,32 +6,40 @@
 namespace hybridmed {
 
 namespace detail {
-/// y = x w^T + b, in one pass where the backend has it. x (rows, in), w (out, in), b (out) or null.
-template <class T, class B>
-void affine(Index rows, Index in, Index out, const Tensor<T, B>& x, const Tensor<T, B>& w,
-            const Tensor<T, B>* b, const Tensor<T, B>& y) {
-  if constexpr (BackendFusedBias<B, T>)
-    if (b && B::linear(rows, out, in, x.data(), w.data(), b->data(), y.data())) return;
-  B::gemm(false, true, rows, out, in, T(1), x.data(), in, w.data(), in, T(0), y.data(), out);
-  if (b) B::add_vector(rows, out, y.data(), b->data(), y.data());
+/// A linear layer, in as few passes as the backend has for it.
+template <class B, class T>
+void run_linear(const LinearArgs<T>& a) {
+  using A = accumulator_of<T>;
+  if constexpr (BackendLinear<B, T>)
+    if (B::linear(a)) return;
+  T* const pre = a.pre ? a.pre : a.y;
+  B::gemm(false, true, a.rows, a.out, a.in, A(1), a.x, a.in, a.weight, a.in, A(0), pre, a.out);
+  if (a.bias) B::add_vector(a.rows, a.out, pre, a.bias, pre);
+  if (a.activation != Activation::identity)
+    B::activation(a.activation, a.rows * a.out, pre, a.y);
+  else if (pre != a.y)
+    B::copy(a.rows * a.out, pre, a.y);
 }
 /// dw (+)= dy^T x
 template <class T, class B>
-void affine_weight_gradient(Index rows, Index in, Index out, const Tensor<T, B>& dy,
-                            const Tensor<T, B>& x, GradientSlot<T, B>& slot) {
+void weight_gradient(Index rows, Index in, Index out, const Tensor<T, B>& dy,
+                            const Tensor<T, B>& x, GradientSlot<master_of<T>, B>& slot) {
+  using A = accumulator_of<T>;
   auto [dw, holds] = slot.target({out, in});
-  B::gemm(true, false, out, in, rows, T(1), dy.data(), out, x.data(), in, holds ? T(1) : T(0),
+  B::gemm(true, false, out, in, rows, A(1), dy.data(), out, x.data(), in, holds ? A(1) : A(0),
           dw.data(), in);
 }
 /// Sends dy on to x, w and b, each where it is wanted.
 template <class T, class B>
-void affine_backward(Index rows, Index in, Index out, const Tensor<T, B>& dy,
-                     const Variable<T, B>& x, const Variable<T, B>& w, GradientSlot<T, B>* b) {
+void linear_backward(Index rows, Index in, Index out, const Tensor<T, B>& dy,
+                     const Variable<T, B>& x, const Weight<Variable<T, B>>& w,
+                     GradientSlot<master_of<T>, B>* b) {
+  using A = accumulator_of<T>;
   if (b) B::column_sum(rows, out, dy.data(), b->accumulator({out}).data());
-  if (w.slot) affine_weight_gradient(rows, in, out, dy, x.tensor, *w.slot);
+  if (w.slot) weight_gradient(rows, in, out, dy, x.tensor, *w.slot);
   if (x.slot) {
     Tensor<T, B> dx(x.shape());
-    B::gemm(false, false, rows, in, out, T(1), dy.data(), out, w.tensor.data(), in, T(0), dx.data(),
+    B::gemm(false, false, rows, in, out, A(1), dy.data(), out, w.tensor.data(), in, A(0), dx.data(),
             in);
     x.slot->add(std::move(dx));
   }
@@ -40,7 +48,9 @@ void affine_backward(Index rows, Index in, Index out, const Tensor<T, B>& dy,
 
 /// y = x w^T + b. x (rows, in), w (out, in), b (out) or null -> (rows, out).
 template <Value V>
-V linear(const V& x, const V& w, const std::type_identity_t<V>* b = nullptr) {
+V linear(const V& x, const Weight<V>& w, const Wide<V>* b = nullptr) {
+  using T = scalar_of<V>;
+  using B = backend_of<V>;
   detail::need_defined("linear", x, w);
   if (b) detail::need_defined("linear", *b);
   const Index rows = value(x).rows(), in = value(x).cols(), out = value(w).rows();
@@ -52,12 +62,14 @@ V linear(const V& x, const V& w, const std::type_identity_t<V>* b = nullptr) {
     fail("autograd", "linear",
          "expected a bias (" + std::to_string(out) + "), got " + value(*b).shape().str());
   tensor_of<V> y({rows, out});
-  detail::affine(rows, in, out, value(x), value(w), b ? &value(*b) : nullptr, y);
+  detail::run_linear<B>(LinearArgs<T>{rows, in, out, value(x).data(), value(w).data(),
+                                      b ? value(*b).data() : nullptr, Activation::identity, nullptr,
+                                      y.data()});
   if constexpr (is_recorded<V>)
     if (recording(x, w) || (b && recording(*b)))
       return recorded(std::move(y),
                       [x, w, sb = b ? b->slot : nullptr, rows, in, out](tensor_of<V> dy) {
-                        detail::affine_backward(rows, in, out, dy, x, w, sb);
+                        detail::linear_backward(rows, in, out, dy, x, w, sb);
                       });
   return y;
 }

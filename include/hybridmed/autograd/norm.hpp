@@ -5,10 +5,10 @@
 
 namespace hybridmed {
 
-/// LayerNorm over the last axis (Ba et al., 2016). x (rows, cols), gain and bias (cols) -> (rows,
-/// cols).
-template <Value V>
-V layer_norm(const V& x, const V& gain, const V& bias, double eps) {
+/// LayerNorm over the last axis (Ba et al., 2016), its result in the scalar of V, which x has too
+/// or is wider than. x (rows, cols), gain and bias (cols) -> (rows, cols).
+template <Value V, Value X>
+V layer_norm_as(const X& x, const Wide<V>& gain, const Wide<V>& bias, double eps) {
   using B = backend_of<V>;
   detail::need_defined("layer_norm", x, gain, bias);
   const Index rows = value(x).rows(), cols = value(x).cols();
@@ -16,15 +16,16 @@ V layer_norm(const V& x, const V& gain, const V& bias, double eps) {
     fail("autograd", "layer_norm",
          "expected gain and bias of " + std::to_string(cols) + " elements, got " +
              value(gain).shape().str());
-  tensor_of<V> y({rows, cols}), mean({rows}), rstd({rows});
+  tensor_of<V> y({rows, cols});
+  tensor_of<Wide<V>> mean({rows}), rstd({rows});
   B::layer_norm(rows, cols, value(x).data(), value(gain).data(), value(bias).data(), eps, y.data(),
                 mean.data(), rstd.data());
   if constexpr (is_recorded<V>)
     if (recording(x, gain, bias))
       return recorded(
           std::move(y), [x, gain, sb = bias.slot, mean, rstd, rows, cols](tensor_of<V> dy) {
-            tensor_of<V> dx;
-            if (x.slot) dx = tensor_of<V>({rows, cols});
+            tensor_of<X> dx;
+            if (x.slot) dx = tensor_of<X>({rows, cols});
             B::layer_norm_backward(rows, cols, x.tensor.data(), gain.tensor.data(), mean.data(),
                                    rstd.data(), dy.data(), x.slot ? dx.data() : nullptr,
                                    gain.slot ? gain.slot->accumulator({cols}).data() : nullptr,
@@ -33,13 +34,21 @@ V layer_norm(const V& x, const V& gain, const V& bias, double eps) {
           });
   return y;
 }
+/// The same in x's own scalar.
+template <Value V>
+V layer_norm(const V& x, const Wide<V>& gain, const Wide<V>& bias, double eps) {
+  return layer_norm_as<V>(x, gain, bias, eps);
+}
 
 /// The residual stream x + y and its LayerNorm: one operation with two outputs, in one pass where
 /// the backend has it, with the bits of add and layer_norm. x, y (rows, cols), gain and bias (cols)
-/// -> (x + y, norm), both (rows, cols).
+/// -> (x + y, norm), both (rows, cols); x + y as wide as x, the norm in the scalar of y.
 template <Value V>
-std::pair<V, V> add_norm(const V& x, const V& y, const V& gain, const V& bias, double eps) {
+std::pair<Wide<V>, V> add_norm(const Wide<V>& x, const V& y, const Wide<V>& gain,
+                               const Wide<V>& bias, double eps) {
   using T = scalar_of<V>;
+  using A = accumulator_of<T>;
+  using Sum = tensor_of<Wide<V>>;
   using B = backend_of<V>;
   detail::need_defined("add_norm", x, y, gain, bias);
   detail::same_shape("add_norm", value(x).shape(), value(y).shape());
@@ -48,7 +57,8 @@ std::pair<V, V> add_norm(const V& x, const V& y, const V& gain, const V& bias, d
     fail("autograd", "add_norm",
          "expected gain and bias of " + std::to_string(cols) + " elements, got " +
              value(gain).shape().str() + " and " + value(bias).shape().str());
-  tensor_of<V> sum(value(x).shape()), norm({rows, cols}), mean({rows}), rstd({rows});
+  Sum sum(value(x).shape()), mean({rows}), rstd({rows});
+  tensor_of<V> norm({rows, cols});
   bool fused = false;
   if constexpr (BackendFusedAddNorm<B, T>)
     fused = B::add_norm(rows, cols, value(x).data(), value(y).data(), value(gain).data(),
@@ -63,12 +73,12 @@ std::pair<V, V> add_norm(const V& x, const V& y, const V& gain, const V& bias, d
       auto [residual, normed] = recorded_many(
           std::tuple(sum, std::move(norm)),
           [sx = x.slot, sy = y.slot, gain, sb = bias.slot, sum, mean, rstd, rows, cols](
-              tensor_of<V> dsum, tensor_of<V> dnorm) {
+              Sum dsum, tensor_of<V> dnorm) {
             const bool wanted = sx || sy;
-            GradientSlot<T, B> dx{std::move(dsum)};
+            GradientSlot<A, B> dx{std::move(dsum)};
             if (dnorm.defined()) {
-              tensor_of<V> through;
-              if (wanted) through = tensor_of<V>(sum.shape());
+              Sum through;
+              if (wanted) through = Sum(sum.shape());
               B::layer_norm_backward(rows, cols, sum.data(), gain.tensor.data(), mean.data(),
                                      rstd.data(), dnorm.data(), wanted ? through.data() : nullptr,
                                      gain.slot ? gain.slot->accumulator({cols}).data() : nullptr,
@@ -76,19 +86,19 @@ std::pair<V, V> add_norm(const V& x, const V& y, const V& gain, const V& bias, d
               if (wanted) dx.add(std::move(through));
             }
             if (sx) sx->add(dx.grad);
-            if (sy) sy->add(std::move(dx.grad));
+            if (sy) sy->add(detail::converted<T>(dx.grad));
           });
       if (!recording(x, y)) residual.slot = nullptr;  // a constant, whatever gain and bias are
       return {std::move(residual), std::move(normed)};
     }
-  return {V(std::move(sum)), V(std::move(norm))};
+  return {Wide<V>(std::move(sum)), V(std::move(norm))};
 }
 
 /// BatchNorm with given per-column mean and 1/sqrt(var + eps). `moments`: they are those of x
 /// itself, so the gradient flows through them too. x (rows, cols) -> (rows, cols).
 template <Value V>
-V batch_norm(const V& x, const V& gain, const V& bias, const tensor_of<V>& mean,
-             const tensor_of<V>& rstd, bool moments) {
+V batch_norm(const V& x, const Wide<V>& gain, const Wide<V>& bias,
+             const tensor_of<Wide<V>>& mean, const tensor_of<Wide<V>>& rstd, bool moments) {
   using B = backend_of<V>;
   detail::need_defined("batch_norm", x, gain, bias, mean, rstd);
   const Index rows = value(x).rows(), cols = value(x).cols();
@@ -104,7 +114,8 @@ V batch_norm(const V& x, const V& gain, const V& bias, const tensor_of<V>& mean,
     if (recording(x, gain, bias))
       return recorded(std::move(y), [x, gain, sb = bias.slot, mean, rstd, moments, rows,
                                      cols](tensor_of<V> dy) {
-        tensor_of<V> dx, dgain = tensor_of<V>::zeros({cols}), dbias = tensor_of<V>::zeros({cols});
+        tensor_of<V> dx;
+        auto dgain = tensor_of<Wide<V>>::zeros({cols}), dbias = tensor_of<Wide<V>>::zeros({cols});
         if (x.slot) dx = tensor_of<V>({rows, cols});
         B::batch_norm_backward(rows, cols, x.tensor.data(), mean.data(), rstd.data(),
                                gain.tensor.data(), dy.data(), moments, x.slot ? dx.data() : nullptr,

@@ -39,7 +39,7 @@ V slice_rows(const V& x, Index begin, Index end) {
   if constexpr (is_recorded<V>)
     if (recording(x))
       return recorded(std::move(y), [s = x.slot, shape = x.shape(), begin](tensor_of<V> dy) {
-        B::axpy(dy.size(), scalar_of<V>(1), dy.data(),
+        B::axpy(dy.size(), accumulator_of<scalar_of<V>>(1), dy.data(),
                 s->accumulator(shape).data() + begin * shape.cols());
       });
   return y;
@@ -70,7 +70,7 @@ V stack_rows(const V& a, const V& b) {
 
 /// x + v on every row. x (rows, cols), v (cols).
 template <Value V>
-V add_row_vector(const V& x, const V& v) {
+V add_row_vector(const V& x, const Wide<V>& v) {
   using B = backend_of<V>;
   detail::need_defined("add_row_vector", x, v);
   const Index rows = value(x).rows(), cols = value(x).cols();
@@ -101,13 +101,20 @@ V reshape(const V& x, const Shape& shape) {
   return y;
 }
 
+/// Of a weight: its gradient is of the new shape.
+template <class T, class B>
+RoundedWeight<T, B> reshape(const RoundedWeight<T, B>& w, const Shape& shape) {
+  return {w.tensor.view(shape), w.slot};
+}
+
 /// A fixed linear map between the rows of every batch item (pooling, interpolation), in compressed
-/// rows, with its transpose.
+/// rows, with its transpose. Its weights are of the scalar that sums are held in.
 template <class T, class B>
 struct RowMixing {
+  using A = accumulator_of<T>;
   struct Compressed {
     IndexTensor<B> start, column;
-    Tensor<T, B> weight;
+    Tensor<A, B> weight;
   };
   Index outputs = 0, inputs = 0;
   Compressed forward, transposed;
@@ -132,18 +139,18 @@ struct RowMixing {
   template <class F>
   static Compressed compress(Index rows, Index cols, F&& at) {
     std::vector<std::int32_t> start{0}, column;
-    std::vector<T> weight;
+    std::vector<A> weight;
     for (Index r = 0; r < rows; ++r) {
       for (Index c = 0; c < cols; ++c)
         if (at(r, c) != 0) {
           column.push_back(static_cast<std::int32_t>(c));
-          weight.push_back(static_cast<T>(at(r, c)));
+          weight.push_back(static_cast<A>(at(r, c)));
         }
       start.push_back(static_cast<std::int32_t>(column.size()));
     }
     const auto n = static_cast<Index>(column.size());
     return {IndexTensor<B>::from_host(start, {rows + 1}), IndexTensor<B>::from_host(column, {n}),
-            Tensor<T, B>::from_host(weight, {n})};
+            Tensor<A, B>::from_host(weight, {n})};
   }
 };
 
@@ -184,7 +191,8 @@ V normalize_rows(const V& x) {
   using B = backend_of<V>;
   detail::need_defined("normalize_rows", x);
   const Index rows = value(x).rows(), cols = value(x).cols();
-  tensor_of<V> y({rows, cols}), norm({rows});
+  tensor_of<V> y({rows, cols});
+  tensor_of<Wide<V>> norm({rows});
   B::normalize_rows(rows, cols, value(x).data(), y.data(), norm.data());
   if constexpr (is_recorded<V>)
     if (recording(x))

@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include "hybridmed/autograd/tape.hpp"
+#include "hybridmed/core/scalars.hpp"
 
 namespace hybridmed {
 
@@ -24,76 +25,6 @@ struct Variable {
   Index rows() const { return tensor.rows(); }
   Index cols() const { return tensor.cols(); }
   bool defined() const { return tensor.defined(); }
-};
-
-/// What a parameter holds before training: a constant, normal numbers around 0, or rows of length
-/// 1 in random directions.
-struct Initial {
-  enum class Kind { constant, normal, unit_rows };
-  Kind kind = Kind::constant;
-  double value = 0;  ///< the constant, or the standard deviation
-};
-namespace init {
-constexpr Initial constant(double x) { return {Initial::Kind::constant, x}; }
-constexpr Initial zeros() { return constant(0); }
-constexpr Initial ones() { return constant(1); }
-constexpr Initial normal(double stddev) { return {Initial::Kind::normal, stddev}; }
-constexpr Initial unit_rows() { return {Initial::Kind::unit_rows, 1}; }
-}  // namespace init
-
-/// Marks a parameter that weight decay never shrinks. Vectors and scalars need no mark: only
-/// matrices decay.
-struct NoDecay {};
-inline constexpr NoDecay no_decay{};
-
-/// A named weight of a model: its value, the slot of its gradient, and whether the current stage
-/// trains it; how it begins and whether it decays. A copy has memory of its own and no gradient, so
-/// that a copied model is another model.
-template <class T, class B>
-struct Parameter {
-  Tensor<T, B> value;
-  mutable GradientSlot<T, B> slot;
-  bool trainable = true;
-  bool fixed = false;  ///< no stage trains it
-  Initial initial;
-  bool decays = false;
-
-  Parameter() = default;
-  /// Holds the constant, or zeros until nn::initialise draws the numbers or weights are loaded.
-  Parameter(const Shape& shape, Initial how)
-      : value(Tensor<T, B>::full(
-            shape, static_cast<T>(how.kind == Initial::Kind::constant ? how.value : 0))),
-        initial(how),
-        decays(shape.rank() >= 2) {}
-  Parameter(const Shape& shape, Initial how, NoDecay) : Parameter(shape, how) { decays = false; }
-  Parameter(const Parameter& o)
-      : value(o.value.clone()),
-        trainable(o.trainable),
-        fixed(o.fixed),
-        initial(o.initial),
-        decays(o.decays) {}
-  Parameter(Parameter&&) noexcept = default;
-  Parameter& operator=(const Parameter& o) {
-    Parameter copy(o);
-    return *this = std::move(copy);
-  }
-  Parameter& operator=(Parameter&&) noexcept = default;
-};
-
-/// State that moves with training but has no gradient (running statistics). A layer moves it unless
-/// Tape::again(). A copy has memory of its own.
-template <class T, class B>
-struct Buffer {
-  mutable Tensor<T, B> value;
-  Buffer() = default;
-  Buffer(const Shape& shape, T fill) : value(Tensor<T, B>::full(shape, fill)) {}
-  Buffer(const Buffer& o) : value(o.value.clone()) {}
-  Buffer(Buffer&&) noexcept = default;
-  Buffer& operator=(const Buffer& o) {
-    value = o.value.clone();
-    return *this;
-  }
-  Buffer& operator=(Buffer&&) noexcept = default;
 };
 
 namespace detail {
@@ -125,6 +56,13 @@ template <Value V>
 using tensor_of = Tensor<scalar_of<V>, backend_of<V>>;
 template <class V>
 inline constexpr bool is_recorded = detail::ValueTraits<V>::recorded;
+/// V's kind of value, Variable or Tensor, with the scalar T.
+template <Value V, class T>
+using Like =
+    std::conditional_t<is_recorded<V>, Variable<T, backend_of<V>>, Tensor<T, backend_of<V>>>;
+/// What a sum of such values is: V itself, or in float where V is bf16. Residual streams are wide.
+template <Value V>
+using Wide = Like<V, accumulator_of<scalar_of<V>>>;
 /// Row indices in backend memory.
 template <class B>
 using IndexTensor = Tensor<std::int32_t, B>;
@@ -154,18 +92,6 @@ const Tensor<T, B>& value(const Variable<T, B>& v) {
 template <class T, class B>
 GradientSlot<T, B>* slot(const Variable<T, B>& v) {
   return v.slot;
-}
-
-/// The parameter as a value of kind V.
-template <Value V>
-V use(const Parameter<scalar_of<V>, backend_of<V>>& p) {
-  if constexpr (is_recorded<V>) {
-    if (!p.trainable || !Tape::current()) return V(p.value);
-    Tape::current()->leaf(p.slot);
-    return V(p.value, &p.slot);
-  } else {
-    return p.value;
-  }
 }
 
 /// Cuts the tape: the same tensor as a constant.

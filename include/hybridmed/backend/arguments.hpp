@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "hybridmed/core/host_device.hpp"
+#include "hybridmed/core/scalars.hpp"
 #include "hybridmed/core/shape.hpp"
 
 namespace hybridmed {
@@ -15,36 +16,49 @@ enum class Activation { identity, relu, gelu, gelu_tanh };
 /// the maximum.
 enum class LocalAggregation { mean, sum, max };
 
+/// A linear layer and what may be fused to it: y = act(x weight^T + bias), row-major.
+template <class T>
+struct LinearArgs {
+  Index rows = 0, in = 0, out = 0;
+  const T* x = nullptr;                     // (rows, in)
+  const T* weight = nullptr;                // (out, in)
+  const accumulator_of<T>* bias = nullptr;  // (out), or null
+  Activation activation = Activation::identity;
+  T* pre = nullptr;  // (rows, out): what the activation is applied to; null: nobody wants it
+  T* y = nullptr;    // (rows, out)
+};
+
 /// Multi-head attention over ragged segments: softmax(scale q k^T + bias + mask) v, per segment and
 /// head. A query whose segment has no key, or whose keys are all masked out (bias and mask add up
 /// to -inf for each), yields zeros; a score that is NaN or +inf comes out as NaN. Head h uses
 /// columns [h * head_dim, (h + 1) * head_dim).
 template <class T>
 struct AttentionArgs {
+  using A = accumulator_of<T>;
   Index segments = 0, heads = 0, head_dim = 0;
   const std::int32_t* q_ranges =
       nullptr;  // (segments, 2): first row and end row of each segment's queries
   const std::int32_t* k_ranges = nullptr;  // (segments, 2): the same for keys and values
   bool causal = false;                     // query i of a segment sees keys 0..i of that segment
-  T scale = T(1);
+  A scale = A(1);
   const T* q = nullptr;  // rows of ldq
   const T* k = nullptr;  // rows of ldk
   const T* v = nullptr;  // rows of ldv
   Index ldq = 0, ldk = 0, ldv = 0;
-  const T* bias = nullptr;  // (heads, area, area), added to the scores of every segment; or null
-  const T* mask = nullptr;  // (windows, area, area), segment s uses slice s % windows; or null
+  const A* bias = nullptr;  // (heads, area, area), added to the scores of every segment; or null
+  const A* mask = nullptr;  // (windows, area, area), segment s uses slice s % windows; or null
   Index windows = 1, area = 0;
   T* out = nullptr;  // (query rows, heads * head_dim), rows of ldo
   Index ldo = 0;
-  T* lse = nullptr;  // (query rows, heads): log-sum-exp of each row's scores; -inf marks a row
+  A* lse = nullptr;  // (query rows, heads): log-sum-exp of each row's scores; -inf marks a row
                      // without keys
 
   /// May query i of the segment's queries attend to key j, as far as bias and mask say?
   HYBRIDMED_HOST_DEVICE bool admits(Index segment, Index head, Index i, Index j) const {
-    T x = T(0);
+    A x = A(0);
     if (bias) x += bias[(head * area + i) * area + j];
     if (mask) x += mask[(segment % windows * area + i) * area + j];
-    return !(x < T(0) && x + x == x);  // everything but -inf
+    return !(x < A(0) && x + x == x);  // everything but -inf
   }
 };
 
@@ -54,7 +68,7 @@ template <class T>
 struct AttentionGradients {
   const T* dout = nullptr;  // (query rows, heads * head_dim), rows of ldo
   T *dq = nullptr, *dk = nullptr, *dv = nullptr;
-  T* dbias = nullptr;  // (heads, area, area) or null
+  accumulator_of<T>* dbias = nullptr;  // (heads, area, area) or null
 };
 
 /// Two-dimensional convolution, channels last: x (batch, height, width, in) -> y (batch,

@@ -23,11 +23,12 @@ concept BackendMemory = requires(std::size_t bytes, void* p, const void* c) {
   B::copy_to_host(c, p, bytes);
 };
 
-/// Element-wise kernels, activations, random numbers, and the sums over whole arrays.
-template <class B, class T>
-concept BackendElementwise = requires(Index n, T a, const T* x, T* y, Activation act, Philox random,
-                                      double p, double* sum) {
-  B::fill(n, a, y);
+/// Element-wise kernels, activations, and the sums over whole arrays. A factor that the host gives
+/// is of the scalar that sums are held in.
+template <class B, class T, class A = accumulator_of<T>>
+concept BackendElementwise = requires(Index n, T t, A a, const T* x, T* y, Activation act,
+                                      double p) {
+  B::fill(n, t, y);
   B::copy(n, x, y);
   B::add(n, x, x, y);
   B::multiply(n, x, x, y);
@@ -39,62 +40,78 @@ concept BackendElementwise = requires(Index n, T a, const T* x, T* y, Activation
   B::sum(n, p, x, y);
   B::exponential(n, x, y);
   B::logarithm(n, x, y);
-  B::clamp(n, a, a, y);
-  B::reciprocal_sqrt(n, x, a, y);
   B::activation(act, n, x, y);
   B::activation_backward(act, n, x, x, y);
-  B::sigmoid_cross_entropy(n, x, x, y);
-  B::sigmoid_cross_entropy_backward(n, x, x, x, y);
+};
+
+/// From the scalar that a model computes in to the one that sums are held in, where these differ: a
+/// copy, and a branch onto its residual stream.
+template <class B, class T, class A = accumulator_of<T>>
+concept BackendConversion =
+    std::is_same_v<T, A> || requires(Index n, const T* x, T* y, const A* wide, A* sum) {
+  B::convert(n, x, sum);
+  B::convert(n, wide, y);
+  B::add(n, wide, x, sum);
+};
+
+/// What parameters need: their first numbers, the norm of their gradients, the update, limits; and
+/// dropout's mask, from the same random numbers.
+template <class B, class M>
+concept BackendParameters = requires(Index n, M a, const M* x, M* y, const AdamWArgs& args,
+                                     Philox random, double p, double* sum) {
   B::fill_normal(n, random, p, y);
   B::dropout_mask(n, random, p, y);
   B::squared_norm(n, x, sum);
+  B::clamp(n, a, a, y);
+  B::adamw(n, args, x, y, y, y);
 };
 
-/// Products of matrices, a vector added to every row, sums over rows: what linear layers need.
-template <class B, class T>
-concept BackendProducts = requires(Index n, bool b, T a, const T* x, T* y) {
+/// Products of matrices, with a result in T or in the scalar of sums; a vector added to every row;
+/// sums over rows: what linear layers need.
+template <class B, class T, class A = accumulator_of<T>>
+concept BackendProducts = requires(Index n, bool b, A a, const T* x, T* y, const A* v, A* sum) {
   B::gemm(b, b, n, n, n, a, x, n, x, n, a, y, n);
-  B::add_vector(n, n, x, x, y);
-  B::column_sum(n, n, x, y);
+  B::gemm(b, b, n, n, n, a, x, n, x, n, a, sum, n);
+  B::add_vector(n, n, x, v, y);
+  B::column_sum(n, n, x, sum);
 };
 
-/// LayerNorm.
-template <class B, class T>
-concept BackendLayerNorm = requires(Index n, double e, const T* x, T* y) {
-  B::layer_norm(n, n, x, x, x, e, y, y, y);
-  B::layer_norm_backward(n, n, x, x, x, x, x, y, y, y);
+/// LayerNorm, of rows in T or in the scalar of sums.
+template <class B, class T, class A = accumulator_of<T>>
+concept BackendLayerNorm = requires(Index n, double e, const T* x, T* y, const A* v, A* sum) {
+  B::layer_norm(n, n, x, v, v, e, y, sum, sum);
+  B::layer_norm(n, n, v, v, v, e, y, sum, sum);
+  B::layer_norm_backward(n, n, x, v, v, v, x, y, sum, sum);
+  B::layer_norm_backward(n, n, v, v, v, v, x, sum, sum, sum);
 };
 
-/// Softmax with cross-entropy.
-template <class B, class T>
-concept BackendCrossEntropy = requires(Index n, bool b, double e, const T* x, T* y,
+/// Softmax and sigmoid with cross-entropy. Losses are computed in the master scalar.
+template <class B, class M>
+concept BackendCrossEntropy = requires(Index n, bool b, double e, const M* x, M* y,
                                        const std::int32_t* i) {
   B::cross_entropy(n, n, x, i, e, y, y);
   B::cross_entropy_backward(n, n, x, i, e, x, x, b, y);
-};
-
-/// The optimizer.
-template <class B, class T>
-concept BackendAdamW = requires(Index n, const AdamWArgs& a, const T* x, T* y) {
-  B::adamw(n, a, x, y, y, y);
+  B::sigmoid_cross_entropy(n, x, x, y);
+  B::sigmoid_cross_entropy_backward(n, x, x, x, y);
 };
 
 /// Enough to train layers without attention: feed-forward blocks and classifiers.
 template <class B, class T>
 concept BackendFeedForward =
-    BackendMemory<B> && BackendElementwise<B, T> && BackendProducts<B, T> &&
-    BackendLayerNorm<B, T> && BackendCrossEntropy<B, T> && BackendAdamW<B, T>;
+    BackendMemory<B> && BackendElementwise<B, T> && BackendConversion<B, T> &&
+    BackendProducts<B, T> && BackendLayerNorm<B, T> && BackendCrossEntropy<B, master_of<T>> &&
+    BackendParameters<B, master_of<T>>;
 
 /// Rows picked, mixed and normalised; layout changes.
-template <class B, class T>
-concept BackendRows = requires(Index n, const T* x, T* y, const std::int32_t* i,
-                               std::int32_t* indices) {
+template <class B, class T, class A = accumulator_of<T>>
+concept BackendRows = requires(Index n, const T* x, T* y, const A* weight, A* norm,
+                               const std::int32_t* i, std::int32_t* indices) {
   B::repeat_indices(n, i, n, n, indices);
   B::gather_rows(n, n, x, i, y);
   B::scatter_add_rows(n, n, x, i, y);
-  B::mix_rows(n, n, n, n, i, i, x, x, y);
-  B::normalize_rows(n, n, x, y, y);
-  B::normalize_rows_backward(n, n, x, x, x, y);
+  B::mix_rows(n, n, n, n, i, i, weight, x, y);
+  B::normalize_rows(n, n, x, y, norm);
+  B::normalize_rows_backward(n, n, x, weight, x, y);
   B::transpose(n, n, n, x, y);
   B::patchify(n, n, n, n, x, y);
 };
@@ -107,24 +124,26 @@ concept BackendAttention = requires(const AttentionArgs<T>& a, const AttentionGr
 };
 
 /// Convolution, BatchNorm, max-pooling.
-template <class B, class T>
-concept BackendConvolution = requires(Index n, bool b, const T* x, T* y, std::int32_t* o,
-                                      const std::int32_t* i, const ConvShape& conv) {
-  B::column_moments(n, n, x, y, y);
-  B::batch_norm(n, n, x, x, x, x, x, y);
-  B::batch_norm_backward(n, n, x, x, x, x, x, b, y, y, y);
+template <class B, class T, class A = accumulator_of<T>>
+concept BackendConvolution = requires(Index n, bool b, A a, const T* x, T* y, const A* v, A* sum,
+                                      std::int32_t* o, const std::int32_t* i,
+                                      const ConvShape& conv) {
+  B::column_moments(n, n, x, sum, sum);
+  B::reciprocal_sqrt(n, v, a, sum);
+  B::batch_norm(n, n, x, v, v, v, v, y);
+  B::batch_norm_backward(n, n, x, v, v, v, x, b, y, sum, sum);
   B::conv2d(conv, x, x, y);
   B::conv2d_backward_input(conv, x, x, y);
-  B::conv2d_backward_weight(conv, x, x, y);
+  B::conv2d_backward_weight(conv, x, x, sum);
   B::max_pool(conv, x, y, o);
   B::max_pool_backward(n, x, i, y);
 };
 
-/// Kernels of the alignment and distillation objectives.
-template <class B, class T>
-concept BackendObjectives = requires(Index n, bool b, double e, const T* x, T* y,
-                                     const std::int32_t* i, const LocalArgs<T>& local,
-                                     const TokenArgs<T>& tokens) {
+/// Kernels of the alignment and distillation objectives, in the master scalar.
+template <class B, class M>
+concept BackendObjectives = requires(Index n, bool b, double e, const M* x, M* y,
+                                     const std::int32_t* i, const LocalArgs<M>& local,
+                                     const TokenArgs<M>& tokens) {
   B::distillation(n, n, x, x, e, y, y, y);
   B::distillation_backward(n, n, x, x, e, x, x, x, b, y);
   B::symmetric_cross_entropy(n, x, i, e, e, e, y, y);
@@ -140,34 +159,29 @@ concept BackendObjectives = requires(Index n, bool b, double e, const T* x, T* y
 /// Everything: any model and objective of this library runs on it.
 template <class B, class T>
 concept Backend = BackendFeedForward<B, T> && BackendRows<B, T> && BackendAttention<B, T> &&
-    BackendConvolution<B, T> && BackendObjectives<B, T>;
+    BackendConvolution<B, T> && BackendObjectives<B, master_of<T>>;
 
-/// Optional: y = x w^T + b in one pass; false where this shape is not served, with y untouched.
+/// Optional: a linear layer with its bias, its activation or both in one pass; false, with nothing
+/// written, where these arguments are not served.
 template <class B, class T>
-concept BackendFusedBias = requires(Index n, const T* x, T* y) {
-  { B::linear(n, n, n, x, x, x, y) } -> std::same_as<bool>;
-};
-
-/// Optional: pre = x w^T + b and y = act(pre) in one pass; false where this shape or activation is
-/// not served.
-template <class B, class T>
-concept BackendFusedActivation = requires(Activation act, Index n, const T* x, T* y) {
-  { B::linear_activation(act, n, n, n, x, x, x, y, y) } -> std::same_as<bool>;
+concept BackendLinear = requires(const LinearArgs<T>& a) {
+  { B::linear(a) } -> std::same_as<bool>;
 };
 
 /// Optional: sum = x + y and norm = LayerNorm(sum) in one pass, with the bits of add and
 /// layer_norm; false where this shape is not served.
-template <class B, class T>
-concept BackendFusedAddNorm = requires(Index n, double e, const T* x, T* y) {
-  { B::add_norm(n, n, x, x, x, x, e, y, y, y, y) } -> std::same_as<bool>;
+template <class B, class T, class A = accumulator_of<T>>
+concept BackendFusedAddNorm = requires(Index n, double e, const A* x, const T* y, A* sum, T* norm) {
+  { B::add_norm(n, n, x, y, x, x, e, sum, norm, sum, sum) } -> std::same_as<bool>;
 };
 
 /// Names the groups of kernels that a class lacks for layers without attention; instantiate it to
 /// check.
 template <class B, class T>
 struct RequireFeedForwardBackend {
-  static_assert(std::is_same_v<T, float> || std::is_same_v<T, double>,
-                "hybridmed: models compute in float or double");
+  static_assert(std::is_same_v<T, float> || std::is_same_v<T, double> ||
+                    std::is_same_v<T, bfloat16>,
+                "hybridmed: models compute in double, float or bfloat16");
   static_assert(BackendMemory<B>,
                 "hybridmed: the backend lacks allocate, deallocate, copy_from_host or "
                 "copy_to_host; see hybridmed/backend/concept.hpp");
@@ -180,28 +194,24 @@ struct RequireFeedForwardBackend {
   static_assert(BackendLayerNorm<B, T>,
                 "hybridmed: the backend lacks layer_norm or layer_norm_backward for this scalar; "
                 "see BackendLayerNorm in hybridmed/backend/concept.hpp");
-  static_assert(BackendCrossEntropy<B, T>,
-                "hybridmed: the backend lacks cross_entropy or cross_entropy_backward for this "
-                "scalar; see BackendCrossEntropy in hybridmed/backend/concept.hpp");
-  static_assert(BackendAdamW<B, T>,
-                "hybridmed: the backend lacks adamw for this scalar; see BackendAdamW in "
-                "hybridmed/backend/concept.hpp");
+  static_assert(BackendConversion<B, T>,
+                "hybridmed: the backend lacks convert or the mixed add for this scalar; see "
+                "BackendConversion in hybridmed/backend/concept.hpp");
+  static_assert(BackendCrossEntropy<B, master_of<T>>,
+                "hybridmed: the backend lacks a softmax or sigmoid cross-entropy for this scalar; "
+                "see BackendCrossEntropy in hybridmed/backend/concept.hpp");
+  static_assert(BackendParameters<B, master_of<T>>,
+                "hybridmed: the backend lacks fill_normal, dropout_mask, squared_norm, clamp or "
+                "adamw for this scalar; see BackendParameters in hybridmed/backend/concept.hpp");
   static_assert(
-      BackendFusedBias<B, T> ||
-          !requires(Index n, const T* x, T* y) { B::linear(n, n, n, x, x, x, y); },
-      "hybridmed: linear of a backend must return bool, false where it does not serve a shape; see "
-      "BackendFusedBias in hybridmed/backend/concept.hpp");
-  static_assert(
-      BackendFusedActivation<B, T> ||
-          !requires(Activation act, Index n, const T* x, T* y) {
-            B::linear_activation(act, n, n, n, x, x, x, y, y);
-          },
-      "hybridmed: linear_activation of a backend must return bool, false where it does not serve a "
-      "shape; see BackendFusedActivation in hybridmed/backend/concept.hpp");
+      BackendLinear<B, T> || !requires(const LinearArgs<T>& a) { B::linear(a); },
+      "hybridmed: linear of a backend must return bool, false where it does not serve its "
+      "arguments; see BackendLinear in hybridmed/backend/concept.hpp");
   static_assert(
       BackendFusedAddNorm<B, T> ||
-          !requires(Index n, double e, const T* x, T* y) {
-            B::add_norm(n, n, x, x, x, x, e, y, y, y, y);
+          !requires(Index n, double e, const accumulator_of<T>* x, const T* y,
+                    accumulator_of<T>* sum, T* norm) {
+            B::add_norm(n, n, x, y, x, x, e, sum, norm, sum, sum);
           },
       "hybridmed: add_norm of a backend must return bool, false where it does not serve a shape; "
       "see BackendFusedAddNorm in hybridmed/backend/concept.hpp");
@@ -219,7 +229,7 @@ struct RequireBackend : RequireFeedForwardBackend<B, T> {
   static_assert(BackendConvolution<B, T>,
                 "hybridmed: the backend lacks a convolution, BatchNorm or pooling kernel for this "
                 "scalar; see BackendConvolution in hybridmed/backend/concept.hpp");
-  static_assert(BackendObjectives<B, T>,
+  static_assert(BackendObjectives<B, master_of<T>>,
                 "hybridmed: the backend lacks a kernel of the objectives for this scalar; see "
                 "BackendObjectives in hybridmed/backend/concept.hpp");
 };

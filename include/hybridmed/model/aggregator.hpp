@@ -105,12 +105,12 @@ struct FpnSum {
       if (sides[l] < grid) y = mix_rows(y, resample[l]);
       total = l ? add(total, y) : y;
     }
-    const V embed = mix_rows(use<V>(level_embed), sum_levels_);  // (1, d_a)
+    const Wide<V> embed = mix_rows(use<Wide<V>>(level_embed), sum_levels_);  // (1, d_a)
     return mlp(norm(add_row_vector(total, embed)));
   }
 
  private:
-  RowMixing<T, B> sum_levels_;
+  RowMixing<accumulator_of<T>, B> sum_levels_;
 };
 
 /// Linear(F^4) plus a learned row per position: (B * M, C_3) -> (B * M, d).
@@ -132,14 +132,15 @@ struct CaptionMemory {
     f("proj", proj);
     f("pos", pos);
   }
+  /// The decoder reads it as it reads its own stream: wide.
   template <Value V>
-  V operator()(const V& level) const {
+  Wide<V> operator()(const V& level) const {
     const Index rows = value(level).rows(), places = pos.value.rows();
     if (rows % places != 0)
       fail("model", "CaptionMemory",
            "expected rows of whole maps of " + std::to_string(places) + " places, got " +
                value(level).shape().str());
-    return add(proj(level), gather_rows(use<V>(pos), places_.times(rows / places)));
+    return add(gather_rows(use<Wide<V>>(pos), places_.times(rows / places)), proj(level));
   }
 
  private:

@@ -75,21 +75,23 @@ struct Decoder {
   }
 
   /// encoded: text encoder states (rows, d). findings: the summarization memory, rows [0,
-  /// findings_rows) of it. image: the captioning memory (B * M, d).
-  template <Value V>
-  DecoderStates<V> operator()(const V& encoded, const TextPlan<B>& plan, Branches want,
-                              const V& findings, const V& image) const {
+  /// findings_rows) of it. image: the captioning memory (B * M, d). All three are wide, as the
+  /// residual stream is.
+  template <Value W>
+  DecoderStates<Like<W, T>> operator()(const W& encoded, const TextPlan<B>& plan, Branches want,
+                                       const W& findings, const W& image) const {
+    using V = Like<W, T>;
     if (!want.summarize && !want.caption) return {};
     // Block 0 sees the same input in both branches, and R_sum is a subset of R_cap: its
     // self-attention runs once.
     const BranchPlan<B>& widest = want.caption ? plan.caption : plan.summarize;
-    V x = gather_rows(encoded, widest.rows);
+    W x = gather_rows(encoded, widest.rows);
     const Segments<B>* segments = &widest.queries;
     const Index split = want.summarize ? plan.summarize.count : 0;
     for (std::size_t k = 0; k < blocks.size(); ++k) {
       const auto& block = blocks[k];
-      const V h = add(x, block.sa(block.ln1(x), *segments, true));
-      V s, c;
+      const W h = add(x, block.sa(block.ln1(x), *segments, true));
+      W s, c;
       if (k == 0) {
         if (want.summarize)
           s = want.caption && !plan.same_rows ? gather_rows(h, plan.summarize_in_caption) : h;
@@ -108,10 +110,10 @@ struct Decoder {
       x = add(x, block.ffn(block.ln3(x)));
       if (want.summarize && want.caption) segments = &plan.stacked;
     }
-    x = norm(x);
+    const V y = norm(x);
     DecoderStates<V> out;
-    if (want.summarize) out.summarize = slice_rows(x, 0, split);
-    if (want.caption) out.caption = slice_rows(x, split, value(x).rows());
+    if (want.summarize) out.summarize = slice_rows(y, 0, split);
+    if (want.caption) out.caption = slice_rows(y, split, value(y).rows());
     return out;
   }
 };

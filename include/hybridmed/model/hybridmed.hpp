@@ -17,7 +17,7 @@ template <class T, class B>
 struct Batch {
   Tensor<T, B> image;  ///< (B, 3, S, S); undefined where no objective looks at images
   TextPlan<B> text;
-  Tensor<T, B> teacher_logits{};  ///< teacher(text), where an objective distils them
+  Tensor<master_of<T>, B> teacher_logits{};  ///< teacher(text), where an objective distils them
 };
 
 /// Frozen copy of what the summarization branch uses, taken at the stage boundary; its forward pass
@@ -35,11 +35,12 @@ struct Teacher {
     f("decoder", decoder);
   }
   /// Logits at the targets of R_sum, (targets, V).
-  Tensor<T, B> operator()(const TextPlan<B>& plan) const {
-    const Tensor<T, B> encoded = text.template operator()<Tensor<T, B>>(plan);
-    return decoder.fc_summarize(decoder(encoded, plan, Branches{true, false},
-                                        slice_rows(encoded, 0, plan.findings_rows), Tensor<T, B>())
-                                    .summarize);
+  Tensor<master_of<T>, B> operator()(const TextPlan<B>& plan) const {
+    using W = Wide<Tensor<T, B>>;
+    const W encoded = text.template operator()<Tensor<T, B>>(plan);
+    const auto states = decoder(encoded, plan, Branches{true, false},
+                                slice_rows(encoded, 0, plan.findings_rows), W());
+    return widen(decoder.fc_summarize(states.summarize));
   }
 };
 
@@ -114,13 +115,15 @@ struct HybridMed : private RequireBackend<B, T> {
                        parts_.regions ? aggregator.grid * aggregator.grid : 0);
   }
 
-  /// Sets the representations that `r` wants, and computes nothing else.
+  /// Sets the representations that `r` wants, and computes nothing else. The model computes in T,
+  /// the objectives that read `r` in L, the scalar of losses.
   /// @throws Error where the batch does not fit the configuration: images (B, 3, image_size,
   /// image_size), texts of the same B; or where the model was built without a part that it takes.
-  template <Value V, class N>
+  template <Value L, class N>
   void represent(const Batch& batch, const nn::Mode& mode,
-                 representation::Representations<V, N>& r) const {
+                 representation::Representations<L, N>& r) const {
     using namespace representation;
+    using V = Like<L, T>;
     need_parts(r);
     const TextPlan<B>& p = batch.text;
     if constexpr (N::template has<TeacherLogits>)
@@ -136,7 +139,7 @@ struct HybridMed : private RequireBackend<B, T> {
       if (r.template wants<ImageGlobal>() || r.template wants<ImageTokens>() ||
           r.template wants<CaptioningLogits>())
         features = encode_images<V>(batch, mode, r);
-    V encoded;
+    Wide<V> encoded;
     if constexpr (N::template has<ImpressionGlobal> || N::template has<FindingsTokens> ||
                   N::template has<SummarizationLogits> || N::template has<CaptioningLogits>)
       if (r.template wants<ImpressionGlobal>() || r.template wants<FindingsTokens>() ||
@@ -146,7 +149,8 @@ struct HybridMed : private RequireBackend<B, T> {
       if (r.template wants<ImageGlobal>()) {
         const V global =
             p.present.size() == p.batch ? features.global : gather_rows(features.global, p.present);
-        r.template set<ImageGlobal>({proj.image_global(global), global, p.present});
+        r.template set<ImageGlobal>(
+            {widen(proj.image_global(global)), widen(global), p.present});
       }
     if constexpr (N::template has<ImpressionGlobal>)
       if (r.template wants<ImpressionGlobal>()) {
@@ -155,22 +159,23 @@ struct HybridMed : private RequireBackend<B, T> {
                "an objective needs global vectors of the texts, but the batch was planned without "
                "CLS tokens");
         const V global = text.global(encoded, p.present_cls);
-        r.template set<ImpressionGlobal>({proj.text_global(global), global, p.present, p.keys});
+        r.template set<ImpressionGlobal>(
+            {widen(proj.text_global(global)), widen(global), p.present, p.keys});
       }
     if constexpr (N::template has<ImageTokens>)
       if (r.template wants<ImageTokens>()) {
         const V regions = aggregator(features.levels);
         const Index images = p.word_samples.size();
         r.template set<ImageTokens>(
-            {images == p.batch ? regions : gather_rows(regions, p.region_rows), images,
+            {widen(images == p.batch ? regions : gather_rows(regions, p.region_rows)), images,
              p.word_samples});
       }
     if constexpr (N::template has<FindingsTokens>)
       if (r.template wants<FindingsTokens>())
-        r.template set<FindingsTokens>(
-            {proj.text_local(gather_rows(encoded, p.word_rows)), p.word_offsets, p.word_samples});
+        r.template set<FindingsTokens>({widen(proj.text_local(gather_rows(encoded, p.word_rows))),
+                                        p.word_offsets, p.word_samples});
     if constexpr (N::template has<SummarizationLogits> || N::template has<CaptioningLogits>)
-      decode(p, encoded, features, r);
+      decode<V>(p, encoded, features, r);
   }
 
   /// Copies the summarization side into a new teacher (`snapshot`, method 4.5). Train it first: a
@@ -197,8 +202,8 @@ struct HybridMed : private RequireBackend<B, T> {
   const Parts& parts() const { return parts_; }
 
  private:
-  template <Value V, class N>
-  void need_parts(const representation::Representations<V, N>& r) const {
+  template <Value L, class N>
+  void need_parts(const representation::Representations<L, N>& r) const {
     using namespace representation;
     const Parts wanted{
         r.template wants<ImageGlobal>(),         r.template wants<ImpressionGlobal>(),
@@ -208,9 +213,9 @@ struct HybridMed : private RequireBackend<B, T> {
       fail("model", "HybridMed", "an objective needs a part that this model was built without",
            "build the model with the needs of all its objectives");
   }
-  template <Value V, class N>
+  template <Value V, Value L, class N>
   ImageFeatures<V> encode_images(const Batch& batch, const nn::Mode& mode,
-                                 const representation::Representations<V, N>& r) const {
+                                 const representation::Representations<L, N>& r) const {
     const Index samples = batch.text.batch;
     if (!batch.image.defined())
       fail("model", "HybridMed", "an objective needs images, but the batch has none");
@@ -231,23 +236,24 @@ struct HybridMed : private RequireBackend<B, T> {
     }
     return features;
   }
-  template <Value V, class N>
-  void decode(const TextPlan<B>& p, const V& encoded, const ImageFeatures<V>& features,
-              representation::Representations<V, N>& r) const {
+  template <Value V, Value L, class N>
+  void decode(const TextPlan<B>& p, const Wide<V>& encoded, const ImageFeatures<V>& features,
+              representation::Representations<L, N>& r) const {
     using namespace representation;
     const Branches branches{r.template wants<SummarizationLogits>(),
                             r.template wants<CaptioningLogits>()};
     if (!branches.summarize && !branches.caption) return;
-    const V findings = branches.summarize ? slice_rows(encoded, 0, p.findings_rows) : V();
-    const V picture = branches.caption ? memory(features.levels[3]) : V();
+    using W = Wide<V>;
+    const W findings = branches.summarize ? slice_rows(encoded, 0, p.findings_rows) : W();
+    const W picture = branches.caption ? memory(features.levels[3]) : W();
     const DecoderStates<V> h = decoder(encoded, p, branches, findings, picture);
     if constexpr (N::template has<SummarizationLogits>)
       if (branches.summarize)
         r.template set<SummarizationLogits>(
-            {decoder.fc_summarize(h.summarize), p.summarize.target, p.summarize.sample});
+            {widen(decoder.fc_summarize(h.summarize)), p.summarize.target, p.summarize.sample});
     if constexpr (N::template has<CaptioningLogits>)
       if (branches.caption)
-        r.template set<CaptioningLogits>({decoder.fc_caption(h.caption), p.caption.target,
+        r.template set<CaptioningLogits>({widen(decoder.fc_caption(h.caption)), p.caption.target,
                                           p.caption.sample, p.summarize_in_caption, p.same_rows});
   }
 

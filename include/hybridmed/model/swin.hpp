@@ -68,11 +68,11 @@ struct Swin {
   ImageFeatures<V> operator()(const tensor_of<V>& image, const nn::Mode& mode, Levels want) const {
     need_images("Swin", image, config.image_size);
     const Index batch = image.shape()[0];
-    V x = patch_norm(patch.template embed<V>(image));
+    Wide<V> x = widen(patch_norm(patch.template embed<V>(image)));
     ImageFeatures<V> out;
     std::uint64_t site = 0;
     for (std::size_t l = 0; l < 4; ++l) {
-      if (l) x = stages[l].merge[0](x, batch);
+      if (l) x = widen(stages[l].merge[0](x, batch));
       for (const auto& block : stages[l].blocks) x = block.train(x, mode, site++, batch);
       if (l == 3 || want == Levels::all) out.levels[l] = level_norm[l](x);
     }

@@ -8,17 +8,17 @@
 
 namespace hybridmed::model {
 
-/// A module that turns the packed tokens of a plan into states (rows, width), and states at the
-/// CLS rows into global vectors; it says its width, and whether a token sees only those before it.
+/// A module that turns the packed tokens of a plan into states (rows, width), which are wide, and
+/// states at the CLS rows into global vectors; it says its width, and whether a token sees only those before it.
 /// See docs/policies/text_encoder.md.
 template <class E, class T, class B>
 concept TextPolicy = nn::Module<E> &&
-    requires(const E& e, const TextPlan<B>& plan, const Tensor<T, B>& x, const Variable<T, B>& v,
-             const IndexTensor<B>& rows) {
+    requires(const E& e, const TextPlan<B>& plan, const Wide<Tensor<T, B>>& x,
+             const Wide<Variable<T, B>>& v, const IndexTensor<B>& rows) {
   { e.width() } -> std::convertible_to<Index>;
   { e.causal() } -> std::convertible_to<bool>;
-  { e.template operator()<Tensor<T, B>>(plan) } -> std::same_as<Tensor<T, B>>;
-  { e.template operator()<Variable<T, B>>(plan) } -> std::same_as<Variable<T, B>>;
+  { e.template operator()<Tensor<T, B>>(plan) } -> std::same_as<Wide<Tensor<T, B>>>;
+  { e.template operator()<Variable<T, B>>(plan) } -> std::same_as<Wide<Variable<T, B>>>;
   { e.global(x, rows) } -> std::same_as<Tensor<T, B>>;
   { e.global(v, rows) } -> std::same_as<Variable<T, B>>;
 };
@@ -59,16 +59,18 @@ struct TextEncoder {
 
   /// Raw states of every packed row, (rows, d).
   template <Value V>
-  V operator()(const TextPlan<B>& plan) const {
-    V x = gather_rows(use<V>(token_embed), plan.token);
-    x = add(x, gather_rows(use<V>(pos), plan.position));
-    x = add(x, gather_rows(use<V>(cls), plan.cls));
+  Wide<V> operator()(const TextPlan<B>& plan) const {
+    using W = Wide<V>;
+    W sum = gather_rows(use<W>(token_embed), plan.token);
+    sum = add(sum, gather_rows(use<W>(pos), plan.position));
+    sum = add(sum, gather_rows(use<W>(cls), plan.cls));
+    auto x = cast<typename Order::template Stream<V>>(sum);
     for (const auto& block : blocks) x = block(x, plan.segments, config.causal);
-    return x;
+    return widen(x);
   }
   /// Global vectors of sections: norm(state at each CLS row). states (rows, d) -> (n, d).
-  template <Value V>
-  V global(const V& states, const IndexTensor<B>& cls_rows) const {
+  template <Value W>
+  Like<W, T> global(const W& states, const IndexTensor<B>& cls_rows) const {
     return norm(gather_rows(states, cls_rows));
   }
 };

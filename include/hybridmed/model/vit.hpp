@@ -46,9 +46,10 @@ struct Vit {
     const Index batch = image.shape()[0];
     const IndexTensor<B> patch_rows = patch_rows_.times(batch);
     const Segments<B> segments = sequence_.times(batch);
-    V x = gather_rows(patch.template embed<V>(image), patch_.times(batch));
-    x = add(x, gather_rows(use<V>(cls), cls_.times(batch)));
-    x = add(x, gather_rows(use<V>(pos), position_.times(batch)));
+    using W = Wide<V>;
+    W x = widen(gather_rows(patch.template embed<V>(image), patch_.times(batch)));
+    x = add(x, gather_rows(use<W>(cls), cls_.times(batch)));
+    x = add(x, gather_rows(use<W>(pos), position_.times(batch)));
     ImageFeatures<V> out;
     const std::size_t quarter = blocks.size() / 4;
     for (std::size_t i = 0; i < blocks.size(); ++i) {

@@ -74,13 +74,13 @@ struct CrossAttention {
     f("proj", proj);
   }
   /// Keys and values of a memory: (rows, width) -> (rows, 2 width).
-  template <Value V>
-  V keys_values(const V& memory) const {
+  template <Value X>
+  Like<X, T> keys_values(const X& memory) const {
     return kv(lnkv(memory));
   }
   /// x (rows, width) attends to the given keys and values -> (rows, width)
-  template <Value V>
-  V operator()(const V& x, const Segments<B>& x_segments, const V& keys,
+  template <Value X>
+  Like<X, T> operator()(const X& x, const Segments<B>& x_segments, const Like<X, T>& keys,
                const Segments<B>& key_segments) const {
     return proj(cross_attention(q(ln2(x)), keys, x_segments, key_segments, heads));
   }
@@ -91,6 +91,7 @@ struct CrossAttention {
 /// order.
 template <class T, class B>
 struct WindowAttention {
+  using A = accumulator_of<T>;
   Index heads = 1, window = 7, shift = 0, side = 0;
   Linear<T, B> qkv, proj;
   Parameter<T, B> rel_bias;  // ((2 window - 1)^2, heads)
@@ -119,16 +120,16 @@ struct WindowAttention {
     relative_ = IndexTensor<B>::from_host(index, {area * area});
     if (shift > 0) {
       const auto region = [&](Index y) { return y < side - window ? 0 : y < side - shift ? 1 : 2; };
-      std::vector<T> mask;
+      std::vector<A> mask;
       for (Index w = 0; w < windows; ++w)
         for (Index i = 0; i < area; ++i)
           for (Index j = 0; j < area; ++j) {
             const auto id = [&](Index k) {
               return 3 * region(w / n * window + k / window) + region(w % n * window + k % window);
             };
-            mask.push_back(id(i) == id(j) ? T(0) : T(-100));
+            mask.push_back(id(i) == id(j) ? A(0) : A(-100));
           }
-      mask_ = Tensor<T, B>::from_host(mask, {windows, area, area});
+      mask_ = Tensor<A, B>::from_host(mask, {windows, area, area});
     }
     const Index image = side * side;
     ArenaVector<std::int32_t> to(static_cast<std::size_t>(image)), from(to.size());  // of one image
@@ -157,8 +158,8 @@ struct WindowAttention {
            "expected rows of " + std::to_string(batch) + " maps of side " + std::to_string(side) +
                ", got " + value(x).shape().str());
     const Index windows = batch * (side / window) * (side / window);
-    const V table = gather_rows(use<V>(rel_bias), relative_);  // (area * area, heads)
-    const V bias = reshape(transpose_rows(table), {heads * area, area});
+    const Wide<V> table = gather_rows(use<Wide<V>>(rel_bias), relative_);  // (area * area, heads)
+    const Wide<V> bias = reshape(transpose_rows(table), {heads * area, area});
     AttentionOptions<V> options{heads, false, &bias, mask_};
     const V y = proj(self_attention(qkv(gather_rows(x, to_windows_.times(batch))),
                                     windows_.times(windows), options));
@@ -184,7 +185,7 @@ struct WindowAttention {
   IndexPattern<B> to_windows_, from_windows_;
   EqualSegments<B> windows_;
   IndexTensor<B> relative_;
-  Tensor<T, B> mask_;
+  Tensor<A, B> mask_;
 };
 
 }  // namespace hybridmed::nn

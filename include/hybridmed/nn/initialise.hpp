@@ -12,7 +12,7 @@ namespace hybridmed::nn {
 template <Module M>
 void initialise(M& model, std::uint64_t seed) {
   std::uint64_t stream = 0;
-  for_each_parameter(model, [&]<class T, class B>(const std::string& name, Parameter<T, B>& p) {
+  for_each_parameter(model, [&]<class T, class B>(const std::string& name, MasterParameter<T, B>& p) {
     check_interrupt("the model is initialised");
     const Philox random = Philox(seed).fork(++stream);
     if (p.initial.kind == Initial::Kind::constant)

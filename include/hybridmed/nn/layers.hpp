@@ -26,11 +26,13 @@ struct Linear {
     f("weight", weight);
     if (has_bias) f("bias", bias);
   }
-  template <Value V>
-  V operator()(const V& x) const {
-    if (!has_bias) return linear(x, use<V>(weight));
-    const V b = use<V>(bias);
-    return linear(x, use<V>(weight), &b);
+  /// x (rows, in), in T or wider -> (rows, out) in T
+  template <Value X>
+  Like<X, T> operator()(const X& x) const {
+    using V = Like<X, T>;
+    if (!has_bias) return linear(narrow<T>(x), use<V>(weight));
+    const Wide<V> b = use<Wide<V>>(bias);
+    return linear(narrow<T>(x), use<V>(weight), &b);
   }
 };
 
@@ -48,14 +50,16 @@ struct LayerNorm {
     f("weight", weight);
     f("bias", bias);
   }
-  template <Value V>
-  V operator()(const V& x) const {
-    return layer_norm(x, use<V>(weight), use<V>(bias), eps);
+  /// x (rows, width), in T or wider -> the same shape in T
+  template <Value X>
+  Like<X, T> operator()(const X& x) const {
+    using V = Like<X, T>;
+    return layer_norm_as<V>(x, use<Wide<V>>(weight), use<Wide<V>>(bias), eps);
   }
   /// (x + y, its norm), one operation.
   template <Value V>
-  std::pair<V, V> after_add(const V& x, const V& y) const {
-    return add_norm(x, y, use<V>(weight), use<V>(bias), eps);
+  std::pair<Wide<V>, V> after_add(const Wide<V>& x, const V& y) const {
+    return add_norm(x, y, use<Wide<V>>(weight), use<Wide<V>>(bias), eps);
   }
 };
 
@@ -65,15 +69,16 @@ struct Dropout {
   template <Value V>
   V operator()(const V& x, const Mode& mode, std::uint64_t site) const {
     if (!mode.dropout || probability <= 0) return x;
-    tensor_of<V> mask(value(x).shape());
+    tensor_of<Wide<V>> mask(value(x).shape());
     backend_of<V>::dropout_mask(mask.size(), mode.random.fork(site), probability, mask.data());
-    return multiply(x, mask);
+    return narrow<scalar_of<V>>(multiply(widen(x), mask));
   }
 };
 
 /// BatchNorm over all rows; running averages with momentum 0.1 and unbiased variance.
 template <class T, class B>
 struct BatchNorm {
+  using A = accumulator_of<T>;
   Parameter<T, B> weight, bias;
   Buffer<T, B> running_mean, running_var;
   double eps = 1e-5, momentum = 0.1;
@@ -82,8 +87,8 @@ struct BatchNorm {
   explicit BatchNorm(Index channels)
       : weight({channels}, init::ones()),
         bias({channels}, init::zeros()),
-        running_mean({channels}, T(0)),
-        running_var({channels}, T(1)) {}
+        running_mean({channels}, A(0)),
+        running_var({channels}, A(1)) {}
   template <class F>
   void visit(F&& f) {
     f("weight", weight);
@@ -95,10 +100,10 @@ struct BatchNorm {
   V operator()(const V& x, const Mode& mode) const {
     const Index rows = value(x).rows(), n = value(x).cols();
     const bool batch = mode.statistics != Mode::Statistics::running;
-    Tensor<T, B> mean = running_mean.value, rstd({n});
+    Tensor<A, B> mean = running_mean.value, rstd({n});
     if (batch) {
-      Tensor<T, B> var({n});
-      mean = Tensor<T, B>({n});
+      Tensor<A, B> var({n});
+      mean = Tensor<A, B>({n});
       B::column_moments(rows, n, value(x).data(), mean.data(), var.data());
       if (mode.statistics == Mode::Statistics::batch_and_move) {
         if (rows < 2)
@@ -109,18 +114,18 @@ struct BatchNorm {
           move(running_var, var, momentum, unbiased);
         }
       }
-      B::reciprocal_sqrt(n, var.data(), static_cast<T>(eps), rstd.data());
+      B::reciprocal_sqrt(n, var.data(), static_cast<A>(eps), rstd.data());
     } else {
-      B::reciprocal_sqrt(n, running_var.value.data(), static_cast<T>(eps), rstd.data());
+      B::reciprocal_sqrt(n, running_var.value.data(), static_cast<A>(eps), rstd.data());
     }
-    return batch_norm(x, use<V>(weight), use<V>(bias), mean, rstd, batch);
+    return batch_norm(x, use<Wide<V>>(weight), use<Wide<V>>(bias), mean, rstd, batch);
   }
 
  private:
-  static void move(const Buffer<T, B>& running, const Tensor<T, B>& now, double momentum,
+  static void move(const Buffer<T, B>& running, const Tensor<A, B>& now, double momentum,
                    double factor = 1) {
-    B::scale(now.size(), static_cast<T>(1 - momentum), running.value.data(), running.value.data());
-    B::axpy(now.size(), static_cast<T>(momentum * factor), now.data(), running.value.data());
+    B::scale(now.size(), static_cast<A>(1 - momentum), running.value.data(), running.value.data());
+    B::axpy(now.size(), static_cast<A>(momentum * factor), now.data(), running.value.data());
   }
 };
 

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "hybridmed/autograd/variable.hpp"
+#include "hybridmed/autograd/parameter.hpp"
 #include "hybridmed/core/philox.hpp"
 
 namespace hybridmed::nn {
@@ -38,12 +38,12 @@ template <class X>
 struct Kind {
   static constexpr int value = 0;
 };
-template <class T, class B>
-struct Kind<Parameter<T, B>> {
+template <class M, class B>
+struct Kind<MasterParameter<M, B>> {
   static constexpr int value = 1;
 };
-template <class T, class B>
-struct Kind<Buffer<T, B>> {
+template <class M, class B>
+struct Kind<MasterBuffer<M, B>> {
   static constexpr int value = 2;
 };
 template <class X>
@@ -104,7 +104,7 @@ void for_each_parameter(M& module, F&& f) {
 /// nothing is copied then.
 template <class T, class B, class From, class To>
 void copy_by_name(From& from, To& to, std::string_view operation) {
-  std::map<std::string, Tensor<T, B>> values;
+  std::map<std::string, Tensor<master_of<T>, B>> values;
   for_each_parameter(from, ParameterVisitor<T, B>([&](const std::string& name, Parameter<T, B>& p) {
                        values.emplace(name, p.value);
                      }));

@@ -36,7 +36,7 @@ struct PatchEmbed {
     const Index n = s[2] / patch, in = 3 * patch * patch;
     Tensor<T, B> rows({s[0] * n * n, in});
     B::patchify(s[0], 3, s[2], patch, image.data(), rows.data());
-    const V b = use<V>(bias);
+    const Wide<V> b = use<Wide<V>>(bias);
     return linear(V(rows), reshape(use<V>(weight), {weight.value.shape()[0], in}), &b);
   }
 };
@@ -65,8 +65,8 @@ struct PatchMerging {
     f("norm", norm);
     f("reduction", reduction);
   }
-  template <Value V>
-  V operator()(const V& x, Index batch) const {
+  template <Value X>
+  Like<X, T> operator()(const X& x, Index batch) const {
     if (batch < 0 || side % 2 != 0 || value(x).rows() != batch * side * side)
       fail("nn", "PatchMerging",
            "expected rows of " + std::to_string(batch) + " maps of an even side " +

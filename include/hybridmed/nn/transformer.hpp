@@ -23,25 +23,32 @@ struct FeedForward {
     f("fc1", fc1);
     f("fc2", fc2);
   }
-  template <Value V>
-  V operator()(const V& x) const {
-    return feed_forward(x, use<V>(fc1.weight), use<V>(fc1.bias), use<V>(fc2.weight),
-                        use<V>(fc2.bias), act);
+  /// x (rows, in), in T or wider -> (rows, out) in T
+  template <Value X>
+  Like<X, T> operator()(const X& x) const {
+    using V = Like<X, T>;
+    return feed_forward(narrow<T>(x), use<V>(fc1.weight), use<Wide<V>>(fc1.bias),
+                        use<V>(fc2.weight), use<Wide<V>>(fc2.bias), act);
   }
 };
 
-/// Where the norm of a residual branch sits.
+/// Where the norm of a residual branch sits, and what the residual stream between blocks is for
+/// branches that compute in V: a sum of all of them, or the last norm.
 struct PreNorm {
+  template <Value V>
+  using Stream = Wide<V>;
   /// x + f(norm(x))
-  template <class V, class Norm, class F>
-  static V residual(const V& x, const Norm& norm, F&& f) {
+  template <class X, class Norm, class F>
+  static X residual(const X& x, const Norm& norm, F&& f) {
     return add(x, f(norm(x)));
   }
 };
 struct PostNorm {
+  template <Value V>
+  using Stream = V;
   /// norm(x + f(x))
-  template <class V, class Norm, class F>
-  static V residual(const V& x, const Norm& norm, F&& f) {
+  template <class X, class Norm, class F>
+  static X residual(const X& x, const Norm& norm, F&& f) {
     return norm(add(x, f(x)));
   }
 };
@@ -81,17 +88,20 @@ struct TransformerBlock {
     f("ln2", ln2);
     f("mlp", mlp);
   }
-  /// x (rows, width) -> the same shape; `args` go to the attention (segments, causal or batch).
-  template <Value V, class... Args>
-  V operator()(const V& x, const Args&... args) const {
-    check<V, Args...>();
+  /// x (rows, width), the residual stream -> the same shape; `args` go to the attention (segments,
+  /// causal or batch). The branches compute in T.
+  template <Value X, class... Args>
+  X operator()(const X& x, const Args&... args) const {
+    using V = Like<X, T>;
+    check<X, V, Args...>();
     return branches(
         x, [&](const V& h) { return attn(h, args...); }, [&](const V& h) { return mlp(h); });
   }
   /// The same with dropout; `site` numbers the block within the model.
-  template <Value V, class... Args>
-  V train(const V& x, const Mode& mode, std::uint64_t site, const Args&... args) const {
-    check<V, Args...>();
+  template <Value X, class... Args>
+  X train(const X& x, const Mode& mode, std::uint64_t site, const Args&... args) const {
+    using V = Like<X, T>;
+    check<X, V, Args...>();
     return branches(
         x, [&](const V& h) { return dropout(attn(h, args...), mode, 2 * site); },
         [&](const V& h) { return dropout(mlp(h), mode, 2 * site + 1); });
@@ -99,8 +109,8 @@ struct TransformerBlock {
 
  private:
   /// The two branches; with PreNorm the first sum and its norm are one operation, the same bits.
-  template <Value V, class Attend, class Feed>
-  V branches(const V& x, Attend&& attend, Feed&& feed) const {
+  template <Value X, class Attend, class Feed>
+  X branches(const X& x, Attend&& attend, Feed&& feed) const {
     if constexpr (std::is_same_v<Order, PreNorm> && std::is_same_v<Norm, LayerNorm<T, B>>) {
       const auto [y, h] = ln2.after_add(x, attend(ln1(x)));
       return add(y, feed(h));
@@ -108,7 +118,7 @@ struct TransformerBlock {
       return Order::residual(Order::residual(x, ln1, attend), ln2, feed);
     }
   }
-  template <class V, class... Args>
+  template <class X, class V, class... Args>
   static constexpr void check() {
     static_assert(std::is_invocable_r_v<V, const Attention&, const V&, const Args&...>,
                   "hybridmed: the attention policy of TransformerBlock must be callable as attn(x, "
@@ -116,12 +126,12 @@ struct TransformerBlock {
     static_assert(std::is_invocable_r_v<V, const Ffn&, const V&>,
                   "hybridmed: the feed-forward policy of TransformerBlock must be callable as "
                   "mlp(x) and return x's type; see docs/policies/transformer_block.md");
-    static_assert(std::is_invocable_r_v<V, const Norm&, const V&>,
+    static_assert(std::is_invocable_r_v<V, const Norm&, const X&>,
                   "hybridmed: the norm policy of TransformerBlock must be callable as norm(x) and "
                   "return x's type; see docs/policies/transformer_block.md");
     static_assert(
-        requires(const V& x, const Norm& norm, V (&part)(const V&)) {
-          { Order::residual(x, norm, part) } -> std::same_as<V>;
+        requires(const X& x, const Norm& norm, V (&part)(const V&)) {
+          { Order::residual(x, norm, part) } -> std::same_as<X>;
         },
         "hybridmed: the order policy of TransformerBlock must be callable as Order::residual(x, "
         "norm, part) and return x's type; see docs/policies/transformer_block.md");

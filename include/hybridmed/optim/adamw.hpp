@@ -16,8 +16,13 @@ struct AdamWOptions {
   double clip = 1.0;  ///< maximum global gradient norm; 0: no clipping
 };
 
+/// T: the master scalar of the model's precision.
 template <class T, class B>
 class AdamW {
+  static_assert(std::is_same_v<T, master_of<T>>,
+                "hybridmed: an optimizer works on the master scalar of a precision: of a model in "
+                "bfloat16 on float");
+
  public:
   struct Entry {
     std::string name;

@@ -15,7 +15,8 @@ concept Represents = nn::Module<M> && requires {
   typename M::Batch;
 } && requires(
     const M& m, const typename M::Batch& batch, const nn::Mode& mode,
-    representation::Representations<Variable<typename M::Scalar, typename M::Backend>, Set>& r) {
+    representation::Representations<Variable<master_of<typename M::Scalar>, typename M::Backend>,
+                                    Set>& r) {
   m.represent(batch, mode, r);
 };
 
@@ -50,7 +51,7 @@ class Composed<M, objective::WeightedSum<O...>> {
                 "hybridmed: a model that is trained is a module with types Scalar, Backend and "
                 "Batch, and template <Value V, class N> void represent(const Batch&, const "
                 "nn::Mode&, Representations<V, N>&) const; see docs/policies/system.md");
-  using T = typename M::Scalar;
+  using T = master_of<typename M::Scalar>;  ///< of parameters and losses
   using B = typename M::Backend;
   using Batch = typename M::Batch;
   using States = objective::States<T, B, Objective>;

@@ -87,6 +87,7 @@ class SystemOf {
 template <class R, class T, class B, class... O>
 class SystemOf<R, T, B, std::tuple<StageRecipe<O>...>> final : public System<T, B> {
   using Base = System<T, B>;
+  using M = master_of<T>;
   using Model = decltype(model_of_recipe<R, T, B>(std::declval<const model::Config&>()));
   template <class X>
   using Part = Composed<Model, X>;
@@ -147,13 +148,13 @@ class SystemOf<R, T, B, std::tuple<StageRecipe<O>...>> final : public System<T, 
     return model_.plan(findings, impression, keys);
   }
 
-  Variable<T, B> recorded_total(std::size_t k, const Batch& batch, const nn::Mode& mode,
+  Variable<M, B> recorded_total(std::size_t k, const Batch& batch, const nn::Mode& mode,
                                 Losses& losses) const override {
-    return total<Variable<T, B>>(k, batch, mode, losses);
+    return total<Variable<M, B>>(k, batch, mode, losses);
   }
-  Tensor<T, B> plain_total(std::size_t k, const Batch& batch, const nn::Mode& mode,
+  Tensor<M, B> plain_total(std::size_t k, const Batch& batch, const nn::Mode& mode,
                            Losses& losses) const override {
-    return total<Tensor<T, B>>(k, batch, mode, losses);
+    return total<Tensor<M, B>>(k, batch, mode, losses);
   }
   void constrain(std::size_t k) override {
     at(k, [](auto& part) { part.constrain(); });

@@ -36,11 +36,12 @@ struct Stage {
   bool reads_images() const { return (reads() & representation::an_image) != 0; }
 };
 
+/// T: the scalar that its model computes in.
 template <class T, class B>
 class System {
  public:
   using Batch = model::Batch<T, B>;
-  using Losses = objective::Losses<T, B>;
+  using Losses = objective::Losses<master_of<T>, B>;
   using OnParameter = nn::ParameterVisitor<T, B>;
   using OnBuffer = std::function<void(const std::string&, Buffer<T, B>&)>;
 
@@ -62,9 +63,9 @@ class System {
                                   std::span<const std::int32_t> keys) const = 0;
 
   /// The weighted sum of stage k's losses, recorded on the tape or not.
-  virtual Variable<T, B> recorded_total(std::size_t k, const Batch& batch, const nn::Mode& mode,
+  virtual Variable<master_of<T>, B> recorded_total(std::size_t k, const Batch& batch, const nn::Mode& mode,
                                         Losses& losses) const = 0;
-  virtual Tensor<T, B> plain_total(std::size_t k, const Batch& batch, const nn::Mode& mode,
+  virtual Tensor<master_of<T>, B> plain_total(std::size_t k, const Batch& batch, const nn::Mode& mode,
                                    Losses& losses) const = 0;
   /// Brings parameters back to where they may be, after an update.
   virtual void constrain(std::size_t k) = 0;

@@ -40,11 +40,12 @@ std::size_t step_bytes(system::System<T, B>& system, std::size_t k, const RunCon
   nn::for_each_parameter(system,
                          nn::ParameterVisitor<T, B>([&](const std::string&, Parameter<T, B>& p) {
                            if (p.trainable)
-                             moments += 2 * static_cast<std::size_t>(p.value.size()) * sizeof(T);
+                             moments += 2 * static_cast<std::size_t>(p.value.size()) *
+                                        sizeof(master_of<T>);
                          }));
   {
     const bool images = system.stages()[k].reads_images();
-    objective::Losses<T, B> losses;
+    objective::Losses<master_of<T>, B> losses;
     RecordOn recording(tape);
     backward(system.recorded_total(k,
                                    upload<T, B>(data.train.batch(longest, nullptr, images), system),

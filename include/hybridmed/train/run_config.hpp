@@ -47,7 +47,7 @@ struct RunConfig {
   Index checkpoint_every = 0;  // steps; 0: at the end of each epoch
   Index keep_checkpoints = 2;
   bool overfit_batch = false;  // train on the first batch again and again, without augmentation
-  std::string precision = "float";  // float | double
+  std::string precision = "float";  // float | double | bf16
   Index seed = 0;
 
   /// Calls f(Key, field) for every key, in declaration order.
@@ -116,7 +116,9 @@ struct RunConfig {
     f(training("overfit_batch", anything(),
                "train on the first batch again and again, without augmentation"),
       overfit_batch);
-    f(training("precision", one_of("float|double"), "numbers that are computed with"), precision);
+    f(training("precision", one_of("float|double|bf16"),
+               "numbers that are computed with; with bf16, weights, sums and losses stay in float"),
+      precision);
     f(training("seed", at_least(0), "seed of every random number"), seed);
   }
 

@@ -32,7 +32,7 @@ class RunState {
   RunConfig config;
   Preparation data;
   std::unique_ptr<System> system;
-  std::optional<optim::AdamW<T, B>> optimizer;
+  std::optional<optim::AdamW<master_of<T>, B>> optimizer;
   Progress progress;
 
   const std::vector<system::Stage>& stages() const { return system->stages(); }

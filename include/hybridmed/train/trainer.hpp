@@ -72,7 +72,7 @@ class Trainer {
 
  private:
   struct Pending {  // a step that was issued and is not read yet
-    IssuedStep<T, B> issued;
+    IssuedStep<master_of<T>, B> issued;
     std::vector<std::size_t> studies;
     double rate = 0;
     std::int64_t step = 0, stage_step = 0;
@@ -132,7 +132,7 @@ class Trainer {
   }
 
   void note_step(const Pending& pending, RunLog& log) {
-    const StepReport<T, B> r = pending.issued.read();
+    const StepReport<master_of<T>, B> r = pending.issued.read();
     Progress& p = state_.progress;
     LossValues losses;
     for (const auto& loss : r.losses)

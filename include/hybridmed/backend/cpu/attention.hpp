@@ -6,7 +6,7 @@
 
 #include "hybridmed/backend/arguments.hpp"
 #include "hybridmed/backend/cpu/math.hpp"
-#include "hybridmed/backend/cpu/workspace.hpp"
+#include "hybridmed/core/workspace.hpp"
 
 namespace hybridmed::cpu {
 

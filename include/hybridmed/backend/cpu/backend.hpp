@@ -11,6 +11,7 @@
 #include "hybridmed/backend/cpu/norm.hpp"
 #include "hybridmed/backend/cpu/rows.hpp"
 #include "hybridmed/backend/cpu/token_alignment.hpp"
+#include "hybridmed/backend/widened.hpp"
 #include "hybridmed/core/host.hpp"
 #ifdef HYBRIDMED_WITH_ONEDNN
 #include "hybridmed/backend/cpu/gemm_onednn.hpp"
@@ -18,17 +19,35 @@
 
 namespace hybridmed {
 
+namespace cpu {
+/// In float and double.
+template <class Gemm, class Executor>
+struct Kernels : Host,
+                 Borrowed,
+                 Elementwise<Executor>,
+                 Rows<Executor>,
+                 Norm<Executor>,
+                 Attention<Gemm, Executor>,
+                 Convolution<Gemm, Executor>,
+                 Losses<Executor>,
+                 LocalAlignment<Gemm, Executor>,
+                 TokenAlignment<Gemm, Executor> {
+  using executor_policy = Executor;
+
+  using Elementwise<Executor>::copy;  // in tiles; the plain loops of Host are hidden
+  using Elementwise<Executor>::fill;
+
+  /// c (m, n) = alpha op(a) op(b) + beta c, row-major.
+  template <class T>
+  static void gemm(bool ta, bool tb, Index m, Index n, Index k, T alpha, const T* a, Index lda,
+                   const T* b, Index ldb, T beta, T* c, Index ldc) {
+    Gemm::template parallel<Executor>(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+  }
+};
+}  // namespace cpu
+
 template <class Gemm = cpu::EigenGemm, class Executor = executor::Default>
-struct Cpu : Host,
-             cpu::Borrowed,
-             cpu::Elementwise<Executor>,
-             cpu::Rows<Executor>,
-             cpu::Norm<Executor>,
-             cpu::Attention<Gemm, Executor>,
-             cpu::Convolution<Gemm, Executor>,
-             cpu::Losses<Executor>,
-             cpu::LocalAlignment<Gemm, Executor>,
-             cpu::TokenAlignment<Gemm, Executor> {
+struct Cpu : Widened<cpu::Kernels<Gemm, Executor>> {
   static_assert(cpu::GemmProvider<Gemm, float> && cpu::GemmProvider<Gemm, double>,
                 "hybridmed: the matrix-product policy of Cpu<> lacks serial or parallel; see "
                 "docs/policies/gemm.md");
@@ -37,20 +56,9 @@ struct Cpu : Host,
                 "see docs/policies/executor.md");
   static constexpr const char* name = "cpu";
   using gemm_policy = Gemm;
-  using executor_policy = Executor;
-
-  using cpu::Elementwise<Executor>::copy;  // in tiles; the plain loops of Host are hidden
-  using cpu::Elementwise<Executor>::fill;
 
   static int threads() { return Executor::threads(); }
   static void set_threads(int n) { Executor::set_threads(n); }
-
-  /// c (m, n) = alpha op(a) op(b) + beta c, row-major.
-  template <class T>
-  static void gemm(bool ta, bool tb, Index m, Index n, Index k, T alpha, const T* a, Index lda,
-                   const T* b, Index ldb, T beta, T* c, Index ldc) {
-    Gemm::template parallel<Executor>(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
-  }
 };
 
 /// The fastest CPU backend that this build has.

@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "hybridmed/backend/arguments.hpp"
-#include "hybridmed/backend/cpu/workspace.hpp"
+#include "hybridmed/core/workspace.hpp"
 #include "hybridmed/core/executor.hpp"
 
 namespace hybridmed::cpu {

@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "hybridmed/backend/cpu/workspace.hpp"
+#include "hybridmed/core/workspace.hpp"
 #include "hybridmed/core/executor.hpp"
 
 namespace hybridmed::cpu {

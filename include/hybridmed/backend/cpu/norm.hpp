@@ -6,7 +6,7 @@
 
 #include "hybridmed/backend/cpu/math.hpp"
 #include "hybridmed/backend/cpu/rows.hpp"
-#include "hybridmed/backend/cpu/workspace.hpp"
+#include "hybridmed/core/workspace.hpp"
 #include "hybridmed/core/executor.hpp"
 
 namespace hybridmed::cpu {

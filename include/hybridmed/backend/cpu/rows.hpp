@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "hybridmed/backend/cpu/workspace.hpp"
+#include "hybridmed/core/workspace.hpp"
 #include "hybridmed/core/executor.hpp"
 
 namespace hybridmed::cpu {

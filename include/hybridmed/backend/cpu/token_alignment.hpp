@@ -8,7 +8,7 @@
 
 #include "hybridmed/backend/arguments.hpp"
 #include "hybridmed/backend/cpu/math.hpp"
-#include "hybridmed/backend/cpu/workspace.hpp"
+#include "hybridmed/core/workspace.hpp"
 #include "hybridmed/core/executor.hpp"
 
 namespace hybridmed::cpu {

@@ -105,28 +105,24 @@ void Products::gemm(bool ta, bool tb, Index m, Index n, Index k, T alpha, const 
 }
 
 template <class T>
-bool Products::linear(Index rows, Index out, Index in, const T* x, const T* w, const T* b, T* y) {
-  if constexpr (sizeof(T) == sizeof(float))
-    return matmul(CUBLASLT_EPILOGUE_BIAS, rows, out, in, x, w, b, nullptr, y);
+bool Products::linear(const LinearArgs<T>& a) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    if (!a.bias) return false;
+    if (a.activation == Activation::identity && !a.pre)
+      return matmul(CUBLASLT_EPILOGUE_BIAS, a.rows, a.out, a.in, a.x, a.weight, a.bias, nullptr,
+                    a.y);
+    // The library wants rows of `pre` in multiples of 16 bytes.
+    if (a.activation == Activation::gelu_tanh && a.pre && a.out % 8 == 0)
+      return matmul(CUBLASLT_EPILOGUE_GELU_AUX_BIAS, a.rows, a.out, a.in, a.x, a.weight, a.bias,
+                    a.pre, a.y);
+  }
   return false;
 }
 
-template <class T>
-bool Products::linear_activation(Activation act, Index rows, Index out, Index in, const T* x,
-                                 const T* w, const T* b, T* pre, T* y) {
-  // The library wants rows of `pre` in multiples of 16 bytes.
-  if constexpr (sizeof(T) == sizeof(float))
-    if (act == Activation::gelu_tanh && out % 8 == 0)
-      return matmul(CUBLASLT_EPILOGUE_GELU_AUX_BIAS, rows, out, in, x, w, b, pre, y);
-  return false;
-}
-
-#define HYBRIDMED_INSTANTIATE(T)                                                                 \
-  template void Products::gemm(bool, bool, Index, Index, Index, T, const T*, Index, const T*,    \
-                               Index, T, T*, Index);                                             \
-  template bool Products::linear(Index, Index, Index, const T*, const T*, const T*, T*);         \
-  template bool Products::linear_activation(Activation, Index, Index, Index, const T*, const T*, \
-                                            const T*, T*, T*);
+#define HYBRIDMED_INSTANTIATE(T)                                                              \
+  template void Products::gemm(bool, bool, Index, Index, Index, T, const T*, Index, const T*, \
+                               Index, T, T*, Index);                                          \
+  template bool Products::linear(const LinearArgs<T>&);
 HYBRIDMED_INSTANTIATE(float)
 HYBRIDMED_INSTANTIATE(double)
 #undef HYBRIDMED_INSTANTIATE

@@ -10,16 +10,10 @@ struct Products {
   static void gemm(bool ta, bool tb, Index m, Index n, Index k, T alpha, const T* a, Index lda,
                    const T* b, Index ldb, T beta, T* c, Index ldc);
 
-  /// y = x w^T + b in one pass; false, with y untouched, where cuBLASLt does not serve the shape
-  /// (double, empty extents).
+  /// A linear layer in one pass; false, with nothing written, where cuBLASLt does not serve it:
+  /// double, no bias, empty extents, an activation other than tanh-form GELU with `pre`.
   template <class T>
-  static bool linear(Index rows, Index out, Index in, const T* x, const T* w, const T* b, T* y);
-
-  /// pre = x w^T + b and y = act(pre) in one pass; false where not served. cuBLASLt's GELU is the
-  /// tanh form.
-  template <class T>
-  static bool linear_activation(Activation act, Index rows, Index out, Index in, const T* x,
-                                const T* w, const T* b, T* pre, T* y);
+  static bool linear(const LinearArgs<T>& a);
 };
 
 }  // namespace hybridmed::cuda

@@ -9,19 +9,25 @@
 #include "hybridmed/backend/reference/losses.hpp"
 #include "hybridmed/backend/reference/rows.hpp"
 #include "hybridmed/backend/reference/token_alignment.hpp"
+#include "hybridmed/backend/widened.hpp"
 #include "hybridmed/core/host.hpp"
 
 namespace hybridmed {
 
-struct Reference : Host,
-                   reference::Elementwise,
-                   reference::Rows,
-                   reference::LinearAlgebra,
-                   reference::Attention,
-                   reference::Convolution,
-                   reference::Losses,
-                   reference::LocalAlignment,
-                   reference::TokenAlignment {
+namespace reference {
+/// In float and double.
+struct Kernels : Host,
+                 Elementwise,
+                 Rows,
+                 LinearAlgebra,
+                 Attention,
+                 Convolution,
+                 Losses,
+                 LocalAlignment,
+                 TokenAlignment {};
+}  // namespace reference
+
+struct Reference : Widened<reference::Kernels> {
   static constexpr const char* name = "reference";
 };
 

@@ -1,5 +1,5 @@
-// expects: hybridmed: linear_activation of a backend must return bool, false where it does not
-// serve a shape; see BackendFusedActivation in hybridmed/backend/concept.hpp
+// expects: hybridmed: linear of a backend must return bool, false where it does not serve its
+// arguments; see BackendLinear in hybridmed/backend/concept.hpp
 
 // An optional kernel of another form would never be called.
 #include <hybridmed/backend/concept.hpp>
@@ -14,8 +14,7 @@ using Result = void;
 #endif
 struct Fused : Reference {
   template <class T>
-  static Result linear_activation(Activation, Index, Index, Index, const T*, const T*, const T*, T*,
-                                  T*) {
+  static Result linear(const LinearArgs<T>&) {
     return Result();
   }
 };

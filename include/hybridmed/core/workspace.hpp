@@ -3,7 +3,7 @@
 #include "hybridmed/core/arena.hpp"
 #include "hybridmed/core/shape.hpp"
 
-namespace hybridmed::cpu {
+namespace hybridmed {
 
 template <class T>
 class Workspace {
@@ -21,4 +21,4 @@ class Workspace {
   T* data_;
 };
 
-}  // namespace hybridmed::cpu
+}  // namespace hybridmed

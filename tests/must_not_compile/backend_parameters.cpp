@@ -1,5 +1,5 @@
-// expects: hybridmed: the backend lacks adamw for this scalar; see BackendAdamW in
-// hybridmed/backend/concept.hpp
+// expects: hybridmed: the backend lacks fill_normal, dropout_mask, squared_norm, clamp or adamw
+// for this scalar; see BackendParameters in hybridmed/backend/concept.hpp
 
 // A backend without `adamw`.
 #include <hybridmed/backend/concept.hpp>

@@ -1,0 +1,7 @@
+#include "pretrain.hpp"
+
+namespace hybridmed::app {
+int pretrain_bf16(const train::RunConfig& config, const train::TrainerOptions& options) {
+  return pretrain_as<bfloat16>(config, options);
+}
+}  // namespace hybridmed::app

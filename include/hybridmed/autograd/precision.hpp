@@ -1,0 +1,79 @@
+#pragma once
+// From one scalar to another. Both directions are the same value where the scalars are equal, so
+// that code for bf16 costs nothing in float and double.
+#include "hybridmed/autograd/variable.hpp"
+
+namespace hybridmed {
+
+/// A parameter rounded to the scalar T that a model computes in, whose gradient is collected in the
+/// master scalar. Operations that multiply with a weight take it; as an activation it is a Variable
+/// of its own: `Variable<T, B>(weight)`.
+template <class T, class B>
+struct RoundedWeight {
+  Tensor<T, B> tensor;
+  GradientSlot<master_of<T>, B>* slot = nullptr;
+
+  const Shape& shape() const { return tensor.shape(); }
+  Index rows() const { return tensor.rows(); }
+  Index cols() const { return tensor.cols(); }
+  explicit operator Variable<T, B>() const;
+};
+
+template <class T, class B>
+const Tensor<T, B>& value(const RoundedWeight<T, B>& w) {
+  return w.tensor;
+}
+
+namespace detail {
+/// The tensor in the scalar To: itself, or a converted copy.
+template <class To, class From, class B>
+Tensor<To, B> converted(const Tensor<From, B>& x) {
+  if constexpr (std::is_same_v<To, From>) {
+    return x;
+  } else {
+    Tensor<To, B> y(x.shape());
+    B::convert(y.size(), x.data(), y.data());
+    return y;
+  }
+}
+/// y as what was made from a value with that slot, by conversion alone.
+template <class T, class From, class B>
+Variable<T, B> converted_from(Tensor<T, B> y, GradientSlot<From, B>* slot) {
+  if (!slot || !Tape::current()) return y;
+  return recorded(std::move(y), [slot](Tensor<T, B> dy) { slot->add(converted<From>(dy)); });
+}
+}  // namespace detail
+
+template <class T, class B>
+RoundedWeight<T, B>::operator Variable<T, B>() const {
+  return detail::converted_from(tensor, slot);
+}
+
+/// x as a value of kind To; its gradient is converted back.
+template <Value To, Value From>
+To cast(const From& x) {
+  using T = scalar_of<To>;
+  if constexpr (std::is_same_v<To, From>) {
+    return x;
+  } else {
+    detail::need_defined("conversion", x);
+    if constexpr (is_recorded<To>)
+      return detail::converted_from(detail::converted<T>(x.tensor), x.slot);
+    else
+      return detail::converted<T>(x);
+  }
+}
+
+/// x in the scalar of sums; its gradient is rounded.
+template <Value V>
+Wide<V> widen(const V& x) {
+  return cast<Wide<V>>(x);
+}
+
+/// x rounded to the scalar T, or as it is where it has that scalar.
+template <class T, Value V>
+Like<V, T> narrow(const V& x) {
+  return cast<Like<V, T>>(x);
+}
+
+}  // namespace hybridmed
