@@ -3,7 +3,6 @@
 usage: python3 export_systems.py [--base golden/tiny] [--out golden/systems] [--limit 320]
 """
 import argparse
-import dataclasses
 import json
 import os
 
@@ -15,19 +14,6 @@ import safetensors_io as st
 import systems_torch as S
 
 PROTOTYPES, SEED = 12, 43
-
-
-def load_set(folder):
-    """Configuration, weights and batch (image in double) of a golden set."""
-    with open(os.path.join(folder, "config.json")) as f:
-        x = json.load(f)
-    fields = {f.name: x[f.name] for f in dataclasses.fields(H.Config)}
-    c = H.Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
-    weights = {n: torch.tensor(w) for n, w in st.load(os.path.join(folder, "weights.safetensors"))[0].items()}
-    batch = {n: torch.tensor(t) for n, t in st.load(os.path.join(folder, "batch.safetensors"))[0].items()}
-    ids = {k: batch[k].long() for k in ("findings", "impression", "impression_key")}
-    flags = {k: batch[k].bool() for k in ("has_findings", "has_impression")}
-    return c, weights, {"image": batch["image"].double(), **ids, **flags}
 
 
 def describe(model, base, extra):
@@ -43,7 +29,7 @@ def describe(model, base, extra):
 
 
 def export(name, base, out, limit):
-    c, weights, batch = load_set(base)
+    c, weights, batch = E.load_set(base)
     extra = S.start_values(name, c, weights, PROTOTYPES, SEED)
     model = S.build(name, c, weights, extra)
     os.makedirs(out, exist_ok=True)
