@@ -1,8 +1,9 @@
-# The components of hybridmed and what each needs; used by the build and by the installed package: a component is there where its
-# packages are, on the machine that builds with it.
+# The components of hybridmed and what each needs; used by the build and by the installed package:
+# a component is there where its packages are, on the machine that builds with it.
 
-# Makes hybridmed::SHORT and sets hybridmed_target to the name to give properties to. In an installed package (HYBRIDMED_IMPORTED) the
-# target is imported and no other name is taken; in the build it can be part of an export of the project that embeds hybridmed.
+# Makes hybridmed::SHORT and sets hybridmed_target to the name to give properties to. In an
+# installed package (HYBRIDMED_IMPORTED) the target is imported and no other name is taken; in the
+# build it can be part of an export of the project that embeds hybridmed.
 macro(hybridmed_component short)
   if(HYBRIDMED_IMPORTED)
     set(hybridmed_target hybridmed::${short})
@@ -24,8 +25,8 @@ macro(hybridmed_component short)
   endif()
 endmacro()
 
-# hybridmed_optional(SHORT TARGET PACKAGE...): the component SHORT where all of its targets are there, else what is absent. Only for
-# hybridmed_add_components, whose caller gets that text.
+# hybridmed_optional(SHORT TARGET PACKAGE...): the component SHORT where all of its targets are
+# there, else what is absent. Only for hybridmed_add_components, whose caller gets that text.
 macro(hybridmed_optional short)
   if(NOT TARGET hybridmed::${short})
     set(needs ${ARGN})
@@ -52,14 +53,17 @@ endmacro()
 macro(hybridmed_find_packages)
   find_package(Eigen3 3.4 QUIET NO_MODULE)
   find_package(Threads QUIET)
-  # Debian's own package file of oneDNN asks for OpenCL, which the CPU library does not need: look for the library itself.
+  # Debian's own package file of oneDNN asks for OpenCL, which the CPU library does not need: look
+  # for the library itself.
   find_path(HYBRIDMED_DNNL_INCLUDE_DIR dnnl.h)
   find_library(HYBRIDMED_DNNL_LIBRARY dnnl)
   mark_as_advanced(HYBRIDMED_DNNL_INCLUDE_DIR HYBRIDMED_DNNL_LIBRARY)
   if(HYBRIDMED_DNNL_INCLUDE_DIR AND HYBRIDMED_DNNL_LIBRARY AND NOT TARGET hybridmed_dnnl::dnnl)
     add_library(hybridmed_dnnl::dnnl UNKNOWN IMPORTED GLOBAL)
-    set_target_properties(hybridmed_dnnl::dnnl PROPERTIES IMPORTED_LOCATION "${HYBRIDMED_DNNL_LIBRARY}" INTERFACE_INCLUDE_DIRECTORIES "${HYBRIDMED_DNNL_INCLUDE_DIR}"
-                          INTERFACE_COMPILE_DEFINITIONS HYBRIDMED_WITH_ONEDNN)
+    set_target_properties(hybridmed_dnnl::dnnl PROPERTIES
+      IMPORTED_LOCATION "${HYBRIDMED_DNNL_LIBRARY}"
+      INTERFACE_INCLUDE_DIRECTORIES "${HYBRIDMED_DNNL_INCLUDE_DIR}"
+      INTERFACE_COMPILE_DEFINITIONS HYBRIDMED_WITH_ONEDNN)
   endif()
   find_package(nlohmann_json 3.9 QUIET)
   find_package(PNG QUIET)
@@ -72,8 +76,9 @@ macro(hybridmed_find_packages)
   endif()
 endmacro()
 
-# Makes the targets of the core and of the components whose packages are found; INCLUDE holds the headers. What another needs is in
-# HYBRIDMED_ABSENT_<component>, the core being HYBRIDMED_ABSENT_hybridmed. May be called again where more has become known.
+# Makes the targets of the core and of the components whose packages are found; INCLUDE holds the
+# headers. What another needs is in HYBRIDMED_ABSENT_<component>, the core being
+# HYBRIDMED_ABSENT_hybridmed. May be called again where more has become known.
 function(hybridmed_add_components include)
   foreach(component hybridmed onednn io data picture)
     unset(HYBRIDMED_ABSENT_${component} PARENT_SCOPE)
@@ -98,20 +103,25 @@ function(hybridmed_add_components include)
     hybridmed_optional(onednn hybridmed_dnnl::dnnl "oneDNN (Debian: libdnnl-dev)")
   endif()
   hybridmed_optional(io nlohmann_json::nlohmann_json "nlohmann/json (Debian: nlohmann-json3-dev)")
-  hybridmed_optional(data hybridmed::io "the component io" PNG::PNG "libpng (Debian: libpng-dev)" JPEG::JPEG "libjpeg (Debian: libjpeg62-turbo-dev)"
-                     xtensor "xtensor (Debian: libxtensor-dev)" PkgConfig::UTF8PROC "utf8proc (Debian: libutf8proc-dev pkg-config)")
+  hybridmed_optional(data
+    hybridmed::io "the component io"
+    PNG::PNG "libpng (Debian: libpng-dev)"
+    JPEG::JPEG "libjpeg (Debian: libjpeg62-turbo-dev)"
+    xtensor "xtensor (Debian: libxtensor-dev)"
+    PkgConfig::UTF8PROC "utf8proc (Debian: libutf8proc-dev pkg-config)")
   hybridmed_optional(picture PkgConfig::CAIRO "cairo (Debian: libcairo2-dev pkg-config)")
 endfunction()
 
-# Looks for what hybridmed::cuda needs; HYBRIDMED_ABSENT_cuda says what is absent, if anything. nvcc comes first: the toolkit is the
-# one beside it.
+# Looks for what hybridmed::cuda needs; HYBRIDMED_ABSENT_cuda says what is absent, if anything. nvcc
+# comes first: the toolkit is the one beside it.
 macro(hybridmed_find_cuda)
   set(HYBRIDMED_ABSENT_cuda)
   include(CheckLanguage)
   check_language(CUDA)
   if(CMAKE_CUDA_COMPILER)
     if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-      set(CMAKE_CUDA_ARCHITECTURES 80)  # binary code for compute capability 8.0 and PTX for everything newer
+      # Binary code for compute capability 8.0 and PTX for everything newer.
+      set(CMAKE_CUDA_ARCHITECTURES 80)
     endif()
     if(NOT DEFINED CMAKE_CUDA_RUNTIME_LIBRARY)
       set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)
@@ -119,28 +129,38 @@ macro(hybridmed_find_cuda)
     enable_language(CUDA)
     find_package(CUDAToolkit QUIET)
     if(NOT TARGET CUDA::cublas OR NOT TARGET CUDA::cublasLt)
-      set(HYBRIDMED_ABSENT_cuda "cuBLAS and cuBLASLt, which were not found beside nvcc (${CMAKE_CUDA_COMPILER}): install that part of the CUDA Toolkit")
+      string(CONCAT HYBRIDMED_ABSENT_cuda "cuBLAS and cuBLASLt, which were not found beside nvcc "
+             "(${CMAKE_CUDA_COMPILER}): install that part of the CUDA Toolkit")
     endif()
   else()
-    set(HYBRIDMED_ABSENT_cuda "nvcc, which was not found: install the CUDA Toolkit and put nvcc on PATH (or set CMAKE_CUDA_COMPILER)")
+    string(CONCAT HYBRIDMED_ABSENT_cuda "nvcc, which was not found: install the CUDA Toolkit and "
+           "put nvcc on PATH (or set CMAKE_CUDA_COMPILER)")
   endif()
 endmacro()
 
-# hybridmed::cuda: the kernels under INCLUDE, compiled by nvcc into one static library. The sources are installed beside the
-# headers, so a project that uses an installed hybridmed compiles them too, for its own architectures.
+# hybridmed::cuda: the kernels under INCLUDE, compiled by nvcc into one static library. The sources
+# are installed beside the headers, so a project that uses an installed hybridmed compiles them too,
+# for its own architectures.
 function(hybridmed_add_cuda include)
-  # CMake before 3.26 does not know that nvcc takes C++20: -std is an option below, and CMake must not add one of its own after it.
+  # CMake before 3.26 does not know that nvcc takes C++20: -std is an option below, and CMake must
+  # not add one of its own after it.
   cmake_policy(PUSH)
   cmake_policy(SET CMP0128 NEW)
   add_library(hybridmed_cuda STATIC
-    "${include}/hybridmed/backend/cuda/context.cu" "${include}/hybridmed/backend/cuda/memory.cu" "${include}/hybridmed/backend/cuda/elementwise.cu"
-    "${include}/hybridmed/backend/cuda/rows.cu" "${include}/hybridmed/backend/cuda/products.cu")
+    "${include}/hybridmed/backend/cuda/context.cu"
+    "${include}/hybridmed/backend/cuda/memory.cu"
+    "${include}/hybridmed/backend/cuda/elementwise.cu"
+    "${include}/hybridmed/backend/cuda/rows.cu"
+    "${include}/hybridmed/backend/cuda/products.cu")
   cmake_policy(POP)
-  set_property(TARGET hybridmed_cuda PROPERTY CUDA_STANDARD)  # not the one that the project sets for its own sources
+  # Not the standard that the project sets for its own sources.
+  set_property(TARGET hybridmed_cuda PROPERTY CUDA_STANDARD)
   add_library(hybridmed::cuda ALIAS hybridmed_cuda)
   target_include_directories(hybridmed_cuda PUBLIC "${include}")
   target_compile_features(hybridmed_cuda INTERFACE cxx_std_20)
-  target_compile_options(hybridmed_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20;--extended-lambda;--expt-relaxed-constexpr;-lineinfo>)
-  set_target_properties(hybridmed_cuda PROPERTIES CUDA_RUNTIME_LIBRARY Shared POSITION_INDEPENDENT_CODE ON)
+  set(options -std=c++20 --extended-lambda --expt-relaxed-constexpr -lineinfo)
+  target_compile_options(hybridmed_cuda PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:${options}>")
+  set_target_properties(hybridmed_cuda PROPERTIES CUDA_RUNTIME_LIBRARY Shared
+                        POSITION_INDEPENDENT_CODE ON)
   target_link_libraries(hybridmed_cuda PUBLIC CUDA::cudart CUDA::cublas CUDA::cublasLt)
 endfunction()

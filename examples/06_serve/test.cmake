@@ -8,11 +8,13 @@ function(run)
   set(printed "${out}" PARENT_SCOPE)
 endfunction()
 run(${TRAINER} phantom --out ${FOLDER}/data --count 60)
-run(${TRAINER} pretrain --config ${SOURCE}/configs/phantom.json --run ${FOLDER}/run --set data=${FOLDER}/data --set batch=10 --set epochs_stage1=2 --set epochs_stage2=6)
+run(${TRAINER} pretrain --config ${SOURCE}/configs/phantom.json --run ${FOLDER}/run
+    --set data=${FOLDER}/data --set batch=10 --set epochs_stage1=2 --set epochs_stage2=6)
 file(GLOB images ${FOLDER}/data/images/*.png)
 list(GET images 0 image)
 run(${PROGRAM} ${FOLDER}/run ${SOURCE}/configs/phantom_prompts.json ${image} ${FOLDER}/map.png)
-file(READ ${EXPECTED} expected)  # a regular expression: a short training's figures differ between machines
+# A regular expression: a short training's figures differ between machines.
+file(READ ${EXPECTED} expected)
 if(NOT printed MATCHES "^${expected}$" OR NOT EXISTS ${FOLDER}/map.png)
   message(FATAL_ERROR "--- expected\n${expected}--- printed\n${printed}")
 endif()

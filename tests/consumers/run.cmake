@@ -1,6 +1,7 @@
 # Builds and runs one consumer of the library from a clean folder, with -Wall -Wextra -Werror.
-# -DKIND=find_package|add_subdirectory|fetch_content|plain_include -DSOURCE=the library's folder -DWORK=a folder to work in
-# -DCXX=compiler -DEIGEN=include folder of Eigen -DCOMPONENTS=the components that the library has here, by commas
+# -DKIND=find_package|add_subdirectory|fetch_content|plain_include -DSOURCE=the library's folder
+# -DWORK=a folder to work in -DCXX=compiler -DEIGEN=include folder of Eigen
+# -DCOMPONENTS=the components that the library has here, by commas
 cmake_minimum_required(VERSION 3.22)
 foreach(needed KIND SOURCE WORK CXX)
   if(NOT DEFINED ${needed})
@@ -29,8 +30,9 @@ endif()
 
 set(how)
 if(KIND STREQUAL "find_package")
-  run(${CMAKE_COMMAND} -S "${SOURCE}" -B library -DCMAKE_CXX_COMPILER=${CXX} -DCMAKE_INSTALL_PREFIX=${WORK}/staged -DCMAKE_INSTALL_MESSAGE=NEVER -DHYBRIDMED_INSTALL=ON -DHYBRIDMED_BUILD_TESTS=OFF
-      -DHYBRIDMED_BUILD_EXAMPLES=OFF -DHYBRIDMED_BUILD_BENCHMARKS=OFF)
+  run(${CMAKE_COMMAND} -S "${SOURCE}" -B library -DCMAKE_CXX_COMPILER=${CXX}
+      -DCMAKE_INSTALL_PREFIX=${WORK}/staged -DCMAKE_INSTALL_MESSAGE=NEVER -DHYBRIDMED_INSTALL=ON
+      -DHYBRIDMED_BUILD_TESTS=OFF -DHYBRIDMED_BUILD_EXAMPLES=OFF -DHYBRIDMED_BUILD_BENCHMARKS=OFF)
   run(${CMAKE_COMMAND} --build library --target install)
   # An installed library can be moved, and knows nothing of where it was built.
   file(RENAME "${WORK}/staged" "${WORK}/prefix")
@@ -50,7 +52,9 @@ elseif(KIND STREQUAL "add_subdirectory")
   set(how "-DHYBRIDMED_SOURCE=${SOURCE}")
 elseif(KIND STREQUAL "fetch_content")
   # What a release archive holds at least; no network is needed to fetch it.
-  execute_process(COMMAND ${CMAKE_COMMAND} -E tar czf "${WORK}/hybridmed.tar.gz" CMakeLists.txt LICENSE cmake include WORKING_DIRECTORY "${SOURCE}" RESULT_VARIABLE code)
+  execute_process(COMMAND ${CMAKE_COMMAND} -E tar czf "${WORK}/hybridmed.tar.gz"
+                          CMakeLists.txt LICENSE cmake include
+                  WORKING_DIRECTORY "${SOURCE}" RESULT_VARIABLE code)
   if(NOT code EQUAL 0)
     message(FATAL_ERROR "the archive cannot be made")
   endif()

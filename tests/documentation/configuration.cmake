@@ -5,5 +5,6 @@ if(NOT code EQUAL 0)
 endif()
 file(READ ${PAGE} page)
 if(NOT page STREQUAL printed)
-  message(FATAL_ERROR "${PAGE} is not what the program prints; write it again with: hybridmed config --markdown > docs/configuration.md")
+  message(FATAL_ERROR "${PAGE} is not what the program prints; write it again with: "
+                      "hybridmed config --markdown > docs/configuration.md")
 endif()

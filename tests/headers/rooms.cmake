@@ -1,4 +1,5 @@
-# A room of the library includes only rooms below it: docs/architecture.md says which. -DINCLUDE=the library's include folder
+# A room of the library includes only rooms below it: docs/architecture.md says which.
+# -DINCLUDE=the library's include folder
 cmake_minimum_required(VERSION 3.22)
 set(backend core)
 set(autograd core backend)
@@ -31,7 +32,8 @@ endforeach()
 # The trainer knows systems, not HybridMED: no loss by name.
 file(GLOB files "${INCLUDE}/hybridmed/train/*.hpp")
 foreach(file IN LISTS files)
-  file(STRINGS "${file}" lines REGEX "HybridM[Ee][Dd]|(^|[^A-Za-z0-9_])(cg|cl|sum|cap|dis)([^A-Za-z0-9_]|$)")
+  file(STRINGS "${file}" lines
+       REGEX "HybridM[Ee][Dd]|(^|[^A-Za-z0-9_])(cg|cl|sum|cap|dis)([^A-Za-z0-9_]|$)")
   if(lines)
     message(SEND_ERROR "${file}: names HybridMED or one of its losses: ${lines}")
   endif()

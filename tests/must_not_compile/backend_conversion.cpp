@@ -1,5 +1,5 @@
-// expects: hybridmed: the backend lacks convert or the mixed add for this scalar; see
-// BackendConversion in hybridmed/backend/concept.hpp
+// expects: hybridmed: the backend lacks convert for this scalar; see BackendConversion in
+// hybridmed/backend/concept.hpp
 
 // A backend that computes in bf16 and cannot widen its results.
 #include <hybridmed/backend/concept.hpp>

@@ -1,7 +1,8 @@
-# One misuse of a policy: CASE must compile with HYBRIDMED_CONTROL defined, where the misuse is mended, and without it must fail
-# with the sentence of its first comment, "// expects: ...".
+# One misuse of a policy: CASE must compile with HYBRIDMED_CONTROL defined, where the misuse is
+# mended, and without it must fail with the sentence of its first comment, "// expects: ...".
 # -DCASE=file.cpp -DCXX=compiler -DFLAGS=options separated by commas
-# With -DCOMPLETE=the library's include folder instead: every sentence in its static_asserts is the expectation of some case.
+# With -DCOMPLETE=the library's include folder instead: every sentence in its static_asserts is the
+# expectation of some case.
 cmake_minimum_required(VERSION 3.22)
 
 function(expectation case result)
@@ -25,7 +26,8 @@ if(DEFINED COMPLETE)
   foreach(header IN LISTS headers)
     file(READ "${header}" text)
     string(REPLACE ";" "<semicolon>" text "${text}")
-    string(REGEX REPLACE "\"[ \n]+\"" "" text "${text}")  # a sentence may be cut into several literals
+    # A sentence may be cut into several literals.
+    string(REGEX REPLACE "\"[ \n]+\"" "" text "${text}")
     string(REGEX MATCHALL "\"hybridmed: [^\"]*\"" sentences "${text}")
     foreach(sentence IN LISTS sentences)
       string(REPLACE "\"" "" sentence "${sentence}")
@@ -48,11 +50,14 @@ string(REPLACE "," ";" FLAGS "${FLAGS}")
 set(ENV{LC_ALL} C)
 set(compile ${CXX} ${FLAGS} -std=c++20 -fsyntax-only -fmessage-length=0)
 
-execute_process(COMMAND ${compile} -DHYBRIDMED_CONTROL "${CASE}" RESULT_VARIABLE code OUTPUT_VARIABLE output ERROR_VARIABLE output)
+execute_process(COMMAND ${compile} -DHYBRIDMED_CONTROL "${CASE}"
+                RESULT_VARIABLE code OUTPUT_VARIABLE output ERROR_VARIABLE output)
 if(NOT code EQUAL 0)
-  message(FATAL_ERROR "${CASE}: the control, which uses the policy rightly, does not compile\n${output}")
+  message(FATAL_ERROR "${CASE}: the control, which uses the policy rightly, does not compile\n"
+                      "${output}")
 endif()
-execute_process(COMMAND ${compile} "${CASE}" RESULT_VARIABLE code OUTPUT_VARIABLE output ERROR_VARIABLE output)
+execute_process(COMMAND ${compile} "${CASE}"
+                RESULT_VARIABLE code OUTPUT_VARIABLE output ERROR_VARIABLE output)
 if(code EQUAL 0)
   message(FATAL_ERROR "${CASE}: compiles, but must not")
 endif()

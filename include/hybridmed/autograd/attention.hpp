@@ -86,8 +86,8 @@ AttentionArgs<scalar_of<V>> attention_args(const tensor_of<V>& q, Index q_col,
   a.heads = o.heads;
   a.head_dim = width / o.heads;
   a.causal = o.causal;
-  a.scale = static_cast<accumulator_of<scalar_of<V>>>(
-      1 / std::sqrt(static_cast<double>(a.head_dim)));
+  a.scale =
+      static_cast<accumulator_of<scalar_of<V>>>(1 / std::sqrt(static_cast<double>(a.head_dim)));
   a.q_ranges = qs.ranges.data();
   a.k_ranges = ks.ranges.data();
   a.q = q.data() + q_col;

@@ -55,24 +55,6 @@ V add(const V& a, const V& b) {
   return y;
 }
 
-/// a + b of equal shapes, a the wider of the two and the sum too: what a branch computed in bf16
-/// adds to its residual stream in float.
-template <Value V>
-requires(!std::is_same_v<V, Wide<V>>) Wide<V> add(const Wide<V>& a, const V& b) {
-  using B = backend_of<V>;
-  detail::need_defined("add", a, b);
-  detail::same_shape("add", value(a).shape(), value(b).shape());
-  tensor_of<Wide<V>> y(value(a).shape());
-  B::add(y.size(), value(a).data(), value(b).data(), y.data());
-  if constexpr (is_recorded<V>)
-    if (recording(a, b))
-      return recorded(std::move(y), [sa = a.slot, sb = b.slot](tensor_of<Wide<V>> dy) {
-        if (sb) sb->add(detail::converted<scalar_of<V>>(dy));
-        if (sa) sa->add(std::move(dy));
-      });
-  return y;
-}
-
 /// alpha x.
 template <Value V>
 V scale(const V& x, double alpha) {

@@ -6,10 +6,11 @@
 namespace hybridmed {
 
 /// y = act(x w1^T + b1) w2^T + b2. x (rows, in), w1 (hidden, in), b1 (hidden), w2 (out, hidden), b2
-/// (out) -> (rows, out). Saved for the backward pass: x and the hidden rows before the activation.
+/// (out) -> (rows, out), wide. Saved for the backward pass: x and the hidden rows before the
+/// activation.
 template <Value V>
-V feed_forward(const V& x, const Weight<V>& w1, const Wide<V>& b1, const Weight<V>& w2,
-               const Wide<V>& b2, Activation act) {
+Wide<V> feed_forward(const V& x, const Weight<V>& w1, const Wide<V>& b1, const Weight<V>& w2,
+                     const Wide<V>& b2, Activation act) {
   using T = scalar_of<V>;
   using A = accumulator_of<T>;
   using B = backend_of<V>;
@@ -24,19 +25,22 @@ V feed_forward(const V& x, const Weight<V>& w1, const Wide<V>& b1, const Weight<
     fail("autograd", "feed_forward",
          "expected biases (" + std::to_string(hidden) + ") and (" + std::to_string(out) +
              "), got " + value(b1).shape().str() + " and " + value(b2).shape().str());
-  tensor_of<V> y({rows, out}), pre({rows, hidden});
+  tensor_of<Wide<V>> y({rows, out});
+  tensor_of<V> pre({rows, hidden});
   {
     tensor_of<V> h({rows, hidden});
     detail::run_linear<B>(LinearArgs<T>{rows, in, hidden, value(x).data(), value(w1).data(),
                                         value(b1).data(), act, pre.data(), h.data()});
-    detail::run_linear<B>(LinearArgs<T>{rows, hidden, out, h.data(), value(w2).data(),
-                                        value(b2).data(), Activation::identity, nullptr, y.data()});
+    detail::run_linear<B>(LinearArgs<T, A>{rows, hidden, out, h.data(), value(w2).data(),
+                                           value(b2).data(), Activation::identity, nullptr,
+                                           y.data()});
   }
   if constexpr (is_recorded<V>)
     if (recording(x, w1, b1, w2, b2))
       return recorded(std::move(y), [x, w1, w2, s1 = b1.slot, s2 = b2.slot, pre, act, rows, in,
-                                     hidden, out](tensor_of<V> dy) {
-        if (s2) B::column_sum(rows, out, dy.data(), s2->accumulator({out}).data());
+                                     hidden, out](tensor_of<Wide<V>> wide_dy) {
+        if (s2) B::column_sum(rows, out, wide_dy.data(), s2->accumulator({out}).data());
+        const tensor_of<V> dy = detail::converted<T>(wide_dy);
         if (w2.slot) {
           tensor_of<V> h({rows, hidden});
           B::activation(act, h.size(), pre.data(), h.data());

@@ -7,12 +7,12 @@ namespace hybridmed {
 
 namespace detail {
 /// A linear layer, in as few passes as the backend has for it.
-template <class B, class T>
-void run_linear(const LinearArgs<T>& a) {
+template <class B, class T, class Y>
+void run_linear(const LinearArgs<T, Y>& a) {
   using A = accumulator_of<T>;
-  if constexpr (BackendLinear<B, T>)
+  if constexpr (BackendLinear<B, T, Y>)
     if (B::linear(a)) return;
-  T* const pre = a.pre ? a.pre : a.y;
+  Y* const pre = a.pre ? a.pre : a.y;
   B::gemm(false, true, a.rows, a.out, a.in, A(1), a.x, a.in, a.weight, a.in, A(0), pre, a.out);
   if (a.bias) B::add_vector(a.rows, a.out, pre, a.bias, pre);
   if (a.activation != Activation::identity)
@@ -22,20 +22,22 @@ void run_linear(const LinearArgs<T>& a) {
 }
 /// dw (+)= dy^T x
 template <class T, class B>
-void weight_gradient(Index rows, Index in, Index out, const Tensor<T, B>& dy,
-                            const Tensor<T, B>& x, GradientSlot<master_of<T>, B>& slot) {
+void weight_gradient(Index rows, Index in, Index out, const Tensor<T, B>& dy, const Tensor<T, B>& x,
+                     GradientSlot<master_of<T>, B>& slot) {
   using A = accumulator_of<T>;
   auto [dw, holds] = slot.target({out, in});
   B::gemm(true, false, out, in, rows, A(1), dy.data(), out, x.data(), in, holds ? A(1) : A(0),
           dw.data(), in);
 }
-/// Sends dy on to x, w and b, each where it is wanted.
-template <class T, class B>
-void linear_backward(Index rows, Index in, Index out, const Tensor<T, B>& dy,
+/// Sends the gradient of a result in Y on to x, w and b, each where it is wanted.
+template <class Y, class T, class B>
+void linear_backward(Index rows, Index in, Index out, const Tensor<Y, B>& wide_dy,
                      const Variable<T, B>& x, const Weight<Variable<T, B>>& w,
                      GradientSlot<master_of<T>, B>* b) {
   using A = accumulator_of<T>;
-  if (b) B::column_sum(rows, out, dy.data(), b->accumulator({out}).data());
+  if (b) B::column_sum(rows, out, wide_dy.data(), b->accumulator({out}).data());
+  if (!w.slot && !x.slot) return;
+  const Tensor<T, B> dy = converted<T>(wide_dy);
   if (w.slot) weight_gradient(rows, in, out, dy, x.tensor, *w.slot);
   if (x.slot) {
     Tensor<T, B> dx(x.shape());
@@ -46,9 +48,10 @@ void linear_backward(Index rows, Index in, Index out, const Tensor<T, B>& dy,
 }
 }  // namespace detail
 
-/// y = x w^T + b. x (rows, in), w (out, in), b (out) or null -> (rows, out).
-template <Value V>
-V linear(const V& x, const Weight<V>& w, const Wide<V>* b = nullptr) {
+/// y = x w^T + b, in the scalar of Y: V, or wide, where it is a term of a sum. x (rows, in), w
+/// (out, in), b (out) or null -> (rows, out).
+template <Value Y, Value V>
+Y linear_as(const V& x, const Weight<V>& w, const Wide<V>* b = nullptr) {
   using T = scalar_of<V>;
   using B = backend_of<V>;
   detail::need_defined("linear", x, w);
@@ -61,17 +64,22 @@ V linear(const V& x, const Weight<V>& w, const Wide<V>* b = nullptr) {
   if (b && value(*b).size() != out)
     fail("autograd", "linear",
          "expected a bias (" + std::to_string(out) + "), got " + value(*b).shape().str());
-  tensor_of<V> y({rows, out});
-  detail::run_linear<B>(LinearArgs<T>{rows, in, out, value(x).data(), value(w).data(),
-                                      b ? value(*b).data() : nullptr, Activation::identity, nullptr,
-                                      y.data()});
+  tensor_of<Y> y({rows, out});
+  detail::run_linear<B>(LinearArgs<T, scalar_of<Y>>{rows, in, out, value(x).data(), value(w).data(),
+                                                    b ? value(*b).data() : nullptr,
+                                                    Activation::identity, nullptr, y.data()});
   if constexpr (is_recorded<V>)
     if (recording(x, w) || (b && recording(*b)))
       return recorded(std::move(y),
-                      [x, w, sb = b ? b->slot : nullptr, rows, in, out](tensor_of<V> dy) {
+                      [x, w, sb = b ? b->slot : nullptr, rows, in, out](tensor_of<Y> dy) {
                         detail::linear_backward(rows, in, out, dy, x, w, sb);
                       });
   return y;
+}
+/// The same in x's own scalar.
+template <Value V>
+V linear(const V& x, const Weight<V>& w, const Wide<V>* b = nullptr) {
+  return linear_as<V>(x, w, b);
 }
 
 /// exp(log_scale) u v^T. u (n, d), v (m, d), log_scale one element -> (n, m).

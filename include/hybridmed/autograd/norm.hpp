@@ -42,10 +42,10 @@ V layer_norm(const V& x, const Wide<V>& gain, const Wide<V>& bias, double eps) {
 
 /// The residual stream x + y and its LayerNorm: one operation with two outputs, in one pass where
 /// the backend has it, with the bits of add and layer_norm. x, y (rows, cols), gain and bias (cols)
-/// -> (x + y, norm), both (rows, cols); x + y as wide as x, the norm in the scalar of y.
+/// -> (x + y, norm), both (rows, cols); the sum is wide, the norm in the scalar of V.
 template <Value V>
-std::pair<Wide<V>, V> add_norm(const Wide<V>& x, const V& y, const Wide<V>& gain,
-                               const Wide<V>& bias, double eps) {
+std::pair<Wide<V>, V> add_norm_as(const Wide<V>& x, const Wide<V>& y, const Wide<V>& gain,
+                                  const Wide<V>& bias, double eps) {
   using T = scalar_of<V>;
   using A = accumulator_of<T>;
   using Sum = tensor_of<Wide<V>>;
@@ -71,9 +71,8 @@ std::pair<Wide<V>, V> add_norm(const Wide<V>& x, const V& y, const Wide<V>& gain
   if constexpr (is_recorded<V>)
     if (recording(x, y, gain, bias)) {
       auto [residual, normed] = recorded_many(
-          std::tuple(sum, std::move(norm)),
-          [sx = x.slot, sy = y.slot, gain, sb = bias.slot, sum, mean, rstd, rows, cols](
-              Sum dsum, tensor_of<V> dnorm) {
+          std::tuple(sum, std::move(norm)), [sx = x.slot, sy = y.slot, gain, sb = bias.slot, sum,
+                                             mean, rstd, rows, cols](Sum dsum, tensor_of<V> dnorm) {
             const bool wanted = sx || sy;
             GradientSlot<A, B> dx{std::move(dsum)};
             if (dnorm.defined()) {
@@ -86,7 +85,7 @@ std::pair<Wide<V>, V> add_norm(const Wide<V>& x, const V& y, const Wide<V>& gain
               if (wanted) dx.add(std::move(through));
             }
             if (sx) sx->add(dx.grad);
-            if (sy) sy->add(detail::converted<T>(dx.grad));
+            if (sy) sy->add(std::move(dx.grad));
           });
       if (!recording(x, y)) residual.slot = nullptr;  // a constant, whatever gain and bias are
       return {std::move(residual), std::move(normed)};
@@ -94,11 +93,17 @@ std::pair<Wide<V>, V> add_norm(const Wide<V>& x, const V& y, const Wide<V>& gain
   return {Wide<V>(std::move(sum)), V(std::move(norm))};
 }
 
+/// The same in the scalar of x and y.
+template <Value V>
+std::pair<V, V> add_norm(const V& x, const V& y, const V& gain, const V& bias, double eps) {
+  return add_norm_as<V>(x, y, gain, bias, eps);
+}
+
 /// BatchNorm with given per-column mean and 1/sqrt(var + eps). `moments`: they are those of x
 /// itself, so the gradient flows through them too. x (rows, cols) -> (rows, cols).
 template <Value V>
-V batch_norm(const V& x, const Wide<V>& gain, const Wide<V>& bias,
-             const tensor_of<Wide<V>>& mean, const tensor_of<Wide<V>>& rstd, bool moments) {
+V batch_norm(const V& x, const Wide<V>& gain, const Wide<V>& bias, const tensor_of<Wide<V>>& mean,
+             const tensor_of<Wide<V>>& rstd, bool moments) {
   using B = backend_of<V>;
   detail::need_defined("batch_norm", x, gain, bias, mean, rstd);
   const Index rows = value(x).rows(), cols = value(x).cols();

@@ -44,7 +44,9 @@ struct MasterParameter {
             shape, static_cast<M>(how.kind == Initial::Kind::constant ? how.value : 0))),
         initial(how),
         decays(shape.rank() >= 2) {}
-  MasterParameter(const Shape& shape, Initial how, NoDecay) : MasterParameter(shape, how) { decays = false; }
+  MasterParameter(const Shape& shape, Initial how, NoDecay) : MasterParameter(shape, how) {
+    decays = false;
+  }
   MasterParameter(const MasterParameter& o)
       : value(o.value.clone()),
         trainable(o.trainable),
@@ -84,9 +86,9 @@ using Buffer = MasterBuffer<master_of<T>, B>;
 /// A parameter as the factor of a product: a value of kind V whose gradient is held in the master
 /// scalar. Where that is V's own scalar, it is a V.
 template <Value V>
-using Weight = std::conditional_t<
-    is_recorded<V> && !std::is_same_v<scalar_of<V>, master_of<scalar_of<V>>>,
-    RoundedWeight<scalar_of<V>, backend_of<V>>, V>;
+using Weight =
+    std::conditional_t<is_recorded<V> && !std::is_same_v<scalar_of<V>, master_of<scalar_of<V>>>,
+                       RoundedWeight<scalar_of<V>, backend_of<V>>, V>;
 
 /// The parameter as a value of kind V: rounded, where V is bf16. `use<Wide<V>>` has it as it is.
 template <Value V>

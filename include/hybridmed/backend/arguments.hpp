@@ -16,16 +16,17 @@ enum class Activation { identity, relu, gelu, gelu_tanh };
 /// the maximum.
 enum class LocalAggregation { mean, sum, max };
 
-/// A linear layer and what may be fused to it: y = act(x weight^T + bias), row-major.
-template <class T>
+/// A linear layer and what may be fused to it: y = act(x weight^T + bias), row-major. Y: T, or the
+/// scalar that sums are held in; then there is no activation.
+template <class T, class Y = T>
 struct LinearArgs {
   Index rows = 0, in = 0, out = 0;
   const T* x = nullptr;                     // (rows, in)
   const T* weight = nullptr;                // (out, in)
   const accumulator_of<T>* bias = nullptr;  // (out), or null
   Activation activation = Activation::identity;
-  T* pre = nullptr;  // (rows, out): what the activation is applied to; null: nobody wants it
-  T* y = nullptr;    // (rows, out)
+  Y* pre = nullptr;  // (rows, out): what the activation is applied to; null: nobody wants it
+  Y* y = nullptr;    // (rows, out)
 };
 
 /// Multi-head attention over ragged segments: softmax(scale q k^T + bias + mask) v, per segment and

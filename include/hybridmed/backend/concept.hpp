@@ -44,14 +44,13 @@ concept BackendElementwise = requires(Index n, T t, A a, const T* x, T* y, Activ
   B::activation_backward(act, n, x, x, y);
 };
 
-/// From the scalar that a model computes in to the one that sums are held in, where these differ: a
-/// copy, and a branch onto its residual stream.
+/// Copies from the scalar that a model computes in to the one that sums are held in and back, where
+/// these differ.
 template <class B, class T, class A = accumulator_of<T>>
-concept BackendConversion =
-    std::is_same_v<T, A> || requires(Index n, const T* x, T* y, const A* wide, A* sum) {
+concept BackendConversion = std::is_same_v<T, A> ||
+    requires(Index n, const T* x, T* y, const A* wide, A* sum) {
   B::convert(n, x, sum);
   B::convert(n, wide, y);
-  B::add(n, wide, x, sum);
 };
 
 /// What parameters need: their first numbers, the norm of their gradients, the update, limits; and
@@ -98,9 +97,9 @@ concept BackendCrossEntropy = requires(Index n, bool b, double e, const M* x, M*
 /// Enough to train layers without attention: feed-forward blocks and classifiers.
 template <class B, class T>
 concept BackendFeedForward =
-    BackendMemory<B> && BackendElementwise<B, T> && BackendConversion<B, T> &&
-    BackendProducts<B, T> && BackendLayerNorm<B, T> && BackendCrossEntropy<B, master_of<T>> &&
-    BackendParameters<B, master_of<T>>;
+    BackendMemory<B> && BackendElementwise<B, T> && BackendElementwise<B, accumulator_of<T>> &&
+    BackendConversion<B, T> && BackendProducts<B, T> && BackendLayerNorm<B, T> &&
+    BackendCrossEntropy<B, master_of<T>> && BackendParameters<B, master_of<T>>;
 
 /// Rows picked, mixed and normalised; layout changes.
 template <class B, class T, class A = accumulator_of<T>>
@@ -163,16 +162,16 @@ concept Backend = BackendFeedForward<B, T> && BackendRows<B, T> && BackendAttent
 
 /// Optional: a linear layer with its bias, its activation or both in one pass; false, with nothing
 /// written, where these arguments are not served.
-template <class B, class T>
-concept BackendLinear = requires(const LinearArgs<T>& a) {
+template <class B, class T, class Y = T>
+concept BackendLinear = requires(const LinearArgs<T, Y>& a) {
   { B::linear(a) } -> std::same_as<bool>;
 };
 
 /// Optional: sum = x + y and norm = LayerNorm(sum) in one pass, with the bits of add and
 /// layer_norm; false where this shape is not served.
 template <class B, class T, class A = accumulator_of<T>>
-concept BackendFusedAddNorm = requires(Index n, double e, const A* x, const T* y, A* sum, T* norm) {
-  { B::add_norm(n, n, x, y, x, x, e, sum, norm, sum, sum) } -> std::same_as<bool>;
+concept BackendFusedAddNorm = requires(Index n, double e, const A* x, A* sum, T* norm) {
+  { B::add_norm(n, n, x, x, x, x, e, sum, norm, sum, sum) } -> std::same_as<bool>;
 };
 
 /// Names the groups of kernels that a class lacks for layers without attention; instantiate it to
@@ -195,8 +194,8 @@ struct RequireFeedForwardBackend {
                 "hybridmed: the backend lacks layer_norm or layer_norm_backward for this scalar; "
                 "see BackendLayerNorm in hybridmed/backend/concept.hpp");
   static_assert(BackendConversion<B, T>,
-                "hybridmed: the backend lacks convert or the mixed add for this scalar; see "
-                "BackendConversion in hybridmed/backend/concept.hpp");
+                "hybridmed: the backend lacks convert for this scalar; see BackendConversion in "
+                " hybridmed/backend/concept.hpp");
   static_assert(BackendCrossEntropy<B, master_of<T>>,
                 "hybridmed: the backend lacks a softmax or sigmoid cross-entropy for this scalar; "
                 "see BackendCrossEntropy in hybridmed/backend/concept.hpp");
@@ -209,10 +208,8 @@ struct RequireFeedForwardBackend {
       "arguments; see BackendLinear in hybridmed/backend/concept.hpp");
   static_assert(
       BackendFusedAddNorm<B, T> ||
-          !requires(Index n, double e, const accumulator_of<T>* x, const T* y,
-                    accumulator_of<T>* sum, T* norm) {
-            B::add_norm(n, n, x, y, x, x, e, sum, norm, sum, sum);
-          },
+          !requires(Index n, double e, const accumulator_of<T>* x, accumulator_of<T>* sum,
+                    T* norm) { B::add_norm(n, n, x, x, x, x, e, sum, norm, sum, sum); },
       "hybridmed: add_norm of a backend must return bool, false where it does not serve a shape; "
       "see BackendFusedAddNorm in hybridmed/backend/concept.hpp");
 };

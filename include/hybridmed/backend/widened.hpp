@@ -34,10 +34,6 @@ struct Widened : Kernels {
   static void add(Index n, const Half* a, const Half* b, Half* y) {
     rounding(n, y, [&](float* out) { Kernels::add(n, In(n, a).data(), In(n, b).data(), out); });
   }
-  /// A branch in bf16 onto a residual stream in float.
-  static void add(Index n, const float* a, const Half* b, float* y) {
-    Kernels::add(n, a, In(n, b).data(), y);
-  }
   using Kernels::multiply;
   static void multiply(Index n, const Half* a, const Half* b, Half* y) {
     rounding(n, y,
@@ -57,9 +53,8 @@ struct Widened : Kernels {
   }
   using Kernels::scale_by;
   static void scale_by(Index n, const Half* alpha, const Half* x, Half* y) {
-    rounding(n, y, [&](float* out) {
-      Kernels::scale_by(n, In(1, alpha).data(), In(n, x).data(), out);
-    });
+    rounding(n, y,
+             [&](float* out) { Kernels::scale_by(n, In(1, alpha).data(), In(n, x).data(), out); });
   }
   using Kernels::dot;
   static void dot(Index n, float alpha, const Half* a, const Half* b, Half* y) {
@@ -146,6 +141,17 @@ struct Widened : Kernels {
     });
   }
 
+  using Kernels::add_norm;
+  static bool add_norm(Index rows, Index cols, const float* x, const float* y, const float* gain,
+                       const float* bias, double eps, float* sum, Half* norm, float* mean,
+                       float* rstd) {
+    bool served = false;
+    rounding(rows * cols, norm, [&](float* out) {
+      served = Kernels::add_norm(rows, cols, x, y, gain, bias, eps, sum, out, mean, rstd);
+    });
+    return served;
+  }
+
   // ---- rows
   using Kernels::scatter_add_rows;
   static void scatter_add_rows(Index rows, Index cols, const Half* dy, const std::int32_t* index,
@@ -197,9 +203,9 @@ struct Widened : Kernels {
         v(w.keys, w.cols, a.v, a.ldv), out(w.queries, w.cols, a.out, a.ldo),
         dout(w.queries, w.cols, g.dout, a.ldo);
     const Workspace<float> dq(w.queries * w.cols), dk(w.keys * w.cols), dv(w.keys * w.cols);
-    Kernels::attention_backward(widened(a, w, q, k, v, out.data()),
-                                AttentionGradients<float>{dout.data(), dq.data(), dk.data(),
-                                                          dv.data(), g.dbias});
+    Kernels::attention_backward(
+        widened(a, w, q, k, v, out.data()),
+        AttentionGradients<float>{dout.data(), dq.data(), dk.data(), dv.data(), g.dbias});
     round_segments(a.segments, a.q_ranges, w.cols, dq.data(), g.dq, a.ldq);
     round_segments(a.segments, a.k_ranges, w.cols, dk.data(), g.dk, a.ldk);
     round_segments(a.segments, a.k_ranges, w.cols, dv.data(), g.dv, a.ldv);
@@ -239,8 +245,7 @@ struct Widened : Kernels {
     });
   }
   using Kernels::conv2d_backward_weight;
-  static void conv2d_backward_weight(const ConvShape& s, const Half* x, const Half* dy,
-                                     float* dw) {
+  static void conv2d_backward_weight(const ConvShape& s, const Half* x, const Half* dy, float* dw) {
     Kernels::conv2d_backward_weight(s, In(inputs(s), x).data(), In(outputs(s), dy).data(), dw);
   }
   using Kernels::max_pool;
@@ -313,8 +318,8 @@ struct Widened : Kernels {
     }
   };
   /// Rows in no segment keep what they hold.
-  static void round_segments(Index segments, const std::int32_t* ranges, Index cols,
-                             const float* x, Half* y, Index ldy) {
+  static void round_segments(Index segments, const std::int32_t* ranges, Index cols, const float* x,
+                             Half* y, Index ldy) {
     for (Index s = 0; s < segments; ++s) {
       const Index begin = ranges[2 * s], end = ranges[2 * s + 1];
       copy_rows(end - begin, cols, x + begin * cols, cols, y + begin * ldy, ldy);

@@ -51,7 +51,7 @@ struct FpnSum {
   Parameter<T, B> level_embed;  // (4, d_a)
   nn::LayerNorm<T, B> norm;
   nn::FeedForward<T, B> mlp;
-  std::vector<RowMixing<T, B>> resample;
+  std::vector<RowMixing<accumulator_of<T>, B>> resample;
   std::vector<Index> sides;
   Index grid = 0;
 
@@ -67,7 +67,7 @@ struct FpnSum {
     for (const LevelShape& level : levels) {
       lateral.emplace_back(level.width, c.width);
       sides.push_back(level.side);
-      resample.push_back(resample_to_grid<T, B>(level.side, grid));
+      resample.push_back(resample_to_grid<accumulator_of<T>, B>(level.side, grid));
     }
   }
   template <class F>
@@ -77,9 +77,10 @@ struct FpnSum {
     f("norm", norm);
     mlp.visit(f);
   }
-  /// levels -> (B * G * G, d_e). Lateral and resampling commute, so the cheaper order is used.
-  template <Value V>
-  V operator()(const std::array<V, 4>& levels) const {
+  /// levels -> (B * G * G, d_e), both wide. Lateral and resampling commute, so the cheaper order is
+  /// used.
+  template <Value W>
+  W operator()(const std::array<W, 4>& levels) const {
     if (lateral.size() != 4)
       fail("model", "FpnSum", "the model was built without the aggregator",
            "build it with representation::everything, or with the needs of an objective that "
@@ -98,14 +99,14 @@ struct FpnSum {
              "image encoder and aggregator must agree about the sides and widths of the levels");
       batch = rows / places;
     }
-    V total;
+    W total;
     for (std::size_t l = 0; l < 4; ++l) {
-      V y = sides[l] > grid ? mix_rows(levels[l], resample[l]) : levels[l];
-      y = lateral[l](y);
+      W y = sides[l] > grid ? mix_rows(levels[l], resample[l]) : levels[l];
+      y = lateral[l].wide(y);
       if (sides[l] < grid) y = mix_rows(y, resample[l]);
       total = l ? add(total, y) : y;
     }
-    const Wide<V> embed = mix_rows(use<Wide<V>>(level_embed), sum_levels_);  // (1, d_a)
+    const W embed = mix_rows(use<W>(level_embed), sum_levels_);  // (1, d_a)
     return mlp(norm(add_row_vector(total, embed)));
   }
 
@@ -133,14 +134,14 @@ struct CaptionMemory {
     f("pos", pos);
   }
   /// The decoder reads it as it reads its own stream: wide.
-  template <Value V>
-  Wide<V> operator()(const V& level) const {
+  template <Value W>
+  W operator()(const W& level) const {
     const Index rows = value(level).rows(), places = pos.value.rows();
     if (rows % places != 0)
       fail("model", "CaptionMemory",
            "expected rows of whole maps of " + std::to_string(places) + " places, got " +
                value(level).shape().str());
-    return add(gather_rows(use<Wide<V>>(pos), places_.times(rows / places)), proj(level));
+    return add(gather_rows(use<W>(pos), places_.times(rows / places)), proj.wide(level));
   }
 
  private:

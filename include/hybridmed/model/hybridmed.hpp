@@ -40,7 +40,7 @@ struct Teacher {
     const W encoded = text.template operator()<Tensor<T, B>>(plan);
     const auto states = decoder(encoded, plan, Branches{true, false},
                                 slice_rows(encoded, 0, plan.findings_rows), W());
-    return widen(decoder.fc_summarize(states.summarize));
+    return decoder.fc_summarize.wide(states.summarize);
   }
 };
 
@@ -147,10 +147,9 @@ struct HybridMed : private RequireBackend<B, T> {
         encoded = text.template operator()<V>(p);
     if constexpr (N::template has<ImageGlobal>)
       if (r.template wants<ImageGlobal>()) {
-        const V global =
+        const L global =
             p.present.size() == p.batch ? features.global : gather_rows(features.global, p.present);
-        r.template set<ImageGlobal>(
-            {widen(proj.image_global(global)), widen(global), p.present});
+        r.template set<ImageGlobal>({proj.image_global.wide(global), global, p.present});
       }
     if constexpr (N::template has<ImpressionGlobal>)
       if (r.template wants<ImpressionGlobal>()) {
@@ -158,21 +157,21 @@ struct HybridMed : private RequireBackend<B, T> {
           fail("model", "HybridMed",
                "an objective needs global vectors of the texts, but the batch was planned without "
                "CLS tokens");
-        const V global = text.global(encoded, p.present_cls);
+        const L global = text.global(encoded, p.present_cls);
         r.template set<ImpressionGlobal>(
-            {widen(proj.text_global(global)), widen(global), p.present, p.keys});
+            {proj.text_global.wide(global), global, p.present, p.keys});
       }
     if constexpr (N::template has<ImageTokens>)
       if (r.template wants<ImageTokens>()) {
-        const V regions = aggregator(features.levels);
+        const L regions = aggregator(features.levels);
         const Index images = p.word_samples.size();
         r.template set<ImageTokens>(
-            {widen(images == p.batch ? regions : gather_rows(regions, p.region_rows)), images,
+            {images == p.batch ? regions : gather_rows(regions, p.region_rows), images,
              p.word_samples});
       }
     if constexpr (N::template has<FindingsTokens>)
       if (r.template wants<FindingsTokens>())
-        r.template set<FindingsTokens>({widen(proj.text_local(gather_rows(encoded, p.word_rows))),
+        r.template set<FindingsTokens>({proj.text_local.wide(gather_rows(encoded, p.word_rows)),
                                         p.word_offsets, p.word_samples});
     if constexpr (N::template has<SummarizationLogits> || N::template has<CaptioningLogits>)
       decode<V>(p, encoded, features, r);
@@ -250,10 +249,10 @@ struct HybridMed : private RequireBackend<B, T> {
     if constexpr (N::template has<SummarizationLogits>)
       if (branches.summarize)
         r.template set<SummarizationLogits>(
-            {widen(decoder.fc_summarize(h.summarize)), p.summarize.target, p.summarize.sample});
+            {decoder.fc_summarize.wide(h.summarize), p.summarize.target, p.summarize.sample});
     if constexpr (N::template has<CaptioningLogits>)
       if (branches.caption)
-        r.template set<CaptioningLogits>({widen(decoder.fc_caption(h.caption)), p.caption.target,
+        r.template set<CaptioningLogits>({decoder.fc_caption.wide(h.caption), p.caption.target,
                                           p.caption.sample, p.summarize_in_caption, p.same_rows});
   }
 

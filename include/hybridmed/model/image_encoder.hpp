@@ -10,11 +10,12 @@
 namespace hybridmed::model {
 
 /// Feature maps as channels-last rows: levels[l] (B * side_l * side_l, width_l); global (B,
-/// width_3). Levels that were not asked for are undefined.
+/// width_3). Levels that were not asked for are undefined. Several parts read them, so they are
+/// wide.
 template <Value V>
 struct ImageFeatures {
-  std::array<V, 4> levels;
-  V global;
+  std::array<Wide<V>, 4> levels;
+  Wide<V> global;
 };
 
 /// @throws Error unless `image` is (B, 3, side, side).

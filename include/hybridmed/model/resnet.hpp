@@ -74,7 +74,7 @@ struct ResNet {
   nn::BatchNorm<T, B> stem_bn;
   std::vector<ResNetStage<T, B>> stages;
   std::vector<nn::LayerNorm<T, B>> level_norm;
-  RowMixing<T, B> mean;
+  RowMixing<accumulator_of<T>, B> mean;
   ResNetConfig config;
 
   ResNet() = default;
@@ -82,7 +82,7 @@ struct ResNet {
   explicit ResNet(const ResNetConfig& c)
       : stem(3, c.width, c.stem, 2),
         stem_bn(c.width),
-        mean(mean_of_rows<T, B>(c.levels()[3].places())),
+        mean(mean_of_rows<accumulator_of<T>, B>(c.levels()[3].places())),
         config(c) {
     for (std::size_t l = 0; l < 4; ++l) {
       ResNetStage<T, B> stage;
@@ -122,7 +122,7 @@ struct ResNet {
     ImageFeatures<V> out;
     for (std::size_t l = 0; l < 4; ++l) {
       for (const auto& block : stages[l].blocks) x = block(x, batch, side, mode);
-      if (l == 3 || want == Levels::all) out.levels[l] = level_norm[l](x);
+      if (l == 3 || want == Levels::all) out.levels[l] = level_norm[l].wide(x);
     }
     out.global = mix_rows(out.levels[3], mean);
     return out;

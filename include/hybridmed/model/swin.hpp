@@ -39,7 +39,7 @@ struct Swin {
   nn::LayerNorm<T, B> patch_norm;
   std::vector<SwinStage<T, B>> stages;
   std::vector<nn::LayerNorm<T, B>> level_norm;
-  RowMixing<T, B> mean;
+  RowMixing<accumulator_of<T>, B> mean;
   SwinConfig config;
 
   Swin() = default;
@@ -47,7 +47,7 @@ struct Swin {
   explicit Swin(const SwinConfig& c)
       : patch(c.patch, c.width),
         patch_norm(c.width, c.ln_eps),
-        mean(mean_of_rows<T, B>(c.levels()[3].places())),
+        mean(mean_of_rows<accumulator_of<T>, B>(c.levels()[3].places())),
         config(c) {
     for (std::size_t l = 0; l < 4; ++l) {
       stages.emplace_back(c, l);
@@ -68,13 +68,13 @@ struct Swin {
   ImageFeatures<V> operator()(const tensor_of<V>& image, const nn::Mode& mode, Levels want) const {
     need_images("Swin", image, config.image_size);
     const Index batch = image.shape()[0];
-    Wide<V> x = widen(patch_norm(patch.template embed<V>(image)));
+    Wide<V> x = patch_norm.wide(patch.template embed<V>(image));
     ImageFeatures<V> out;
     std::uint64_t site = 0;
     for (std::size_t l = 0; l < 4; ++l) {
-      if (l) x = widen(stages[l].merge[0](x, batch));
+      if (l) x = stages[l].merge[0](x, batch);
       for (const auto& block : stages[l].blocks) x = block.train(x, mode, site++, batch);
-      if (l == 3 || want == Levels::all) out.levels[l] = level_norm[l](x);
+      if (l == 3 || want == Levels::all) out.levels[l] = level_norm[l].wide(x);
     }
     out.global = mix_rows(out.levels[3], mean);
     return out;

@@ -8,9 +8,9 @@
 
 namespace hybridmed::model {
 
-/// A module that turns the packed tokens of a plan into states (rows, width), which are wide, and
-/// states at the CLS rows into global vectors; it says its width, and whether a token sees only those before it.
-/// See docs/policies/text_encoder.md.
+/// A module that turns the packed tokens of a plan into states (rows, width), and states at the CLS
+/// rows into global vectors, both wide; it says its width, and whether a token sees only those
+/// before it. See docs/policies/text_encoder.md.
 template <class E, class T, class B>
 concept TextPolicy = nn::Module<E> &&
     requires(const E& e, const TextPlan<B>& plan, const Wide<Tensor<T, B>>& x,
@@ -19,8 +19,8 @@ concept TextPolicy = nn::Module<E> &&
   { e.causal() } -> std::convertible_to<bool>;
   { e.template operator()<Tensor<T, B>>(plan) } -> std::same_as<Wide<Tensor<T, B>>>;
   { e.template operator()<Variable<T, B>>(plan) } -> std::same_as<Wide<Variable<T, B>>>;
-  { e.global(x, rows) } -> std::same_as<Tensor<T, B>>;
-  { e.global(v, rows) } -> std::same_as<Variable<T, B>>;
+  { e.global(x, rows) } -> std::same_as<Wide<Tensor<T, B>>>;
+  { e.global(v, rows) } -> std::same_as<Wide<Variable<T, B>>>;
 };
 
 /// `Order`: where the norm of a residual branch sits (nn::PreNorm, nn::PostNorm).
@@ -70,8 +70,8 @@ struct TextEncoder {
   }
   /// Global vectors of sections: norm(state at each CLS row). states (rows, d) -> (n, d).
   template <Value W>
-  Like<W, T> global(const W& states, const IndexTensor<B>& cls_rows) const {
-    return norm(gather_rows(states, cls_rows));
+  W global(const W& states, const IndexTensor<B>& cls_rows) const {
+    return norm.wide(gather_rows(states, cls_rows));
   }
 };
 

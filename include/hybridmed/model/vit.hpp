@@ -47,7 +47,7 @@ struct Vit {
     const IndexTensor<B> patch_rows = patch_rows_.times(batch);
     const Segments<B> segments = sequence_.times(batch);
     using W = Wide<V>;
-    W x = widen(gather_rows(patch.template embed<V>(image), patch_.times(batch)));
+    W x = gather_rows(patch.template embed<V>(image), patch_.times(batch));
     x = add(x, gather_rows(use<W>(cls), cls_.times(batch)));
     x = add(x, gather_rows(use<W>(pos), position_.times(batch)));
     ImageFeatures<V> out;
@@ -55,12 +55,12 @@ struct Vit {
     for (std::size_t i = 0; i < blocks.size(); ++i) {
       x = blocks[i].train(x, mode, i, segments, false);
       if (i + 1 == blocks.size()) {
-        const V y = level_norm[3](x);
+        const W y = level_norm[3].wide(x);
         out.levels[3] = gather_rows(y, patch_rows);
         out.global = gather_rows(y, cls_rows_.times(batch));
       } else if (want == Levels::all && (i + 1) % quarter == 0) {
         const std::size_t l = (i + 1) / quarter - 1;
-        out.levels[l] = level_norm[l](gather_rows(x, patch_rows));
+        out.levels[l] = level_norm[l].wide(gather_rows(x, patch_rows));
       }
     }
     return out;

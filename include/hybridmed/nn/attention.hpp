@@ -42,10 +42,11 @@ struct SelfAttention {
     f("qkv", qkv);
     f("proj", proj);
   }
-  /// x (rows, width), packed by `segments` -> (rows, width)
+  /// x (rows, width), packed by `segments` -> (rows, width), wide
   template <Value V>
-  V operator()(const V& x, const Segments<B>& segments, bool causal) const {
-    return proj(self_attention(qkv(x), segments, AttentionOptions<V>{heads, causal, nullptr, {}}));
+  Wide<V> operator()(const V& x, const Segments<B>& segments, bool causal) const {
+    return proj.wide(
+        self_attention(qkv(x), segments, AttentionOptions<V>{heads, causal, nullptr, {}}));
   }
 };
 
@@ -78,11 +79,11 @@ struct CrossAttention {
   Like<X, T> keys_values(const X& memory) const {
     return kv(lnkv(memory));
   }
-  /// x (rows, width) attends to the given keys and values -> (rows, width)
+  /// x (rows, width) attends to the given keys and values -> (rows, width), wide
   template <Value X>
-  Like<X, T> operator()(const X& x, const Segments<B>& x_segments, const Like<X, T>& keys,
-               const Segments<B>& key_segments) const {
-    return proj(cross_attention(q(ln2(x)), keys, x_segments, key_segments, heads));
+  Wide<X> operator()(const X& x, const Segments<B>& x_segments, const Like<X, T>& keys,
+                     const Segments<B>& key_segments) const {
+    return proj.wide(cross_attention(q(ln2(x)), keys, x_segments, key_segments, heads));
   }
 };
 
@@ -149,9 +150,9 @@ struct WindowAttention {
     f("proj", proj);
     f("rel_bias", rel_bias);
   }
-  /// x (batch * side * side, width) -> the same shape
+  /// x (batch * side * side, width) -> the same shape, wide
   template <Value V>
-  V operator()(const V& x, Index batch) const {
+  Wide<V> operator()(const V& x, Index batch) const {
     const Index area = window * window;
     if (batch < 0 || value(x).rows() != batch * side * side)
       fail("nn", "WindowAttention",
@@ -161,8 +162,8 @@ struct WindowAttention {
     const Wide<V> table = gather_rows(use<Wide<V>>(rel_bias), relative_);  // (area * area, heads)
     const Wide<V> bias = reshape(transpose_rows(table), {heads * area, area});
     AttentionOptions<V> options{heads, false, &bias, mask_};
-    const V y = proj(self_attention(qkv(gather_rows(x, to_windows_.times(batch))),
-                                    windows_.times(windows), options));
+    const Wide<V> y = proj.wide(self_attention(qkv(gather_rows(x, to_windows_.times(batch))),
+                                               windows_.times(windows), options));
     return gather_rows(y, from_windows_.times(batch));
   }
 

@@ -12,20 +12,21 @@ namespace hybridmed::nn {
 template <Module M>
 void initialise(M& model, std::uint64_t seed) {
   std::uint64_t stream = 0;
-  for_each_parameter(model, [&]<class T, class B>(const std::string& name, MasterParameter<T, B>& p) {
-    check_interrupt("the model is initialised");
-    const Philox random = Philox(seed).fork(++stream);
-    if (p.initial.kind == Initial::Kind::constant)
-      B::fill(p.value.size(), static_cast<T>(p.initial.value), p.value.data());
-    else
-      B::fill_normal(p.value.size(), random, p.initial.value, p.value.data());
-    if (p.initial.kind == Initial::Kind::unit_rows) {
-      if constexpr (BackendRows<B, T>)
-        p.value = normalize_rows(p.value);
-      else
-        fail("nn", "initialise", name + ": this backend normalises no rows");
-    }
-  });
+  for_each_parameter(model,
+                     [&]<class T, class B>(const std::string& name, MasterParameter<T, B>& p) {
+                       check_interrupt("the model is initialised");
+                       const Philox random = Philox(seed).fork(++stream);
+                       if (p.initial.kind == Initial::Kind::constant)
+                         B::fill(p.value.size(), static_cast<T>(p.initial.value), p.value.data());
+                       else
+                         B::fill_normal(p.value.size(), random, p.initial.value, p.value.data());
+                       if (p.initial.kind == Initial::Kind::unit_rows) {
+                         if constexpr (BackendRows<B, T>)
+                           p.value = normalize_rows(p.value);
+                         else
+                           fail("nn", "initialise", name + ": this backend normalises no rows");
+                       }
+                     });
 }
 
 }  // namespace hybridmed::nn

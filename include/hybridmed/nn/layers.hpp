@@ -29,10 +29,21 @@ struct Linear {
   /// x (rows, in), in T or wider -> (rows, out) in T
   template <Value X>
   Like<X, T> operator()(const X& x) const {
+    return as<Like<X, T>>(x);
+  }
+  /// The same, wide: for what is added up, or what a loss reads.
+  template <Value X>
+  Wide<Like<X, T>> wide(const X& x) const {
+    return as<Wide<Like<X, T>>>(x);
+  }
+
+ private:
+  template <Value Y, Value X>
+  Y as(const X& x) const {
     using V = Like<X, T>;
-    if (!has_bias) return linear(narrow<T>(x), use<V>(weight));
+    if (!has_bias) return linear_as<Y>(narrow<T>(x), use<V>(weight));
     const Wide<V> b = use<Wide<V>>(bias);
-    return linear(narrow<T>(x), use<V>(weight), &b);
+    return linear_as<Y>(narrow<T>(x), use<V>(weight), &b);
   }
 };
 
@@ -56,22 +67,29 @@ struct LayerNorm {
     using V = Like<X, T>;
     return layer_norm_as<V>(x, use<Wide<V>>(weight), use<Wide<V>>(bias), eps);
   }
-  /// (x + y, its norm), one operation.
-  template <Value V>
-  std::pair<Wide<V>, V> after_add(const Wide<V>& x, const V& y) const {
-    return add_norm(x, y, use<Wide<V>>(weight), use<Wide<V>>(bias), eps);
+  /// The same, wide: for what several readers take, each of which rounds it for itself.
+  template <Value X>
+  Wide<X> wide(const X& x) const {
+    using W = Wide<X>;
+    return layer_norm(widen(x), use<W>(weight), use<W>(bias), eps);
+  }
+  /// (x + y, its norm), one operation; x and y are wide, the norm in T.
+  template <Value W>
+  std::pair<W, Like<W, T>> after_add(const W& x, const W& y) const {
+    return add_norm_as<Like<W, T>>(x, y, use<W>(weight), use<W>(bias), eps);
   }
 };
 
-/// Inverted dropout; the identity in evaluation. Each call in a step needs its own `site`.
+/// Inverted dropout; the identity in evaluation. Each call in a step needs its own `site`. x is
+/// wide.
 struct Dropout {
   double probability = 0;
   template <Value V>
   V operator()(const V& x, const Mode& mode, std::uint64_t site) const {
     if (!mode.dropout || probability <= 0) return x;
-    tensor_of<Wide<V>> mask(value(x).shape());
+    tensor_of<V> mask(value(x).shape());
     backend_of<V>::dropout_mask(mask.size(), mode.random.fork(site), probability, mask.data());
-    return narrow<scalar_of<V>>(multiply(widen(x), mask));
+    return multiply(x, mask);
   }
 };
 

@@ -5,7 +5,7 @@
 namespace hybridmed::nn {
 
 /// Non-overlapping patches through one matrix product: (batch, 3, side, side) -> (batch * n * n,
-/// width), n = side / patch.
+/// width), n = side / patch, wide.
 template <class T, class B>
 struct PatchEmbed {
   Parameter<T, B> weight, bias;  // (width, 3, patch, patch), (width)
@@ -26,7 +26,7 @@ struct PatchEmbed {
     f("bias", bias);
   }
   template <Value V>
-  V embed(const Tensor<T, B>& image) const {
+  Wide<V> embed(const Tensor<T, B>& image) const {
     hybridmed::detail::need_defined("PatchEmbed", image);
     const Shape& s = image.shape();
     if (s.rank() != 4 || s[1] != 3 || s[2] != s[3] || s[2] % patch != 0)
@@ -37,7 +37,7 @@ struct PatchEmbed {
     Tensor<T, B> rows({s[0] * n * n, in});
     B::patchify(s[0], 3, s[2], patch, image.data(), rows.data());
     const Wide<V> b = use<Wide<V>>(bias);
-    return linear(V(rows), reshape(use<V>(weight), {weight.value.shape()[0], in}), &b);
+    return linear_as<Wide<V>>(V(rows), reshape(use<V>(weight), {weight.value.shape()[0], in}), &b);
   }
 };
 
@@ -65,14 +65,14 @@ struct PatchMerging {
     f("norm", norm);
     f("reduction", reduction);
   }
-  template <Value X>
-  Like<X, T> operator()(const X& x, Index batch) const {
+  template <Value W>
+  W operator()(const W& x, Index batch) const {
     if (batch < 0 || side % 2 != 0 || value(x).rows() != batch * side * side)
       fail("nn", "PatchMerging",
            "expected rows of " + std::to_string(batch) + " maps of an even side " +
                std::to_string(side) + ", got " + value(x).shape().str());
     const Index width = value(x).cols();
-    return reduction(norm(
+    return reduction.wide(norm(
         reshape(gather_rows(x, neighbours_.times(batch)), {batch * side * side / 4, 4 * width})));
   }
 

@@ -23,9 +23,9 @@ struct FeedForward {
     f("fc1", fc1);
     f("fc2", fc2);
   }
-  /// x (rows, in), in T or wider -> (rows, out) in T
+  /// x (rows, in), in T or wider -> (rows, out), wide
   template <Value X>
-  Like<X, T> operator()(const X& x) const {
+  Wide<X> operator()(const X& x) const {
     using V = Like<X, T>;
     return feed_forward(narrow<T>(x), use<V>(fc1.weight), use<Wide<V>>(fc1.bias),
                         use<V>(fc2.weight), use<Wide<V>>(fc2.bias), act);
@@ -49,7 +49,7 @@ struct PostNorm {
   /// norm(x + f(x))
   template <class X, class Norm, class F>
   static X residual(const X& x, const Norm& norm, F&& f) {
-    return norm(add(x, f(x)));
+    return norm(add(widen(x), f(x)));
   }
 };
 
@@ -95,7 +95,8 @@ struct TransformerBlock {
     using V = Like<X, T>;
     check<X, V, Args...>();
     return branches(
-        x, [&](const V& h) { return attn(h, args...); }, [&](const V& h) { return mlp(h); });
+        x, [&](const V& h) { return widen(attn(h, args...)); },
+        [&](const V& h) { return widen(mlp(h)); });
   }
   /// The same with dropout; `site` numbers the block within the model.
   template <Value X, class... Args>
@@ -103,8 +104,8 @@ struct TransformerBlock {
     using V = Like<X, T>;
     check<X, V, Args...>();
     return branches(
-        x, [&](const V& h) { return dropout(attn(h, args...), mode, 2 * site); },
-        [&](const V& h) { return dropout(mlp(h), mode, 2 * site + 1); });
+        x, [&](const V& h) { return dropout(widen(attn(h, args...)), mode, 2 * site); },
+        [&](const V& h) { return dropout(widen(mlp(h)), mode, 2 * site + 1); });
   }
 
  private:
@@ -118,19 +119,23 @@ struct TransformerBlock {
       return Order::residual(Order::residual(x, ln1, attend), ln2, feed);
     }
   }
+  /// Does F give a V, or a wide one?
+  template <class V, class F, class... Args>
+  static constexpr bool gives =
+      std::is_invocable_r_v<V, F, Args...> || std::is_invocable_r_v<Wide<V>, F, Args...>;
   template <class X, class V, class... Args>
   static constexpr void check() {
-    static_assert(std::is_invocable_r_v<V, const Attention&, const V&, const Args&...>,
+    static_assert(gives<V, const Attention&, const V&, const Args&...>,
                   "hybridmed: the attention policy of TransformerBlock must be callable as attn(x, "
                   "args...) and return x's type; see docs/policies/transformer_block.md");
-    static_assert(std::is_invocable_r_v<V, const Ffn&, const V&>,
+    static_assert(gives<V, const Ffn&, const V&>,
                   "hybridmed: the feed-forward policy of TransformerBlock must be callable as "
                   "mlp(x) and return x's type; see docs/policies/transformer_block.md");
-    static_assert(std::is_invocable_r_v<V, const Norm&, const X&>,
+    static_assert(gives<V, const Norm&, const X&>,
                   "hybridmed: the norm policy of TransformerBlock must be callable as norm(x) and "
                   "return x's type; see docs/policies/transformer_block.md");
     static_assert(
-        requires(const X& x, const Norm& norm, V (&part)(const V&)) {
+        requires(const X& x, const Norm& norm, Wide<V> (&part)(const V&)) {
           { Order::residual(x, norm, part) } -> std::same_as<X>;
         },
         "hybridmed: the order policy of TransformerBlock must be callable as Order::residual(x, "

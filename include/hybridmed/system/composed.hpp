@@ -13,10 +13,9 @@ concept Represents = nn::Module<M> && requires {
   typename M::Scalar;
   typename M::Backend;
   typename M::Batch;
-} && requires(
-    const M& m, const typename M::Batch& batch, const nn::Mode& mode,
-    representation::Representations<Variable<master_of<typename M::Scalar>, typename M::Backend>,
-                                    Set>& r) {
+} && requires(const M& m, const typename M::Batch& batch, const nn::Mode& mode,
+              representation::Representations<
+                  Variable<master_of<typename M::Scalar>, typename M::Backend>, Set>& r) {
   m.represent(batch, mode, r);
 };
 

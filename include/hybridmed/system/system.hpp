@@ -63,10 +63,10 @@ class System {
                                   std::span<const std::int32_t> keys) const = 0;
 
   /// The weighted sum of stage k's losses, recorded on the tape or not.
-  virtual Variable<master_of<T>, B> recorded_total(std::size_t k, const Batch& batch, const nn::Mode& mode,
-                                        Losses& losses) const = 0;
-  virtual Tensor<master_of<T>, B> plain_total(std::size_t k, const Batch& batch, const nn::Mode& mode,
-                                   Losses& losses) const = 0;
+  virtual Variable<master_of<T>, B> recorded_total(std::size_t k, const Batch& batch,
+                                                   const nn::Mode& mode, Losses& losses) const = 0;
+  virtual Tensor<master_of<T>, B> plain_total(std::size_t k, const Batch& batch,
+                                              const nn::Mode& mode, Losses& losses) const = 0;
   /// Brings parameters back to where they may be, after an update.
   virtual void constrain(std::size_t k) = 0;
 

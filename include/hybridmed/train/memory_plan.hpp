@@ -37,12 +37,11 @@ std::size_t step_bytes(system::System<T, B>& system, std::size_t k, const RunCon
   arena.reset_peak();
   system.begin_stage(k);
   std::size_t moments = 0;
-  nn::for_each_parameter(system,
-                         nn::ParameterVisitor<T, B>([&](const std::string&, Parameter<T, B>& p) {
-                           if (p.trainable)
-                             moments += 2 * static_cast<std::size_t>(p.value.size()) *
-                                        sizeof(master_of<T>);
-                         }));
+  nn::for_each_parameter(
+      system, nn::ParameterVisitor<T, B>([&](const std::string&, Parameter<T, B>& p) {
+        if (p.trainable)
+          moments += 2 * static_cast<std::size_t>(p.value.size()) * sizeof(master_of<T>);
+      }));
   {
     const bool images = system.stages()[k].reads_images();
     objective::Losses<master_of<T>, B> losses;

@@ -5,8 +5,8 @@
 #include <cstring>
 
 #include "hybridmed/backend/arguments.hpp"
-#include "hybridmed/core/workspace.hpp"
 #include "hybridmed/core/executor.hpp"
+#include "hybridmed/core/workspace.hpp"
 
 namespace hybridmed::cpu {
 

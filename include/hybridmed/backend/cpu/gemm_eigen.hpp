@@ -5,8 +5,8 @@
 
 #include <algorithm>
 
-#include "hybridmed/core/workspace.hpp"
 #include "hybridmed/core/executor.hpp"
+#include "hybridmed/core/workspace.hpp"
 
 namespace hybridmed::cpu {
 

@@ -6,8 +6,8 @@
 #include <limits>
 
 #include "hybridmed/backend/cpu/math.hpp"
-#include "hybridmed/core/workspace.hpp"
 #include "hybridmed/core/executor.hpp"
+#include "hybridmed/core/workspace.hpp"
 
 namespace hybridmed::cpu {
 

@@ -6,8 +6,8 @@
 
 #include "hybridmed/backend/cpu/math.hpp"
 #include "hybridmed/backend/cpu/rows.hpp"
-#include "hybridmed/core/workspace.hpp"
 #include "hybridmed/core/executor.hpp"
+#include "hybridmed/core/workspace.hpp"
 
 namespace hybridmed::cpu {
 

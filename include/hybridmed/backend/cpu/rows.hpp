@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
-#include "hybridmed/core/workspace.hpp"
 #include "hybridmed/core/executor.hpp"
+#include "hybridmed/core/workspace.hpp"
 
 namespace hybridmed::cpu {
 

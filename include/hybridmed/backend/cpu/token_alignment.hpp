@@ -8,8 +8,8 @@
 
 #include "hybridmed/backend/arguments.hpp"
 #include "hybridmed/backend/cpu/math.hpp"
-#include "hybridmed/core/workspace.hpp"
 #include "hybridmed/core/executor.hpp"
+#include "hybridmed/core/workspace.hpp"
 
 namespace hybridmed::cpu {
 
