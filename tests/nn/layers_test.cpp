@@ -72,9 +72,10 @@ Matrix attention(const Matrix& qkv, Index width, Index heads, F&& score) {
 /// Fills every parameter with noise around 0, so that no gain or bias can be forgotten.
 template <class M>
 void randomise(M& module, std::uint64_t seed, double stddev = .5) {
-  nn::for_each_parameter(module, [&]<class T, class B>(const std::string&, MasterParameter<T, B>& p) {
-    p.value = tensor<T, B>(normal(p.value.size(), ++seed, stddev), p.value.shape());
-  });
+  nn::for_each_parameter(
+      module, [&]<class T, class B>(const std::string&, MasterParameter<T, B>& p) {
+        p.value = tensor<T, B>(normal(p.value.size(), ++seed, stddev), p.value.shape());
+      });
 }
 
 struct Moments {
@@ -127,7 +128,7 @@ std::vector<std::vector<T>> block_bits() {
   std::vector<std::vector<T>> all{y.tensor.to_host(), x.slot.grad.to_host(),
                                   block(x.value, segments, true).to_host()};
   nn::for_each_parameter(
-      block, [&](const std::string&, MasterParameter<T, B>& p) { all.push_back(p.slot.grad.to_host()); });
+      block, [&](const std::string&, Parameter<T, B>& p) { all.push_back(p.slot.grad.to_host()); });
   return all;
 }
 
