@@ -45,7 +45,7 @@ Parameter<T, B> leaf(const Values& x, const Shape& shape) {
 }
 /// The gradient of a leaf; none counts as zero.
 template <class T, class B>
-Values gradient(const Parameter<T, B>& p) {
+Values gradient(const MasterParameter<T, B>& p) {
   return p.slot.grad.defined() ? values(p.slot.grad)
                                : Values(static_cast<std::size_t>(p.value.size()), 0.0);
 }

@@ -223,15 +223,13 @@ TEST_CASE_TEMPLATE("squared_norm adds up, and the clipped update reads it where 
     for (double start : {0.0, 4.0, std::numeric_limits<double>::infinity()}) {
       const Values g = normal(n, 1), p = normal(n, 2), m = normal(n, 3, 0.1), v = positive(n, 4);
       conform<T>("adamw" + sizes({n}), {g}, {}, {m, v, p}, [&](auto k, auto& x, auto, auto& y) {
-        const auto square = Tensor<double, decltype(k)>::full({1}, start);
-        k.squared_norm(n, x[0].data(), square.data());
+        const StepState begun{1e-2, 0.3, 0.02, start, -1};
+        const auto state = Tensor<StepState, decltype(k)>::from_host({&begun, 1}, {1});
+        k.squared_norm(n, x[0].data(), &state.data()->squared_norm);
         AdamWArgs a;
-        a.learning_rate = 1e-2;
         a.decay = 0.05;
-        a.correction1 = 0.3;
-        a.correction2 = 0.02;
         a.clip = 1;
-        a.squared_norm = square.data();
+        a.step = state.data();
         k.adamw(n, a, x[0].data(), y[0].data(), y[1].data(), y[2].data());
         k.adamw(n, a, static_cast<const T*>(nullptr), y[0].data(), y[1].data(), y[2].data());
         if constexpr (std::is_same_v<decltype(k), Cuda>) {
@@ -239,7 +237,7 @@ TEST_CASE_TEMPLATE("squared_norm adds up, and the clipped update reads it where 
           for (double gi : g)
             sum +=
                 static_cast<double>(static_cast<T>(gi)) * static_cast<double>(static_cast<T>(gi));
-          const double norm = square.item();
+          const double norm = state.item().squared_norm;
           CHECK((norm == start + sum || std::abs(norm - start - sum) <= 1e-12 * (start + sum)));
         }
       });

@@ -78,13 +78,17 @@ TEST_CASE(
         optim::AdamW<T, B> optimizer(*s, {});
         Tape tape;
         system::StageOf<T, B> view(*s, k);
-        Counted::up = Counted::down = 0;
-        const auto first =
-            train::issue_step(view, batch, optimizer, 1e-3, tape, nn::Mode::training());
-        const auto second =
-            train::issue_step(view, batch, optimizer, 1e-3, tape, nn::Mode::training());
-        CHECK(Counted::up == 0);
-        CHECK(Counted::down == 0);
+        const auto step = [&] {
+          Counted::up = Counted::down = 0;
+          optimizer.begin_step(1e-3);
+          CHECK(Counted::up == 1);  // rate, bias corrections and sums, with the batch
+          Counted::up = 0;
+          const auto issued = train::issue_step(view, batch, optimizer, tape, nn::Mode::training());
+          CHECK(Counted::up == 0);
+          CHECK(Counted::down == 0);
+          return issued;
+        };
+        const auto first = step(), second = step();
         const auto a = first.read(), b = second.read();
         CHECK(Counted::down > 0);
         CHECK((a.finite && b.finite));
@@ -104,7 +108,8 @@ TEST_CASE("a step whose loss is no number changes nothing, and says so when it i
   std::map<std::string, std::vector<T>> before;
   nn::for_each_parameter(*s, [&](const std::string& n, auto& p) { before[n] = p.value.to_host(); });
   batch.image.data()[5] = std::numeric_limits<T>::quiet_NaN();
-  const auto bad = train::issue_step(view, batch, optimizer, 1e-3, tape, nn::Mode::inspection());
+  optimizer.begin_step(1e-3);
+  const auto bad = train::issue_step(view, batch, optimizer, tape, nn::Mode::inspection());
   CHECK_FALSE(bad.read().finite);
   nn::for_each_parameter(*s, [&](const std::string& n, auto& p) {
     CAPTURE(n);
@@ -121,7 +126,8 @@ TEST_CASE("a loss that overflows while its gradient does not stops the update to
   OneWeight m;
   optim::AdamW<T, R> optimizer(m, {});
   m.w.slot.grad = Tensor<T, R>::full({1, 1}, 1);
-  optimizer.update(0.1, Tensor<T, R>::full(Shape{}, std::numeric_limits<T>::infinity()));
+  optimizer.begin_step(0.1);
+  optimizer.update(Tensor<T, R>::full(Shape{}, std::numeric_limits<T>::infinity()));
   CHECK_FALSE(std::isfinite(optimizer.norm().read()));
   CHECK(m.w.value.item() == 2);
 }

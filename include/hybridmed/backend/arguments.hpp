@@ -127,25 +127,32 @@ struct TokenArgs {
   }
 };
 
-/// One AdamW update (Loshchilov & Hutter, ICLR 2019), bias corrections and clipping folded in. The
-/// global gradient norm stays in the backend's memory, so that a device need not wait for the host
-/// between backward pass and update.
-struct AdamWArgs {
-  double learning_rate = 0, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, decay = 0;
+/// The numbers of one training step that change from step to step. They lie in the backend's
+/// memory, where kernels read and add to them: a device need not wait for the host between backward
+/// pass and update, and a step that was recorded once can run again with other numbers.
+struct StepState {
+  double learning_rate = 0;
   double correction1 = 1, correction2 = 1;  // 1 - beta^t
-  double clip = 0;                          // maximum global gradient norm; 0: no clipping
-  const double* squared_norm = nullptr;  // backend memory: the norm's square; where the norm is not
-                                         // finite, nothing is changed
-  const double* squared_norm_small =
-      nullptr;  // the same of the gradients times `shrink`, read where the other overflows; or null
+  double squared_norm = 0;        // of all gradients; where the norm is not finite, the update
+                                  // changes nothing
+  double squared_norm_small = 0;  // the same of the gradients times `shrink`, read where the other
+                                  // overflows; below 0: not kept
 
   static constexpr double shrink = 0x1p-512;
 
   /// The global gradient norm.
   HYBRIDMED_HOST_DEVICE double norm() const {
-    if (!squared_norm_small || *squared_norm <= 1e300) return std::sqrt(*squared_norm);
-    return std::sqrt(*squared_norm_small) / shrink;
+    if (squared_norm_small < 0 || squared_norm <= 1e300) return std::sqrt(squared_norm);
+    return std::sqrt(squared_norm_small) / shrink;
   }
+};
+
+/// One AdamW update (Loshchilov & Hutter, ICLR 2019), bias corrections and clipping folded in.
+struct AdamWArgs {
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, decay = 0;
+  double clip = 0;                  // maximum global gradient norm; 0: no clipping
+  const StepState* step = nullptr;  // backend memory
+
   /// The factor of every gradient, given their global norm. Kernels multiply in double: squared in
   /// float, the factor of a norm of 1e19 is 0.
   static HYBRIDMED_HOST_DEVICE double gradient_scale(double clip, double norm) {

@@ -56,38 +56,33 @@ class AdamW {
         }));
   }
 
+  /// Brings the numbers of the next step to the backend, in one copy of a few bytes: with the
+  /// batch, before what is to run without the host.
+  void begin_step(double learning_rate) {
+    if (!(learning_rate >= 0) || !std::isfinite(learning_rate))
+      fail("optim", "AdamW",
+           "expected a learning rate of at least 0, got " + std::to_string(learning_rate));
+    const auto t = static_cast<double>(steps_ + 1);
+    const StepState now{learning_rate, 1 - std::pow(options_.beta1, t),
+                        1 - std::pow(options_.beta2, t), 0, squares_overflow ? 0.0 : -1.0};
+    state_ = Tensor<StepState, B>::from_host({&now, 1}, {1});
+    begun_ = true;
+  }
   /// Issues one update and waits for nothing: `norm()` tells the rest. A trained parameter without
   /// a gradient counts as gradient 0; one that was frozen after the optimizer was made stays as it
   /// is, moments too. Gradients are released. Where the global gradient norm, or `loss` (one
   /// element, or undefined), is not finite, nothing is updated.
-  /// @throws Error where a parameter has a gradient that was frozen when the optimizer was made.
-  void update(double learning_rate, const Tensor<T, B>& loss = {}) {
-    check(learning_rate);
-    square_ = Tensor<double, B>::zeros({1});
-    small_square_ = std::is_same_v<T, double> ? Tensor<double, B>::zeros({1}) : Tensor<double, B>();
-    for (const Entry& e : entries_) {
-      const Tensor<T, B>& g = e.parameter->slot.grad;
-      if (!e.parameter->trainable || !g.defined()) continue;
-      B::squared_norm(g.size(), g.data(), square_.data());
-      if (small_square_.defined()) {  // squares of doubles overflow; those of floats, summed in
-                                      // double, do not
-        Tensor<T, B> shrunk(g.shape());
-        B::scale(g.size(), static_cast<T>(AdamWArgs::shrink), g.data(), shrunk.data());
-        B::squared_norm(shrunk.size(), shrunk.data(), small_square_.data());
-      }
-    }
+  /// @throws Error where the step was not begun, or where a parameter has a gradient that was
+  /// frozen when the optimizer was made.
+  void update(const Tensor<T, B>& loss = {}) {
+    check();
+    for (const Entry& e : entries_)
+      if (const Tensor<T, B>& g = e.parameter->slot.grad; e.parameter->trainable && g.defined())
+        add_to_norm(g);
     if (loss.defined()) forbid_unless_finite(loss);
+    begun_ = false;
     ++steps_;
-    AdamWArgs a{learning_rate,
-                options_.beta1,
-                options_.beta2,
-                options_.eps,
-                0,
-                1 - std::pow(options_.beta1, static_cast<double>(steps_)),
-                1 - std::pow(options_.beta2, static_cast<double>(steps_)),
-                options_.clip,
-                square_.data(),
-                small_square_.data()};
+    AdamWArgs a{options_.beta1, options_.beta2, options_.eps, 0, options_.clip, state_.data()};
     for (Entry& e : entries_) {
       auto& slot = e.parameter->slot;
       if (e.parameter->trainable) {
@@ -100,27 +95,22 @@ class AdamW {
   }
   /// What an update measured; its numbers stay in the backend until they are read.
   struct Norm {
-    Tensor<double, B> square, small_square;
+    Tensor<StepState, B> state;
 
     /// Waits for the update. The global gradient norm before clipping; not finite where nothing was
     /// updated.
-    double read() const {
-      const double on_host[] = {square.item(), small_square.defined() ? small_square.item() : 0.0};
-      AdamWArgs a;
-      a.squared_norm = &on_host[0];
-      a.squared_norm_small = small_square.defined() ? &on_host[1] : nullptr;
-      return a.norm();
-    }
+    double read() const { return state.item().norm(); }
   };
   /// Of the last update.
-  Norm norm() const { return {square_, small_square_}; }
+  Norm norm() const { return {state_}; }
   /// The last update changed nothing: it does not count as a step.
   void take_back() { --steps_; }
 
   /// One update, waited for. Returns the global gradient norm before clipping; where that is not
   /// finite, nothing is updated.
   double step(double learning_rate) {
-    update(learning_rate);
+    begin_step(learning_rate);
+    update();
     const double n = norm().read();
     if (!std::isfinite(n)) take_back();
     return n;
@@ -136,10 +126,13 @@ class AdamW {
   void set_steps(std::int64_t n) { steps_ = n; }
 
  private:
-  void check(double learning_rate) const {
-    if (!(learning_rate >= 0) || !std::isfinite(learning_rate))
-      fail("optim", "AdamW",
-           "expected a learning rate of at least 0, got " + std::to_string(learning_rate));
+  // The squares of doubles overflow; those of floats, summed in double, do not.
+  static constexpr bool squares_overflow = std::is_same_v<T, double>;
+
+  void check() const {
+    if (!begun_)
+      fail("optim", "AdamW", "an update without a step that it belongs to",
+           "call begin_step(learning_rate) first, or step(learning_rate) for both");
     for (const Entry& e : entries_)
       if (const auto& g = e.parameter->slot.grad;
           e.parameter->value.size() != e.m.size() || (g.defined() && g.size() != e.m.size()))
@@ -154,17 +147,24 @@ class AdamW {
                  "' has a gradient, but was frozen when the optimizer was made",
              "choose what is trained first, then make the optimizer");
   }
+  void add_to_norm(const Tensor<T, B>& g) {
+    B::squared_norm(g.size(), g.data(), &state_.data()->squared_norm);
+    if constexpr (squares_overflow) {
+      Tensor<T, B> shrunk(g.shape());
+      B::scale(g.size(), static_cast<T>(StepState::shrink), g.data(), shrunk.data());
+      B::squared_norm(shrunk.size(), shrunk.data(), &state_.data()->squared_norm_small);
+    }
+  }
   /// 0 times a number that is not finite is NaN: it makes the norm NaN.
   void forbid_unless_finite(const Tensor<T, B>& loss) {
     Tensor<T, B> nothing(loss.shape());
     B::scale(loss.size(), T(0), loss.data(), nothing.data());
-    B::squared_norm(nothing.size(), nothing.data(), square_.data());
-    if (small_square_.defined())
-      B::squared_norm(nothing.size(), nothing.data(), small_square_.data());
+    add_to_norm(nothing);
   }
 
   AdamWOptions options_;
-  Tensor<double, B> square_, small_square_;
+  Tensor<StepState, B> state_;  // of the step that was begun last
+  bool begun_ = false;
   std::vector<Entry> entries_;
   std::vector<std::pair<std::string, Parameter<T, B>*>> frozen_;  // parameters without moments
   std::int64_t steps_ = 0;

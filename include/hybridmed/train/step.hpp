@@ -31,19 +31,19 @@ struct IssuedStep {
 };
 
 /// Forward, backward, clipped AdamW update, and what the objectives do after one; nothing is copied
-/// to or from the backend. Where loss or gradient is not finite, nothing is updated. `system`:
-/// a system::Composed, or one stage of a system::System.
+/// to or from the backend, which has got the batch and `optimizer.begin_step(rate)` before. Where
+/// loss or gradient is not finite, nothing is updated. `system`: a system::Composed, or one stage
+/// of a system::System.
 template <class S, class T, class B>
 IssuedStep<T, B> issue_step(S& system, const typename S::Batch& batch,
-                            optim::AdamW<T, B>& optimizer, double learning_rate, Tape& tape,
-                            const nn::Mode& mode) {
+                            optim::AdamW<T, B>& optimizer, Tape& tape, const nn::Mode& mode) {
   IssuedStep<T, B> issued;
   RecordOn recording(tape);
   const Variable<T, B> total = system.template total<Variable<T, B>>(batch, mode, issued.losses);
   issued.total = value(total);
   try {
     backward(total);
-    optimizer.update(learning_rate, issued.total);
+    optimizer.update(issued.total);
   } catch (...) {
     optimizer.discard();  // no half gradient is left for the next step
     throw;
@@ -53,13 +53,13 @@ IssuedStep<T, B> issue_step(S& system, const typename S::Batch& batch,
   return issued;
 }
 
-/// The same, waited for.
+/// The same at that rate, waited for.
 template <class S, class T, class B>
 StepReport<T, B> train_step(S& system, const typename S::Batch& batch,
                             optim::AdamW<T, B>& optimizer, double learning_rate, Tape& tape,
                             const nn::Mode& mode) {
-  const StepReport<T, B> report =
-      issue_step(system, batch, optimizer, learning_rate, tape, mode).read();
+  optimizer.begin_step(learning_rate);
+  const StepReport<T, B> report = issue_step(system, batch, optimizer, tape, mode).read();
   if (!report.finite) optimizer.take_back();
   return report;
 }

@@ -111,8 +111,9 @@ class Trainer {
       const double rate = schedule(p.stage_step);
       const nn::Mode mode =
           nn::Mode::training(seed.fork(1u << 30).fork(static_cast<std::uint64_t>(p.stage_step)));
-      auto issued = issue_step(view, upload<T, B>(*host, *state_.system), *state_.optimizer, rate,
-                               tape_, mode);
+      state_.optimizer->begin_step(rate);
+      auto issued =
+          issue_step(view, upload<T, B>(*host, *state_.system), *state_.optimizer, tape_, mode);
       p.count_step();
       if (last) note_step(*last, log);
       last = Pending{std::move(issued), std::move(host->studies), rate, p.step, p.stage_step};

@@ -193,15 +193,17 @@ TEST_CASE_TEMPLATE("adamw, with a gradient and without", P, ALL) {
   using B = typename P::backend;
   using T = typename P::scalar;
   AdamWArgs a;
-  a.learning_rate = 1e-3;
+  StepState state;
+  a.step = &state;
+  state.learning_rate = 1e-3;
   a.decay = 0.05;
   for (int step : {1, 2, 1000})
     for (double square : {0.01, 9.0})  // within the clip and over it
       for (Index n : lengths) {
-        a.correction1 = 1 - std::pow(a.beta1, step);
-        a.correction2 = 1 - std::pow(a.beta2, step);
+        state.correction1 = 1 - std::pow(a.beta1, step);
+        state.correction2 = 1 - std::pow(a.beta2, step);
         a.clip = 1;
-        a.squared_norm = &square;
+        state.squared_norm = square;
         const auto g = random<T>(n, 1), p = random<T>(n, 2);
         auto m = random<T>(n, 3, 0.1), v = random<T>(n, 4, 0.1);
         for (auto& x : v) x *= x;
@@ -222,10 +224,10 @@ TEST_CASE_TEMPLATE("adamw changes nothing where the gradient norm is not finite"
   for (double square :
        {std::numeric_limits<double>::infinity(), std::numeric_limits<double>::quiet_NaN()}) {
     AdamWArgs a;
-    a.learning_rate = 1;
+    const StepState state{.learning_rate = 1, .squared_norm = square, .squared_norm_small = -1};
+    a.step = &state;
     a.decay = 0.5;
     a.clip = 1;
-    a.squared_norm = &square;
     const auto g = random<T>(9, 1), m = random<T>(9, 2), p = random<T>(9, 3),
                v = filled<T>(9, 0.25);
     auto m2 = m, v2 = v, p2 = p;

@@ -164,13 +164,14 @@ struct Elementwise {
 
   template <class T>
   static void adamw(Index n, const AdamWArgs& a, const T* g, T* m, T* v, T* p) {
-    const double norm = a.squared_norm ? a.norm() : 0;
+    const StepState& s = *a.step;
+    const double norm = s.norm();
     if (!std::isfinite(norm)) return;
-    const double root = std::sqrt(a.correction2), factor = AdamWArgs::gradient_scale(a.clip, norm);
+    const double root = std::sqrt(s.correction2), factor = AdamWArgs::gradient_scale(a.clip, norm);
     const T b1 = static_cast<T>(a.beta1), b2 = static_cast<T>(a.beta2),
             c1 = static_cast<T>(1 - a.beta1), c2 = static_cast<T>(1 - a.beta2),
-            keep = static_cast<T>(1 - a.learning_rate * a.decay),
-            step = static_cast<T>(a.learning_rate / a.correction1 * root),
+            keep = static_cast<T>(1 - s.learning_rate * a.decay),
+            step = static_cast<T>(s.learning_rate / s.correction1 * root),
             eps = static_cast<T>(a.eps * root);
     executor::for_tiles<Executor>(n, tile, [=](Index from, Index to) {
       if (g) {

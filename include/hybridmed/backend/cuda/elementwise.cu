@@ -166,15 +166,15 @@ void Elementwise::dropout_mask(Index n, Philox random, double p, T* y) {
 
 template <class T>
 void Elementwise::adamw(Index n, const AdamWArgs& a, const T* g, T* m, T* v, T* p) {
-  const double root = std::sqrt(a.correction2);
   const T b1 = static_cast<T>(a.beta1), b2 = static_cast<T>(a.beta2),
-          c1 = static_cast<T>(1 - a.beta1), c2 = static_cast<T>(1 - a.beta2),
-          keep = static_cast<T>(1 - a.learning_rate * a.decay),
-          step = static_cast<T>(a.learning_rate / a.correction1 * root),
-          eps = static_cast<T>(a.eps * root);
+          c1 = static_cast<T>(1 - a.beta1), c2 = static_cast<T>(1 - a.beta2);
   for_each(n, "adamw", [=] __device__(Index i) {
-    const double norm = a.squared_norm ? a.norm() : 0;
+    const StepState& s = *a.step;
+    const double norm = s.norm(), root = sqrt(s.correction2);
     if (!isfinite(norm)) return;
+    const T keep = static_cast<T>(1 - s.learning_rate * a.decay),
+            step = static_cast<T>(s.learning_rate / s.correction1 * root),
+            eps = static_cast<T>(a.eps * root);
     const T gi =
         g ? static_cast<T>(static_cast<double>(g[i]) * AdamWArgs::gradient_scale(a.clip, norm))
           : T(0);

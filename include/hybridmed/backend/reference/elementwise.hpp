@@ -158,7 +158,8 @@ struct Elementwise {
   /// g may be null: a gradient of zero.
   template <class T>
   static void adamw(Index n, const AdamWArgs& a, const T* g, T* m, T* v, T* p) {
-    const double norm = a.squared_norm ? a.norm() : 0;
+    const StepState& s = *a.step;
+    const double norm = s.norm();
     if (!std::isfinite(norm)) return;
     const double factor = AdamWArgs::gradient_scale(a.clip, norm);
     for (Index i = 0; i < n; ++i) {
@@ -168,8 +169,8 @@ struct Elementwise {
       m[i] = static_cast<T>(mi);
       v[i] = static_cast<T>(vi);
       const double step =
-          a.learning_rate * (mi / a.correction1) / (std::sqrt(vi / a.correction2) + a.eps);
-      p[i] = static_cast<T>(static_cast<double>(p[i]) * (1 - a.learning_rate * a.decay) - step);
+          s.learning_rate * (mi / s.correction1) / (std::sqrt(vi / s.correction2) + a.eps);
+      p[i] = static_cast<T>(static_cast<double>(p[i]) * (1 - s.learning_rate * a.decay) - step);
     }
   }
 };
