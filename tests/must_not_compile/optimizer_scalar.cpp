@@ -1,5 +1,5 @@
-// expects: hybridmed: an optimizer works on the master scalar of a precision: of a model in bfloat16
-// on float
+// expects: hybridmed: an optimizer works on the master scalar of a precision: of a model in
+// bfloat16 on float
 
 #include <hybridmed/backend/reference/backend.hpp>
 #include <hybridmed/optim/adamw.hpp>

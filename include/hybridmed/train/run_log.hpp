@@ -10,6 +10,13 @@ namespace hybridmed::train {
 /// Losses with their names; NaN where a term of weight 0 was not computed.
 using LossValues = std::vector<std::pair<std::string, double>>;
 
+/// Adds those of a training step, and their total, to the sums of its epoch.
+inline void add_to_sums(Progress& p, const LossValues& losses, double total) {
+  for (std::size_t i = 0; i < losses.size(); ++i)
+    if (!std::isnan(losses[i].second)) p.sums[i] += losses[i].second;
+  p.sums[losses.size()] += total;
+}
+
 /// One line of the log.
 inline io::Json log_row(const char* kind, const Progress& p, std::int64_t epoch, std::int64_t step,
                         double total) {

@@ -138,9 +138,7 @@ class Trainer {
     LossValues losses;
     for (const auto& loss : r.losses)
       losses.emplace_back(loss.name, static_cast<double>(loss.value.item()));
-    for (std::size_t i = 0; i < losses.size(); ++i)
-      if (!std::isnan(losses[i].second)) p.sums[i] += losses[i].second;
-    p.sums[losses.size()] += r.total;
+    add_to_sums(p, losses, r.total);
     if (!r.finite) stop_on_nan(pending.step, pending.studies, false);
     io::Json row = log_row("step", p, p.epoch + 1, pending.step, r.total);
     row["lr"] = pending.rate;
