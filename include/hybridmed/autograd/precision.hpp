@@ -53,6 +53,9 @@ RoundedWeight<T, B>::operator Variable<T, B>() const {
 template <Value To, Value From>
 To cast(const From& x) {
   using T = scalar_of<To>;
+  static_assert(std::is_same_v<accumulator_of<T>, accumulator_of<scalar_of<From>>>,
+                "hybridmed: a value of another precision: what computes in T takes values in T and "
+                "in accumulator_of<T>; see docs/policies/precision.md");
   if constexpr (std::is_same_v<To, From>) {
     return x;
   } else {

@@ -195,7 +195,7 @@ struct RequireFeedForwardBackend {
                 "see BackendLayerNorm in hybridmed/backend/concept.hpp");
   static_assert(BackendConversion<B, T>,
                 "hybridmed: the backend lacks convert for this scalar; see BackendConversion in "
-                " hybridmed/backend/concept.hpp");
+                "hybridmed/backend/concept.hpp");
   static_assert(BackendCrossEntropy<B, master_of<T>>,
                 "hybridmed: the backend lacks a softmax or sigmoid cross-entropy for this scalar; "
                 "see BackendCrossEntropy in hybridmed/backend/concept.hpp");

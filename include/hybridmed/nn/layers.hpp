@@ -80,16 +80,15 @@ struct LayerNorm {
   }
 };
 
-/// Inverted dropout; the identity in evaluation. Each call in a step needs its own `site`. x is
-/// wide.
+/// Inverted dropout; the identity in evaluation. Each call in a step needs its own `site`.
 struct Dropout {
   double probability = 0;
   template <Value V>
   V operator()(const V& x, const Mode& mode, std::uint64_t site) const {
     if (!mode.dropout || probability <= 0) return x;
-    tensor_of<V> mask(value(x).shape());
+    tensor_of<Wide<V>> mask(value(x).shape());
     backend_of<V>::dropout_mask(mask.size(), mode.random.fork(site), probability, mask.data());
-    return multiply(x, mask);
+    return narrow<scalar_of<V>>(multiply(widen(x), mask));
   }
 };
 
