@@ -24,9 +24,10 @@ V through(Use use, F f, const V& x) {
   return recompute([f](const V& h) { return recompute(f, h); }, x);
 }
 
-/// Three transformer blocks with dropout; the last has post-norm.
+/// Three transformer blocks with dropout; the last has post-norm. In and out is a residual stream.
 template <class T, class B>
 struct Blocks {
+  using Input = accumulator_of<T>;
   using Pre = nn::TransformerBlock<T, B>;
   using Post = nn::TransformerBlock<T, B, nn::SelfAttention<T, B>, nn::FeedForward<T, B>,
                                     nn::LayerNorm<T, B>, nn::PostNorm>;
@@ -47,21 +48,23 @@ struct Blocks {
     f("two", two);
     f("three", three);
   }
-  template <Value V>
-  V operator()(const V& x, const nn::Mode& mode, Use use) const {
+  template <Value W>
+  W operator()(const W& x, const nn::Mode& mode, Use use) const {
     const Segments<B> segments = sequence.times(2);
     const auto call = [&](const auto& block, std::uint64_t site) {
-      return [&block, mode, site, segments](const V& h) {
+      return [&block, mode, site, segments](const auto& h) {
         return block.train(h, mode, site, segments, true);
       };
     };
-    return through(use, call(three, 2), through(use, call(two, 1), through(use, call(one, 0), x)));
+    const W y = through(use, call(two, 1), through(use, call(one, 0), x));
+    return cast<W>(through(use, call(three, 2), narrow<T>(y)));
   }
 };
 
 /// Two residual blocks of a ResNet, the second with a projection.
 template <class T, class B>
 struct Residual {
+  using Input = T;
   model::ResidualBlock<T, B> one{4, 4, 4, 1, false}, two{4, 4, 8, 2, true};
 
   static Shape input() { return {2 * 6 * 6, 4}; }
@@ -82,35 +85,41 @@ struct Residual {
   }
 };
 
+using Numbers = std::vector<std::vector<double>>;
+
 template <class T, class B>
-using Numbers = std::vector<std::vector<T>>;
+std::vector<double> numbers(const Tensor<T, B>& t) {
+  const std::vector<T> x = t.to_host();
+  return std::vector<double>(x.begin(), x.end());
+}
 
 /// Output, gradients of the input and of every parameter, and state, after two steps.
-template <class T, class B, class M>
-Numbers<T, B> steps(M& m, Use use, Tape& tape, bool input_wanted = true) {
-  Numbers<T, B> all;
-  Tensor<T, B> x(M::input());
+template <class B, class M>
+Numbers steps(M& m, Use use, Tape& tape, bool input_wanted = true) {
+  using X = typename M::Input;
+  Numbers all;
+  Tensor<X, B> x(M::input());
   B::fill_normal(x.size(), Philox(3), 1, x.data());
   for (std::uint64_t step = 0; step < 2; ++step) {
-    GradientSlot<T, B> dx;
+    GradientSlot<X, B> dx;
     const RecordOn on(tape);
-    const Variable<T, B> in(x, input_wanted ? &dx : nullptr);
-    const Variable<T, B> y = m(in, nn::Mode::training(Philox(7, step)), use);
-    Tensor<T, B> dy(y.shape());
+    const Variable<X, B> in(x, input_wanted ? &dx : nullptr);
+    const Variable<X, B> y = m(in, nn::Mode::training(Philox(7, step)), use);
+    Tensor<X, B> dy(y.shape());
     B::fill_normal(dy.size(), Philox(5), 1, dy.data());
-    all.push_back(y.tensor.to_host());
+    all.push_back(numbers(y.tensor));
     backward({{y, dy}});
     CHECK(tape.size() == 0);
     CHECK(dx.grad.defined() == input_wanted);
-    if (input_wanted) all.push_back(dx.grad.to_host());
+    if (input_wanted) all.push_back(numbers(dx.grad));
   }
   nn::for_each_state(
       m,
-      [&](const std::string&, Parameter<T, B>& p) {
-        all.push_back(p.slot.grad.defined() ? p.slot.grad.to_host() : std::vector<T>());
+      [&](const std::string&, auto& p) {
+        all.push_back(p.slot.grad.defined() ? numbers(p.slot.grad) : std::vector<double>());
         p.slot.grad = {};
       },
-      [&](const std::string&, Buffer<T, B>& b) { all.push_back(b.value.to_host()); });
+      [&](const std::string&, auto& b) { all.push_back(numbers(b.value)); });
   return all;
 }
 

@@ -37,7 +37,7 @@ void fails_everywhere(Use use) {
   nn::initialise(made, 1);
   Tape tape;
   M fresh = made;
-  const auto want = steps<double, B>(fresh, use, tape);
+  const auto want = steps<B>(fresh, use, tape);
   M m = made;
   long failures = 0;
   for (bool done = false; !done; ++failures) {
@@ -45,13 +45,14 @@ void fails_everywhere(Use use) {
     const auto in_use = HostArena::instance().statistics().in_use;
     // Through the scope, or caught inside of it.
     const bool inside = failures % 2 == 0;
-    Tensor<double, B> x = Tensor<double, B>::full(M::input(), 0.5);
-    x.data()[0] = 2;
+    using X = typename M::Input;
+    Tensor<X, B> x = Tensor<X, B>::full(M::input(), X(0.5f));
+    x.data()[0] = X(2.0f);
     try {
       const RecordOn on(tape);
       Scarce::left = failures;
-      const auto y = m(Variable<double, B>(x), nn::Mode::training(), use);
-      const auto dy = Tensor<double, B>::full(y.shape(), 1);
+      const auto y = m(Variable<X, B>(x), nn::Mode::training(), use);
+      const auto dy = Tensor<X, B>::full(y.shape(), X(1.0f));
       try {
         backward({{y, dy}});
         done = true;
@@ -72,7 +73,7 @@ void fails_everywhere(Use use) {
       CHECK(HostArena::instance().statistics().in_use <= in_use);
       if (failures % 16 == 0) {
         m = made;
-        CHECK(steps<double, B>(m, use, tape) == want);
+        CHECK(steps<B>(m, use, tape) == want);
       }
     }
   }
@@ -84,6 +85,9 @@ void fails_everywhere(Use use) {
 TEST_CASE("whatever tensor fails to be made, tape and gradients are left clean") {
   fails_everywhere<Residual<double, Scarce>>(Use::again);
   fails_everywhere<Blocks<double, Scarce>>(Use::nested);
+  fails_everywhere<Residual<bfloat16, Scarce>>(Use::nested);
+  fails_everywhere<Blocks<bfloat16, Scarce>>(Use::plain);
+  fails_everywhere<Blocks<bfloat16, Scarce>>(Use::again);
 }
 
 TEST_CASE("an exception of the function, the first time or the second, leaves all clean") {

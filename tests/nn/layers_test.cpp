@@ -109,7 +109,8 @@ struct Apart : nn::PreNorm {};
 
 /// Output, gradient of the input and of every parameter of a block with dropout.
 template <class T, class B, class Order>
-std::vector<std::vector<T>> block_bits() {
+std::vector<std::vector<accumulator_of<T>>> block_bits() {
+  using A = accumulator_of<T>;  // of the residual stream
   using Attention = nn::SelfAttention<T, B>;
   constexpr Index rows = 10, width = 24;
   nn::TransformerBlock<T, B, Attention, nn::FeedForward<T, B>, nn::LayerNorm<T, B>, Order> block(
@@ -118,14 +119,14 @@ std::vector<std::vector<T>> block_bits() {
   block.dropout.probability = 0.3;
   const std::vector<std::int32_t> ranges{0, 3, 3, rows};
   const Segments<B> segments(ranges, rows);
-  Parameter<T, B> x = leaf<T, B>(normal(rows * width, 6), {rows, width});
+  Parameter<A, B> x = leaf<A, B>(normal(rows * width, 6), {rows, width});
   Tape tape;
   const RecordOn on(tape);
-  using V = Variable<T, B>;
+  using V = Variable<A, B>;
   const V y = block.train(use<V>(x), nn::Mode::training(Philox(2)), 1, segments, true);
-  const auto dy = tensor<T, B>(normal(rows * width, 7), {rows, width});
+  const auto dy = tensor<A, B>(normal(rows * width, 7), {rows, width});
   backward({{y, dy}});
-  std::vector<std::vector<T>> all{y.tensor.to_host(), x.slot.grad.to_host(),
+  std::vector<std::vector<A>> all{y.tensor.to_host(), x.slot.grad.to_host(),
                                   block(x.value, segments, true).to_host()};
   nn::for_each_parameter(
       block, [&](const std::string&, Parameter<T, B>& p) { all.push_back(p.slot.grad.to_host()); });
@@ -135,7 +136,7 @@ std::vector<std::vector<T>> block_bits() {
 }  // namespace
 
 TEST_CASE_TEMPLATE("a pre-norm block that adds and norms at once has the bits of one that does not",
-                   T, float, double) {
+                   T, float, double, bfloat16) {
   CHECK(block_bits<T, Reference, nn::PreNorm>() == block_bits<T, Reference, Apart>());
   CHECK(block_bits<T, CpuBackend, nn::PreNorm>() == block_bits<T, CpuBackend, Apart>());
 }

@@ -13,8 +13,17 @@ void run_linear(const LinearArgs<T, Y>& a) {
   if constexpr (BackendLinear<B, T, Y>)
     if (B::linear(a)) return;
   Y* const pre = a.pre ? a.pre : a.y;
-  B::gemm(false, true, a.rows, a.out, a.in, A(1), a.x, a.in, a.weight, a.in, A(0), pre, a.out);
-  if (a.bias) B::add_vector(a.rows, a.out, pre, a.bias, pre);
+  const auto sum_into = [&](auto* sum) {
+    B::gemm(false, true, a.rows, a.out, a.in, A(1), a.x, a.in, a.weight, a.in, A(0), sum, a.out);
+    if (a.bias) B::add_vector(a.rows, a.out, sum, a.bias, sum);
+  };
+  if (std::is_same_v<Y, A> || !a.bias) {
+    sum_into(pre);
+  } else if constexpr (!std::is_same_v<Y, A>) {  // rounded once, after the bias
+    const Tensor<A, B> sum({a.rows, a.out});
+    sum_into(sum.data());
+    B::convert(sum.size(), sum.data(), pre);
+  }
   if (a.activation != Activation::identity)
     B::activation(a.activation, a.rows * a.out, pre, a.y);
   else if (pre != a.y)

@@ -101,10 +101,15 @@ V reshape(const V& x, const Shape& shape) {
   return y;
 }
 
-/// Of a weight: its gradient is of the new shape.
+/// Of a weight: its gradient arrives in the shape of the parameter, unrounded.
 template <class T, class B>
 RoundedWeight<T, B> reshape(const RoundedWeight<T, B>& w, const Shape& shape) {
-  return {w.tensor.view(shape), w.slot};
+  Tensor<T, B> y = w.tensor.view(shape);
+  if (!w.slot || !Tape::current()) return {std::move(y)};
+  using Gradient = Tensor<master_of<T>, B>;
+  auto* const slot = Tape::current()->template record<master_of<T>, B>(
+      [s = w.slot, old = w.shape()](Gradient dw) { s->add(dw.view(old)); });
+  return {std::move(y), slot};
 }
 
 /// A fixed linear map between the rows of every batch item (pooling, interpolation), in compressed

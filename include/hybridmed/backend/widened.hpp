@@ -145,11 +145,11 @@ struct Widened : Kernels {
   static bool add_norm(Index rows, Index cols, const float* x, const float* y, const float* gain,
                        const float* bias, double eps, float* sum, Half* norm, float* mean,
                        float* rstd) {
-    bool served = false;
-    rounding(rows * cols, norm, [&](float* out) {
-      served = Kernels::add_norm(rows, cols, x, y, gain, bias, eps, sum, out, mean, rstd);
-    });
-    return served;
+    const Workspace<float> out(rows * cols);
+    if (!Kernels::add_norm(rows, cols, x, y, gain, bias, eps, sum, out.data(), mean, rstd))
+      return false;
+    convert(rows * cols, out.data(), norm);
+    return true;
   }
 
   // ---- rows
