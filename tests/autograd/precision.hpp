@@ -73,11 +73,11 @@ class Inputs {
   Parameter<T, B>& master(std::size_t i) { return masters_[i]; }
 
   bool has_gradient(std::size_t i) const {
-    return slots_[i].grad.defined() || sums_[i].grad.defined() || masters_[i].slot.grad.defined();
+    return slots_[i].defined() || sums_[i].defined() || masters_[i].slot.defined();
   }
   Values gradient_of(std::size_t i) const {
-    if (slots_[i].grad.defined()) return values(slots_[i].grad);
-    if (sums_[i].grad.defined()) return values(sums_[i].grad);
+    if (slots_[i].defined()) return values(slots_[i].gradient());
+    if (sums_[i].defined()) return values(sums_[i].gradient());
     return gradient(masters_[i]);
   }
 

@@ -6,6 +6,8 @@
 #include "hybridmed/autograd/feed_forward.hpp"
 #include "hybridmed/autograd/norm.hpp"
 #include "hybridmed/autograd/rows.hpp"
+#include "hybridmed/nn/initialise.hpp"
+#include "hybridmed/nn/layers.hpp"
 
 using namespace hybridmed;
 using namespace hybridmed::test;
@@ -71,7 +73,7 @@ TEST_CASE_TEMPLATE("conversions between bf16 and float, and their gradients", B,
   const V32<B> z = widen(x);
   CHECK(values(z.tensor) == rounded(numbers));
   backward({{z, tensor<float, B>(floats(6, 2), {2, 3})}});
-  CHECK(values(slot.grad) == rounded(floats(6, 2)));
+  CHECK(values(slot.gradient()) == rounded(floats(6, 2)));
   // Constants, plain tensors and NoGrad: no node.
   CHECK(widen(V16<B>(x.tensor)).slot == nullptr);
   CHECK(narrow<Half>(V32<B>(wide.tensor)).slot == nullptr);
@@ -476,4 +478,41 @@ TEST_CASE_TEMPLATE("bf16 against double: element by element, and one value used 
                        const auto w = in.weight(1);
                        return add(linear(in.x(0), w), multiply(V(w), in.x(0)));
                      });
+}
+
+TEST_CASE_TEMPLATE("bf16: the gradients of many readers are added up in float, and rounded once", B,
+                   HOST_BACKENDS) {
+  Tape tape;
+  const RecordOn on(tape);
+  GradientSlot<Half, B> slot;
+  const V16<B> x(tensor<Half, B>(Values(4, 1), {2, 2}), &slot);
+  V32<B> y = widen(x);
+  for (int k = 1; k < 600; ++k) y = add(y, widen(x));
+  CHECK(values(y.tensor) == Values(4, 600));
+  backward({{y, tensor<float, B>(Values(4, 1), {2, 2})}});
+  CHECK(values(slot.gradient()) == Values(4, 600));  // bf16 sums stick at 256
+  GradientSlot<Half, B> rows;
+  const V16<B> z(tensor<Half, B>(Values(2, 1), {2, 1}), &rows);
+  V32<B> total = widen(gather_rows(z, indices<B>(std::vector<std::int32_t>(300, 1))));
+  total = add(total, widen(gather_rows(z, indices<B>(std::vector<std::int32_t>(300, 1)))));
+  backward({{total, Tensor<float, B>::full({300, 1}, 1)}});
+  CHECK(values(rows.gradient()) == Values{0, 600});
+}
+
+TEST_CASE_TEMPLATE("a layer in bf16 rounds what it is given, wide or not", B, HOST_BACKENDS) {
+  const auto x = tensor<float, B>(floats(2 * 9 * 3, 1), {18, 3});
+  nn::Convolution<Half, B> conv(3, 4, 3);
+  nn::BatchNorm<Half, B> norm(3);
+  nn::initialise(conv, 1);
+  static_assert(std::is_same_v<decltype(conv(x, 2, 3)), Tensor<Half, B>>);
+  static_assert(std::is_same_v<decltype(norm(x, nn::Mode{})), Tensor<Half, B>>);
+  CHECK(values(conv(x, 2, 3)) == values(conv(narrow<Half>(x), 2, 3)));
+  CHECK(values(norm(x, nn::Mode::inspection())) ==
+        values(norm(narrow<Half>(x), nn::Mode::inspection())));
+}
+
+TEST_CASE_TEMPLATE("a layer in bf16 without parameters says so", B, HOST_BACKENDS) {
+  const auto x = tensor<Half, B>(Values(6, 1), {2, 3});
+  CHECK(holds(error_of([&] { nn::Linear<Half, B>()(x); }), "an input is an undefined tensor"));
+  CHECK(holds(error_of([&] { nn::LayerNorm<Half, B>()(x); }), "an input is an undefined tensor"));
 }

@@ -60,3 +60,16 @@ TEST_CASE("bfloat16 rounds to nearest even and keeps special values") {
   }
   CHECK(nearest);
 }
+
+TEST_CASE("the limits of bfloat16") {
+  using L = std::numeric_limits<bfloat16>;
+  static_assert(L::is_specialized && L::has_infinity && L::digits == 8);
+  CHECK(std::isinf(static_cast<float>(L::infinity())));
+  CHECK(std::isnan(static_cast<float>(L::quiet_NaN())));
+  CHECK(static_cast<float>(L::lowest()) == -static_cast<float>(L::max()));
+  CHECK(bfloat16(static_cast<float>(L::max()) * 1.01f).bits == L::infinity().bits);
+  const float next = std::nextafter(1.0f + static_cast<float>(L::epsilon()) / 2, 2.0f);
+  CHECK(static_cast<float>(bfloat16(next)) == 1 + static_cast<float>(L::epsilon()));
+  CHECK(static_cast<float>(L::min()) == std::numeric_limits<float>::min());
+  CHECK(static_cast<float>(L::denorm_min()) > 0);
+}

@@ -1,5 +1,5 @@
 // expects: hybridmed: the text encoder of HybridMed must be a module with width(), causal(),
-// template <Value V> V operator()(plan) const and V global(states, cls_rows) const; see
+// template <Value V> Wide<V> operator()(plan) const and Wide<V> global(states, cls_rows) const; see
 // docs/policies/text_encoder.md
 
 #include <hybridmed/backend/reference/backend.hpp>

@@ -44,7 +44,7 @@ namespace detail {
 /// factor * sum of all elements -> (); of none 0, and no gradient.
 template <Value V>
 V scaled_sum(const V& x, double factor) {
-  using T = scalar_of<V>;
+  using A = accumulator_of<scalar_of<V>>;
   using B = backend_of<V>;
   const Index n = value(x).size();
   tensor_of<V> y = tensor_of<V>::zeros(Shape{});
@@ -52,8 +52,9 @@ V scaled_sum(const V& x, double factor) {
   if constexpr (is_recorded<V>)
     if (recording(x) && n > 0)
       return recorded(std::move(y), [s = x.slot, shape = x.shape(), factor](tensor_of<V> dy) {
-        tensor_of<V> dx = tensor_of<V>::full(shape, static_cast<T>(factor));
-        B::scale_by(dx.size(), dy.data(), dx.data(), dx.data());
+        const auto one = detail::converted<A>(dy);
+        Tensor<A, B> dx = Tensor<A, B>::full(shape, static_cast<A>(factor));
+        B::scale_by(dx.size(), one.data(), dx.data(), dx.data());
         s->add(std::move(dx));
       });
   return y;

@@ -55,6 +55,14 @@ V add(const V& a, const V& b) {
   return y;
 }
 
+/// Never chosen for two values of one kind: these say what differs.
+template <class X, class Y>
+requires detail::of_two_kinds<X, Y>
+void add(const X&, const Y&) { detail::need_one_kind<X, Y>(); }
+template <class X, class Y>
+requires detail::of_two_kinds<X, Y>
+void multiply(const X&, const Y&) { detail::need_one_kind<X, Y>(); }
+
 /// alpha x.
 template <Value V>
 V scale(const V& x, double alpha) {

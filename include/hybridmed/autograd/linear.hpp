@@ -96,6 +96,7 @@ template <Value V>
 V scaled_similarity(const V& u, const V& v, const V& log_scale) {
   using T = scalar_of<V>;
   using B = backend_of<V>;
+  detail::need_loss_scalar<V>();
   detail::need_defined("scaled_similarity", u, v, log_scale);
   const Index n = value(u).rows(), m = value(v).rows(), d = value(u).cols();
   if (value(v).cols() != d)

@@ -31,6 +31,7 @@ template <Value V>
 V cross_entropy(const V& logits, const IndexTensor<backend_of<V>>& target, double smoothing) {
   using T = scalar_of<V>;
   using B = backend_of<V>;
+  detail::need_loss_scalar<V>();
   detail::need_defined("cross_entropy", logits);
   const Index rows = value(logits).rows(), classes = value(logits).cols();
   detail::need_smoothing("cross_entropy", smoothing);
@@ -60,6 +61,7 @@ V cross_entropy(const V& logits, const IndexTensor<backend_of<V>>& target, doubl
 template <Value V>
 V sigmoid_cross_entropy(const V& logits, const tensor_of<V>& target) {
   using B = backend_of<V>;
+  detail::need_loss_scalar<V>();
   detail::need_defined("sigmoid_cross_entropy", logits, target);
   detail::same_shape("sigmoid_cross_entropy", value(logits).shape(), target.shape());
   tensor_of<V> y(target.shape());
@@ -81,6 +83,7 @@ template <Value V>
 V distillation(const V& student, const tensor_of<V>& teacher, double tau) {
   using T = scalar_of<V>;
   using B = backend_of<V>;
+  detail::need_loss_scalar<V>();
   detail::need_defined("distillation", student, teacher);
   detail::need_temperature("distillation", tau);
   const Index rows = value(student).rows(), classes = value(student).cols();
@@ -107,6 +110,7 @@ template <Value V>
 V soft_cross_entropy(const V& logits, const tensor_of<V>& target, double temperature) {
   using T = scalar_of<V>;
   using B = backend_of<V>;
+  detail::need_loss_scalar<V>();
   detail::need_defined("soft_cross_entropy", logits, target);
   detail::need_temperature("soft_cross_entropy", temperature);
   detail::same_shape("soft_cross_entropy", value(logits).shape(), target.shape());
@@ -149,6 +153,7 @@ template <Value V>
 V symmetric_cross_entropy(const V& scores, const IndexTensor<backend_of<V>>& keys, double smoothing,
                           double row_weight, double column_weight) {
   using B = backend_of<V>;
+  detail::need_loss_scalar<V>();
   detail::need_defined("symmetric_cross_entropy", scores);
   detail::need_smoothing("symmetric_cross_entropy", smoothing);
   const Index n = value(scores).rows();
@@ -185,6 +190,7 @@ V local_scores(const V& p, Index images, const V& w, const Tensor<std::int32_t, 
                const LocalScore& h) {
   using T = scalar_of<V>;
   using B = backend_of<V>;
+  detail::need_loss_scalar<V>();
   detail::need_defined("local_scores", p, w);
   if (!offsets.defined())
     fail("autograd", "local_scores", "the word offsets are an undefined tensor",

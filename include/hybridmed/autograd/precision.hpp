@@ -25,22 +25,58 @@ const Tensor<T, B>& value(const RoundedWeight<T, B>& w) {
 }
 
 namespace detail {
+/// Is X of the precision T: in T or in the scalar of its sums?
+template <class X, class T>
+inline constexpr bool of_precision =
+    std::is_same_v<scalar_of<X>, T> || std::is_same_v<scalar_of<X>, accumulator_of<T>>;
+template <class X>
+inline constexpr bool is_rounded_weight = false;
+template <class T, class B>
+inline constexpr bool is_rounded_weight<RoundedWeight<T, B>> = true;
+/// Is one of the two a rounded weight, or do their scalars differ?
+template <class X, class Y>
+inline constexpr bool of_two_kinds = [] {
+  if constexpr (Value<X> && Value<Y>)
+    return !std::is_same_v<scalar_of<X>, scalar_of<Y>>;
+  else
+    return is_rounded_weight<X> || is_rounded_weight<Y>;
+}();
+/// Says that an operation takes two values of one kind.
+template <class X, class Y>
+constexpr void need_one_kind() {
+  static_assert(
+      !of_two_kinds<X, Y>,
+      "hybridmed: two values of different kinds: in bfloat16 a branch is widened before it "
+      "is added, a parameter enters as use<Wide<V>>(p), or as V(use<V>(p)) where it is no "
+      "factor of a product; see docs/policies/precision.md");
+}
+/// Says that a loss reads wide values.
+template <Value V>
+constexpr void need_loss_scalar() {
+  static_assert(std::is_same_v<scalar_of<V>, master_of<scalar_of<V>>>,
+                "hybridmed: a loss reads values in the master scalar of a precision: of values in "
+                "bfloat16, widen(x); see docs/policies/precision.md");
+}
+
 /// The tensor in the scalar To: itself, or a converted copy.
 template <class To, class From, class B>
 Tensor<To, B> converted(const Tensor<From, B>& x) {
   if constexpr (std::is_same_v<To, From>) {
     return x;
   } else {
+    if (!x.defined()) return {};  // the operation that takes it says so
     Tensor<To, B> y(x.shape());
     B::convert(y.size(), x.data(), y.data());
     return y;
   }
 }
-/// y as what was made from a value with that slot, by conversion alone.
+/// y as what was made from a value with that slot, by conversion alone. A slot of a narrower scalar
+/// takes a wide gradient as it is.
 template <class T, class From, class B>
 Variable<T, B> converted_from(Tensor<T, B> y, GradientSlot<From, B>* slot) {
   if (!slot || !Tape::current()) return y;
-  return recorded(std::move(y), [slot](Tensor<T, B> dy) { slot->add(converted<From>(dy)); });
+  return recorded(std::move(y),
+                  [slot](Tensor<T, B> dy) { slot->add(converted<accumulator_of<From>>(dy)); });
 }
 }  // namespace detail
 
@@ -67,7 +103,7 @@ To cast(const From& x) {
   }
 }
 
-/// x in the scalar of sums; its gradient is rounded.
+/// x in the scalar of sums.
 template <Value V>
 Wide<V> widen(const V& x) {
   return cast<Wide<V>>(x);
@@ -76,6 +112,9 @@ Wide<V> widen(const V& x) {
 /// x rounded to the scalar T, or as it is where it has that scalar.
 template <class T, Value V>
 Like<V, T> narrow(const V& x) {
+  static_assert(detail::of_precision<V, T>,
+                "hybridmed: a value of another precision: what computes in T takes values in T and "
+                "in accumulator_of<T>; see docs/policies/precision.md");
   return cast<Like<V, T>>(x);
 }
 

@@ -29,6 +29,12 @@ V gather_rows(const V& x, const IndexTensor<backend_of<V>>& index) {
   return y;
 }
 
+/// Never chosen for a value: says how a parameter is read.
+template <class T, class B>
+void gather_rows(const RoundedWeight<T, B>&, const IndexTensor<B>&) {
+  detail::need_one_kind<Variable<T, B>, RoundedWeight<T, B>>();
+}
+
 /// Rows [begin, end), without a copy in the forward pass.
 template <Value V>
 V slice_rows(const V& x, Index begin, Index end) {

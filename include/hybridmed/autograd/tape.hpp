@@ -9,6 +9,7 @@
 #include <tuple>
 #include <utility>
 
+#include "hybridmed/core/scalars.hpp"
 #include "hybridmed/core/tensor.hpp"
 
 namespace hybridmed {
@@ -17,6 +18,12 @@ namespace hybridmed {
 template <class T, class B>
 struct GradientSlot {
   Tensor<T, B> grad;
+
+  bool defined() const { return grad.defined(); }
+  /// The sum so far.
+  Tensor<T, B> gradient() const { return grad; }
+  /// The same; the slot is empty after it.
+  Tensor<T, B> take() { return std::move(grad); }
 
   /// Adds g; takes it over when it is the first contribution.
   void add(Tensor<T, B> g) {
@@ -54,6 +61,57 @@ struct GradientSlot {
       grad = grad.clone();
     return {grad, holds};
   }
+};
+
+/// The same of a variable whose scalar is narrower than that of sums: one contribution is kept as
+/// it is, several are added up in the wider one, and the sum is rounded once, when it is taken.
+template <class T, class B>
+requires(!std::is_same_v<T, accumulator_of<T>>) struct GradientSlot<T, B> {
+  using A = accumulator_of<T>;
+
+  bool defined() const { return one_.defined() || sum_.defined(); }
+  Tensor<T, B> gradient() const {
+    if (!sum_.defined()) return one_;
+    Tensor<T, B> rounded(sum_.grad.shape());
+    B::convert(rounded.size(), sum_.grad.data(), rounded.data());
+    return rounded;
+  }
+  Tensor<T, B> take() {
+    Tensor<T, B> g = gradient();
+    one_ = {};
+    sum_ = {};
+    return g;
+  }
+  void add(Tensor<T, B> g) {
+    if (!defined()) {
+      one_ = std::move(g);
+      return;
+    }
+    widen_one();
+    sum_.add(widened(g));
+  }
+  void add(Tensor<A, B> g) {
+    widen_one();
+    sum_.add(std::move(g));
+  }
+  Tensor<A, B>& accumulator(const Shape& shape) {
+    widen_one();
+    return sum_.accumulator(shape);
+  }
+
+ private:
+  static Tensor<A, B> widened(const Tensor<T, B>& g) {
+    Tensor<A, B> wide(g.shape());
+    B::convert(g.size(), g.data(), wide.data());
+    return wide;
+  }
+  void widen_one() {
+    if (!one_.defined()) return;
+    sum_.add(widened(one_));
+    one_ = {};
+  }
+  Tensor<T, B> one_;
+  GradientSlot<A, B> sum_;
 };
 
 namespace detail {
@@ -117,7 +175,7 @@ class Tape {
   void leaf(GradientSlot<T, B>& slot) {
     if (dry()) return outer_->leaf(slot);
     leaves_ = ::new (bump(sizeof(Leaf), alignof(Leaf)))
-        Leaf{leaves_, &slot, [](void* s) { static_cast<GradientSlot<T, B>*>(s)->grad = {}; }};
+        Leaf{leaves_, &slot, [](void* s) { *static_cast<GradientSlot<T, B>*>(s) = {}; }};
   }
 
   /// Runs every node in reverse and empties the tape. Nodes that received no gradient are skipped.
@@ -198,7 +256,7 @@ class Tape {
     F backward;
     static void run(Node* n) {
       auto* self = static_cast<NodeOf*>(n);
-      if (self->slot.grad.defined()) self->backward(std::move(self->slot.grad));
+      if (self->slot.defined()) self->backward(self->slot.take());
     }
     static void destroy(Node* n) { static_cast<NodeOf*>(n)->~NodeOf(); }
   };
@@ -210,7 +268,7 @@ class Tape {
       auto* self = static_cast<NodeOfMany*>(n);
       std::apply(
           [self](Slot&... s) {
-            if ((... || s.grad.defined())) self->backward(std::move(s.grad)...);
+            if ((... || s.defined())) self->backward(s.take()...);
           },
           self->slots);
     }

@@ -40,6 +40,7 @@ V token_alignment(const V& regions, Index images, const V& words,
                   const tensor_of<V>& word_weights = {}, const tensor_of<V>& region_weights = {}) {
   using T = scalar_of<V>;
   using B = backend_of<V>;
+  detail::need_loss_scalar<V>();
   detail::need_defined("token_alignment", regions, words);
   if (!offsets.defined())
     fail("autograd", "token_alignment", "the word offsets are an undefined tensor",

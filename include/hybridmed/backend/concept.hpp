@@ -26,18 +26,19 @@ concept BackendMemory = requires(std::size_t bytes, void* p, const void* c) {
 /// Element-wise kernels, activations, and the sums over whole arrays. A factor that the host gives
 /// is of the scalar that sums are held in.
 template <class B, class T, class A = accumulator_of<T>>
-concept BackendElementwise = requires(Index n, T t, A a, const T* x, T* y, Activation act,
+concept BackendElementwise = requires(Index n, T t, A a, const T* x, T* y, A* sum, Activation act,
                                       double p) {
   B::fill(n, t, y);
   B::copy(n, x, y);
   B::add(n, x, x, y);
   B::multiply(n, x, x, y);
   B::scale(n, a, x, y);
-  B::axpy(n, a, x, y);
+  B::axpy(n, a, x, sum);
   B::scale_by(n, x, x, y);
-  B::dot(n, a, x, x, y);
+  B::dot(n, a, x, x, sum);
   B::divide(n, x, x, y);
   B::sum(n, p, x, y);
+  B::sum(n, p, x, sum);
   B::exponential(n, x, y);
   B::logarithm(n, x, y);
   B::activation(act, n, x, y);
@@ -103,11 +104,11 @@ concept BackendFeedForward =
 
 /// Rows picked, mixed and normalised; layout changes.
 template <class B, class T, class A = accumulator_of<T>>
-concept BackendRows = requires(Index n, const T* x, T* y, const A* weight, A* norm,
+concept BackendRows = requires(Index n, const T* x, T* y, const A* weight, A* norm, A* sum,
                                const std::int32_t* i, std::int32_t* indices) {
   B::repeat_indices(n, i, n, n, indices);
   B::gather_rows(n, n, x, i, y);
-  B::scatter_add_rows(n, n, x, i, y);
+  B::scatter_add_rows(n, n, x, i, sum);
   B::mix_rows(n, n, n, n, i, i, weight, x, y);
   B::normalize_rows(n, n, x, y, norm);
   B::normalize_rows_backward(n, n, x, weight, x, y);
@@ -203,7 +204,9 @@ struct RequireFeedForwardBackend {
                 "hybridmed: the backend lacks fill_normal, dropout_mask, squared_norm, clamp or "
                 "adamw for this scalar; see BackendParameters in hybridmed/backend/concept.hpp");
   static_assert(
-      BackendLinear<B, T> || !requires(const LinearArgs<T>& a) { B::linear(a); },
+      (BackendLinear<B, T> || !requires(const LinearArgs<T>& a) { B::linear(a); }) &&
+          (BackendLinear<B, T, accumulator_of<T>> ||
+           !requires(const LinearArgs<T, accumulator_of<T>>& a) { B::linear(a); }),
       "hybridmed: linear of a backend must return bool, false where it does not serve its "
       "arguments; see BackendLinear in hybridmed/backend/concept.hpp");
   static_assert(

@@ -4,17 +4,38 @@
 // for bf16 takes the place of one of these.
 #include <algorithm>
 
-#include "hybridmed/backend/arguments.hpp"
+#include "hybridmed/backend/concept.hpp"
 #include "hybridmed/core/executor.hpp"
-#include "hybridmed/core/philox.hpp"
 #include "hybridmed/core/workspace.hpp"
 
 namespace hybridmed {
 
+namespace detail {
+/// What Widened is made from.
+template <class Kernels>
+struct WidenedFrom : Kernels {
+  static_assert(Backend<Kernels, float>,
+                "hybridmed: Widened adds bfloat16 to a backend in host memory that is complete for "
+                "float; see docs/policies/backend.md");
+};
+/// One without the fused kernel serves no shape of it.
+template <class Kernels>
+requires(!BackendFusedAddNorm<Kernels, float>) struct WidenedFrom<Kernels> : Kernels {
+  static_assert(Backend<Kernels, float>,
+                "hybridmed: Widened adds bfloat16 to a backend in host memory that is complete for "
+                "float; see docs/policies/backend.md");
+  template <class T>
+  static bool add_norm(Index, Index, const T*, const T*, const T*, const T*, double, T*, T*, T*,
+                       T*) {
+    return false;
+  }
+};
+}  // namespace detail
+
 /// `Kernels`: a backend for float. What only moves values (fill, copy, gather_rows, transpose,
 /// patchify) is taken from it as it is.
 template <class Kernels>
-struct Widened : Kernels {
+struct Widened : detail::WidenedFrom<Kernels> {
   using Half = bfloat16;
 
   /// y = x in another scalar, rounded to nearest even.
@@ -48,8 +69,8 @@ struct Widened : Kernels {
     rounding(n, y, [&](float* out) { Kernels::scale(n, alpha, In(n, x).data(), out); });
   }
   using Kernels::axpy;
-  static void axpy(Index n, float alpha, const Half* x, Half* y) {
-    adding(n, y, [&](float* sum) { Kernels::axpy(n, alpha, In(n, x).data(), sum); });
+  static void axpy(Index n, float alpha, const Half* x, float* y) {
+    Kernels::axpy(n, alpha, In(n, x).data(), y);
   }
   using Kernels::scale_by;
   static void scale_by(Index n, const Half* alpha, const Half* x, Half* y) {
@@ -57,13 +78,15 @@ struct Widened : Kernels {
              [&](float* out) { Kernels::scale_by(n, In(1, alpha).data(), In(n, x).data(), out); });
   }
   using Kernels::dot;
-  static void dot(Index n, float alpha, const Half* a, const Half* b, Half* y) {
-    adding(1, y,
-           [&](float* sum) { Kernels::dot(n, alpha, In(n, a).data(), In(n, b).data(), sum); });
+  static void dot(Index n, float alpha, const Half* a, const Half* b, float* y) {
+    Kernels::dot(n, alpha, In(n, a).data(), In(n, b).data(), y);
   }
   using Kernels::sum;
   static void sum(Index n, double factor, const Half* x, Half* y) {
-    adding(1, y, [&](float* total) { Kernels::sum(n, factor, In(n, x).data(), total); });
+    adding(1, y, [&](float* total) { sum(n, factor, x, total); });
+  }
+  static void sum(Index n, double factor, const Half* x, float* y) {
+    Kernels::sum(n, factor, In(n, x).data(), y);
   }
   using Kernels::exponential;
   static void exponential(Index n, const Half* x, Half* y) {
@@ -155,12 +178,8 @@ struct Widened : Kernels {
   // ---- rows
   using Kernels::scatter_add_rows;
   static void scatter_add_rows(Index rows, Index cols, const Half* dy, const std::int32_t* index,
-                               Half* dx) {
-    Index targets = 0;
-    for (Index r = 0; r < rows; ++r) targets = (std::max)(targets, Index{index[r]} + 1);
-    adding(targets * cols, dx, [&](float* sum) {
-      Kernels::scatter_add_rows(rows, cols, In(rows * cols, dy).data(), index, sum);
-    });
+                               float* dx) {
+    Kernels::scatter_add_rows(rows, cols, In(rows * cols, dy).data(), index, dx);
   }
   using Kernels::mix_rows;
   static void mix_rows(Index batch, Index outputs, Index inputs, Index cols,

@@ -54,8 +54,8 @@ struct HybridMed : private RequireBackend<B, T> {
       "docs/policies/image_encoder.md");
   static_assert(TextPolicy<Text, T, B>,
                 "hybridmed: the text encoder of HybridMed must be a module with width(), causal(), "
-                "template <Value V> V operator()(plan) const and V global(states, cls_rows) const; "
-                "see docs/policies/text_encoder.md");
+                "template <Value V> Wide<V> operator()(plan) const and Wide<V> global(states, "
+                "cls_rows) const; see docs/policies/text_encoder.md");
   using Scalar = T;
   using Backend = B;
   using Batch = model::Batch<T, B>;

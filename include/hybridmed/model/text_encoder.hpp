@@ -64,7 +64,7 @@ struct TextEncoder {
     W sum = gather_rows(use<W>(token_embed), plan.token);
     sum = add(sum, gather_rows(use<W>(pos), plan.position));
     sum = add(sum, gather_rows(use<W>(cls), plan.cls));
-    auto x = cast<typename Order::template Stream<V>>(sum);
+    auto x = cast<nn::stream_of<Order, V>>(sum);
     for (const auto& block : blocks) x = block(x, plan.segments, config.causal);
     return widen(x);
   }

@@ -113,8 +113,11 @@ struct BatchNorm {
     f("running_mean", running_mean);
     f("running_var", running_var);
   }
-  template <Value V>
-  V operator()(const V& x, const Mode& mode) const {
+  /// wide_x (rows, channels), in T or wider -> the same shape in T
+  template <Value X>
+  Like<X, T> operator()(const X& wide_x, const Mode& mode) const {
+    using V = Like<X, T>;
+    const V x = narrow<T>(wide_x);
     const Index rows = value(x).rows(), n = value(x).cols();
     const bool batch = mode.statistics != Mode::Statistics::running;
     Tensor<A, B> mean = running_mean.value, rstd({n});
@@ -167,9 +170,9 @@ struct Convolution {
     return {batch, side, side, w[1], w[0], w[2], stride, w[2] / 2};
   }
   /// x (batch * side * side, in) -> (batch * out_side * out_side, out)
-  template <Value V>
-  V operator()(const V& x, Index batch, Index side) const {
-    return conv2d(x, use<V>(weight), shape(batch, side));
+  template <Value X>
+  Like<X, T> operator()(const X& x, Index batch, Index side) const {
+    return conv2d(narrow<T>(x), use<Like<X, T>>(weight), shape(batch, side));
   }
 };
 

@@ -75,6 +75,9 @@ void for_each_state(M& module, F&& f, G&& g, const std::string& prefix = {}) {
     const std::string full = detail::join(prefix, name);
     constexpr int kind = detail::Kind<std::remove_cvref_t<decltype(child)>>::value;
     if constexpr (kind == 1) {
+      static_assert(std::is_invocable_v<F&, const std::string&, decltype(child)>,
+                    "hybridmed: parameters of another scalar or backend: an optimizer, a copy or a "
+                    "visitor is of the model's backend and of the master scalar of its precision");
       f(full, child);
     } else if constexpr (kind == 2) {
       g(full, child);

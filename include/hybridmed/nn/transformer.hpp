@@ -53,6 +53,22 @@ struct PostNorm {
   }
 };
 
+namespace detail {
+template <class Order, Value V>
+struct StreamOf {
+  using type = Wide<V>;
+};
+template <class Order, Value V>
+requires requires { typename Order::template Stream<V>; }
+struct StreamOf<Order, V> {
+  using type = typename Order::template Stream<V>;
+};
+}  // namespace detail
+
+/// The residual stream of an order: `Order::Stream<V>`, or wide where it does not say.
+template <class Order, Value V>
+using stream_of = typename detail::StreamOf<Order, V>::type;
+
 /// Attention and feed-forward, each in a residual branch. `Attention` is any module called as
 /// attn(x, args...).
 template <class T, class B, class Attention = SelfAttention<T, B>, class Ffn = FeedForward<T, B>,
@@ -125,6 +141,9 @@ struct TransformerBlock {
       std::is_invocable_r_v<V, F, Args...> || std::is_invocable_r_v<Wide<V>, F, Args...>;
   template <class X, class V, class... Args>
   static constexpr void check() {
+    static_assert(hybridmed::detail::of_precision<X, T>,
+                  "hybridmed: a value of another precision: what computes in T takes values in T "
+                  "and in accumulator_of<T>; see docs/policies/precision.md");
     static_assert(gives<V, const Attention&, const V&, const Args&...>,
                   "hybridmed: the attention policy of TransformerBlock must be callable as attn(x, "
                   "args...) and return x's type; see docs/policies/transformer_block.md");

@@ -122,6 +122,7 @@ class SystemOf<R, T, B, std::tuple<StageRecipe<O>...>> final : public System<T, 
   }
 
   void begin_stage(std::size_t k) override {
+    need_stage(k);
     each_state([&](const std::string& name,
                    Parameter<T, B>& p) { p.trainable = !p.fixed && trains(k, name); },
                [](const std::string&, Buffer<T, B>&) {});
@@ -194,8 +195,15 @@ class SystemOf<R, T, B, std::tuple<StageRecipe<O>...>> final : public System<T, 
   void at(std::size_t k, F&& f) {
     at_of(*this, k, f);
   }
+  void need_stage(std::size_t k) const {
+    if (k >= stages_.size())
+      fail("system", R::name,
+           "stage " + std::to_string(k) + ": expected 0 to " + std::to_string(stages_.size() - 1) +
+               ", as stages() lists them");
+  }
   template <Value V>
   V total(std::size_t k, const Batch& batch, const nn::Mode& mode, Losses& losses) const {
+    need_stage(k);
     V y;
     at_of(*this, k, [&](const auto& part) {
       if constexpr (distils)

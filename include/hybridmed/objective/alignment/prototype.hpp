@@ -48,9 +48,9 @@ struct PrototypeAlignment {
     const auto& image = get<representation::ImageGlobal>(r).projected;
     const auto& text = get<representation::ImpressionGlobal>(r).projected;
     if (value(image).rows() == 0) return no_loss<V>();
-    const V prototypes = state.waiting ? V(state.prototypes.value) : use<V>(state.prototypes);
-    const V from_image = linear(normalize_rows(image), prototypes),
-            from_text = linear(normalize_rows(text), prototypes);
+    const V rows = state.waiting ? V(state.prototypes.value) : use<V>(state.prototypes);
+    const V from_image = linear(normalize_rows(image), rows),
+            from_text = linear(normalize_rows(text), rows);
     const auto assigned = [&](const V& scores) {
       return sinkhorn(value(scores), sinkhorn_eps, sinkhorn_iterations);
     };
