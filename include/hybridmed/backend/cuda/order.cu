@@ -109,10 +109,14 @@ __global__ void __launch_bounds__(block_size) count_kernel(Pass pass) {
   __syncthreads();
   const std::int32_t* keys = pass.keys();
   const unsigned n = pass.count();
-  for (int k = 0; k < items; ++k) {
+  std::int32_t key[items];
+#pragma unroll
+  for (int k = 0; k < items; ++k) {  // all are on their way before the first is counted
     const unsigned i = item_at(k);
-    count_keys(pass.digit(i < n ? keys[i] : -1), counts[threadIdx.x / warp_size]);
+    key[k] = i < n ? keys[i] : -1;
   }
+#pragma unroll
+  for (int k = 0; k < items; ++k) count_keys(pass.digit(key[k]), counts[threadIdx.x / warp_size]);
   __syncthreads();
   std::uint32_t sum = 0;
   for (int w = 0; w < warps; ++w) sum += counts[w][threadIdx.x];
@@ -161,8 +165,9 @@ __global__ void __launch_bounds__(block_size) place_kernel(Pass pass) {
   for (int k = 0; k < items; ++k) {
     const unsigned i = item_at(k);
     key[k] = i < end ? keys[i] : -1;
-    rank[k] = count_keys(pass.digit(key[k]), counts[warp]);
   }
+#pragma unroll
+  for (int k = 0; k < items; ++k) rank[k] = count_keys(pass.digit(key[k]), counts[warp]);
   __syncthreads();
   std::uint32_t place = base + pass.offsets[threadIdx.x * pass.tiles + blockIdx.x];
   for (int w = 0; w < warps; ++w) {  // counts of a warp become its first places
