@@ -77,3 +77,21 @@ TEST_CASE_TEMPLATE("residual blocks with pooling", T, float, double) {
         same<T>(run(Cuda{}), run(Reference{}));
       }
 }
+
+TEST_CASE_TEMPLATE("a ResNet", T, float, double) {
+  const auto run = [](auto b) {
+    using B = decltype(b);
+    model::ResNetConfig config;
+    config.image_size = 64;
+    config.width = 4;
+    config.depths = {1, 1, 1, 1};
+    model::ResNet<T, B> encoder(config);
+    const auto image = tensor<T, B>(normal(2 * 3 * 64 * 64, 5), {2, 3, 64, 64});
+    return pass<T, B>(encoder, {0}, {1, 1}, [&](auto x) {
+      return encoder
+          .template operator()<decltype(x)>(image, nn::Mode::training(), model::Levels::all)
+          .global;
+    });
+  };
+  same<T>(run(Cuda{}), run(Reference{}));
+}
