@@ -1,0 +1,42 @@
+#pragma once
+// CUDA kernels of convolutional networks, channels last: BatchNorm, convolution by cuBLAS over
+// gathered patches, max-pooling; backend/reference/ says what each computes. Instantiated for float
+// and double.
+#include "hybridmed/backend/arguments.hpp"
+
+namespace hybridmed::cuda {
+
+struct Convolution {
+  /// Sums in double, in chunks of rows that are fixed.
+  template <class T>
+  static void column_moments(Index rows, Index cols, const T* x, T* mean, T* var);
+  template <class T>
+  static void batch_norm(Index rows, Index cols, const T* x, const T* mean, const T* rstd,
+                         const T* gain, const T* bias, T* y);
+  /// In double: what it subtracts is nearly equal.
+  template <class T>
+  static void batch_norm_backward(Index rows, Index cols, const T* x, const T* mean, const T* rstd,
+                                  const T* gain, const T* dy, bool moments, T* dx, T* dgain,
+                                  T* dbias);
+
+  /// Elements of gathered patches that lie in scratch memory at a time: enough for products that
+  /// fill a device.
+  static constexpr Index patch_elements = Index{1} << 24;
+
+  template <class T>
+  static void conv2d(const ConvShape& s, const T* x, const T* w, T* y,
+                     Index elements = patch_elements);
+  template <class T>
+  static void conv2d_backward_input(const ConvShape& s, const T* dy, const T* w, T* dx,
+                                    Index elements = patch_elements);
+  template <class T>
+  static void conv2d_backward_weight(const ConvShape& s, const T* x, const T* dy, T* dw,
+                                     Index elements = patch_elements);
+
+  template <class T>
+  static void max_pool(const ConvShape& s, const T* x, T* y, std::int32_t* where);
+  template <class T>
+  static void max_pool_backward(Index n, const T* dy, const std::int32_t* where, T* dx);
+};
+
+}  // namespace hybridmed::cuda
