@@ -5,7 +5,8 @@
 #include <hybridmed/model/hybridmed.hpp>
 using namespace hybridmed;
 
-static_assert(Backend<StubBackend, float> && Backend<StubBackend, double>);
+static_assert(Backend<StubBackend, float> && Backend<StubBackend, double> &&
+              Backend<StubBackend, bfloat16>);
 
 int main() {
   try {

@@ -1,7 +1,8 @@
 #pragma once
 // A backend to copy: it satisfies the whole concept and computes nothing. Fill in one group after
 // the other and compare each kernel with `Reference`, which says what it computes
-// (hybridmed/backend/reference/); docs/policies/backend.md gives the order.
+// (hybridmed/backend/reference/); docs/policies/backend.md gives the order. Sums<T> is T in double
+// and float, and float in bf16: a backend without bf16 writes T everywhere, and no convert.
 #include <cstdlib>
 #include <hybridmed/backend/concept.hpp>
 #include <hybridmed/core/error.hpp>
@@ -10,6 +11,8 @@ struct StubBackend {
   static constexpr const char* name = "stub";
   using Index = hybridmed::Index;
   using Ids = const std::int32_t*;
+  template <class T>
+  using Sums = hybridmed::accumulator_of<T>;
   [[noreturn]] static void todo(const char* kernel) {
     hybridmed::fail("stub", kernel, "this kernel is not written yet");
   }
@@ -42,11 +45,11 @@ struct StubBackend {
     todo("divide");
   }
   template <class T>
-  static void scale(Index, T, const T*, T*) {
+  static void scale(Index, Sums<T>, const T*, T*) {
     todo("scale");
   }
   template <class T>
-  static void axpy(Index, T, const T*, T*) {
+  static void axpy(Index, Sums<T>, const T*, T*) {
     todo("axpy");
   }
   template <class T>
@@ -54,7 +57,7 @@ struct StubBackend {
     todo("scale_by");
   }
   template <class T>
-  static void dot(Index, T, const T*, const T*, T*) {
+  static void dot(Index, Sums<T>, const T*, const T*, T*) {
     todo("dot");
   }
   template <class T>
@@ -105,29 +108,34 @@ struct StubBackend {
   static void squared_norm(Index, const T*, double*) {
     todo("squared_norm");
   }
+  template <class From, class To>
+  static void convert(Index, const From*, To*) {
+    todo("convert");
+  }
 
   // 3. products, LayerNorm, cross-entropy, the optimizer: a feed-forward classifier trains from
   // here on
-  template <class T>
-  static void gemm(bool, bool, Index, Index, Index, T, const T*, Index, const T*, Index, T, T*,
-                   Index) {
+  template <class T, class Y>
+  static void gemm(bool, bool, Index, Index, Index, Sums<T>, const T*, Index, const T*, Index,
+                   Sums<T>, Y*, Index) {
     todo("gemm");
   }
   template <class T>
-  static void add_vector(Index, Index, const T*, const T*, T*) {
+  static void add_vector(Index, Index, const T*, const Sums<T>*, T*) {
     todo("add_vector");
   }
   template <class T>
-  static void column_sum(Index, Index, const T*, T*) {
+  static void column_sum(Index, Index, const T*, Sums<T>*) {
     todo("column_sum");
   }
-  template <class T>
-  static void layer_norm(Index, Index, const T*, const T*, const T*, double, T*, T*, T*) {
+  template <class X, class T>
+  static void layer_norm(Index, Index, const X*, const Sums<T>*, const Sums<T>*, double, T*,
+                         Sums<T>*, Sums<T>*) {
     todo("layer_norm");
   }
-  template <class T>
-  static void layer_norm_backward(Index, Index, const T*, const T*, const T*, const T*, const T*,
-                                  T*, T*, T*) {
+  template <class X, class T>
+  static void layer_norm_backward(Index, Index, const X*, const Sums<T>*, const Sums<T>*,
+                                  const Sums<T>*, const T*, X*, Sums<T>*, Sums<T>*) {
     todo("layer_norm_backward");
   }
   template <class T>
@@ -154,15 +162,15 @@ struct StubBackend {
     todo("scatter_add_rows");
   }
   template <class T>
-  static void mix_rows(Index, Index, Index, Index, Ids, Ids, const T*, const T*, T*) {
+  static void mix_rows(Index, Index, Index, Index, Ids, Ids, const Sums<T>*, const T*, T*) {
     todo("mix_rows");
   }
   template <class T>
-  static void normalize_rows(Index, Index, const T*, T*, T*) {
+  static void normalize_rows(Index, Index, const T*, T*, Sums<T>*) {
     todo("normalize_rows");
   }
   template <class T>
-  static void normalize_rows_backward(Index, Index, const T*, const T*, const T*, T*) {
+  static void normalize_rows_backward(Index, Index, const T*, const Sums<T>*, const T*, T*) {
     todo("normalize_rows_backward");
   }
   static void repeat_indices(Index, Ids, Index, Index, std::int32_t*) { todo("repeat_indices"); }
@@ -186,16 +194,17 @@ struct StubBackend {
 
   // 5. convolution: the ResNet
   template <class T>
-  static void column_moments(Index, Index, const T*, T*, T*) {
+  static void column_moments(Index, Index, const T*, Sums<T>*, Sums<T>*) {
     todo("column_moments");
   }
   template <class T>
-  static void batch_norm(Index, Index, const T*, const T*, const T*, const T*, const T*, T*) {
+  static void batch_norm(Index, Index, const T*, const Sums<T>*, const Sums<T>*, const Sums<T>*,
+                         const Sums<T>*, T*) {
     todo("batch_norm");
   }
   template <class T>
-  static void batch_norm_backward(Index, Index, const T*, const T*, const T*, const T*, const T*,
-                                  bool, T*, T*, T*) {
+  static void batch_norm_backward(Index, Index, const T*, const Sums<T>*, const Sums<T>*,
+                                  const Sums<T>*, const T*, bool, T*, Sums<T>*, Sums<T>*) {
     todo("batch_norm_backward");
   }
   template <class T>
@@ -207,7 +216,7 @@ struct StubBackend {
     todo("conv2d_backward_input");
   }
   template <class T>
-  static void conv2d_backward_weight(const hybridmed::ConvShape&, const T*, const T*, T*) {
+  static void conv2d_backward_weight(const hybridmed::ConvShape&, const T*, const T*, Sums<T>*) {
     todo("conv2d_backward_weight");
   }
   template <class T>

@@ -87,7 +87,7 @@ struct Encoder {
                                      model::Levels) const {
     const Index batch = image.shape()[0];
     const auto repeat = [&](Index rows) {
-      return gather_rows(use<V>(only),
+      return gather_rows(use<Wide<V>>(only),
                          IndexTensor<B>::from_host(
                              std::vector<std::int32_t>(static_cast<std::size_t>(rows), 0), {rows}));
     };
@@ -110,8 +110,8 @@ struct TextEncoder {
   Index width() const { return 4; }
   bool causal() const { return false; }
   template <Value V>
-  V operator()(const model::TextPlan<B>& plan) const {
-    return gather_rows(use<V>(only), IndexPattern<B>({0}, 0).times(plan.rows));
+  Wide<V> operator()(const model::TextPlan<B>& plan) const {
+    return gather_rows(use<Wide<V>>(only), IndexPattern<B>({0}, 0).times(plan.rows));
   }
   template <Value V>
   V global(const V& states, const IndexTensor<B>& cls_rows) const {

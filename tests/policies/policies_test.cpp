@@ -28,13 +28,42 @@ TEST_CASE("Gemm and Executor: the CPU backend computes what the reference comput
   CHECK(difference(run(B{}), run(Reference{})) <= 1e-13);
 }
 
-TEST_CASE("Attention, Ffn, Norm and Order: the block applies each where the page says") {
-  using Block = nn::TransformerBlock<double, Reference, archetype::Attention, archetype::Ffn,
+TEST_CASE("Gemm and Executor serve bf16 as they are") {
+  using B = Cpu<archetype::Gemm, archetype::Executor>;
+  static_assert(Backend<B, bfloat16>);
+  const Values a = normal(300 * 7, 1), b = normal(5 * 7, 2), x = normal(100000, 3);
+  const auto run = [&]<class K>(K) {
+    using T = bfloat16;
+    const auto ta = tensor<T, K>(a, {300, 7}), tb = tensor<T, K>(b, {5, 7}),
+               tx = tensor<T, K>(x, {100000});
+    Tensor<T, K> c({300, 5}), y({100000});
+    K::gemm(false, true, 300, 5, 7, 1, ta.data(), 7, tb.data(), 7, 0, c.data(), 5);
+    K::add(100000, tx.data(), tx.data(), y.data());
+    Values out = values(c);
+    for (double v : values(y)) out.push_back(v);
+    return out;
+  };
+  CHECK(run(B{}) == run(Reference{}));
+}
+
+TEST_CASE_TEMPLATE("Attention, Ffn, Norm and Order: the block applies each where the page says", T,
+                   double, bfloat16) {
+  using Stream = accumulator_of<T>;
+  using Block = nn::TransformerBlock<T, Reference, archetype::Attention, archetype::Ffn,
                                      archetype::Norm, archetype::Order>;
   Block block(4, 8, 1e-5, archetype::Attention(1));
   CHECK(nn::count_parameters(block) == 0);
-  const auto x = tensor<double, Reference>({1, -2, 3, 4}, {1, 4});
-  CHECK(values(block(x)) == Values{150, -300, 450, 600});  // 5 (3 (5 (2 x)))
+  const auto x = tensor<Stream, Reference>({1, -2, 4, 8}, {1, 4});
+  CHECK(values(block(x)) == Values{150, -300, 600, 1200});  // 5 (3 (5 (2 x)))
+  // The orders of the library with a norm that gives what it takes, as a stream is: wide.
+  using Pre = nn::TransformerBlock<T, Reference, archetype::Attention, archetype::Ffn,
+                                   archetype::Norm, nn::PreNorm>;
+  using Post = nn::TransformerBlock<T, Reference, archetype::Attention, archetype::Ffn,
+                                    archetype::Norm, nn::PostNorm>;
+  CHECK(values(Pre(4, 8, 1e-5, archetype::Attention(1))(x)) ==
+        Values{176, -352, 704, 1408});  // h = x + 2 (5 x), h + 3 (5 h)
+  CHECK(values(Post(4, 8, 1e-5, archetype::Attention(1))(x)) ==
+        Values{300, -600, 1200, 2400});  // h = 5 (x + 2 x), 5 (h + 3 h)
 }
 
 namespace {
@@ -43,13 +72,13 @@ namespace {
 template <class T, class B, class Planner>
 model::Batch<T, B> one_sample(const Planner& planner) {
   const std::vector<std::int32_t> text{1, 5, 2}, at{0, 3}, none{0, 0};
-  return {Tensor<T, B>::full({1, 3, 64, 64}, 0.5), planner.plan({{}, none}, {text, at}, {})};
+  return {Tensor<T, B>::full({1, 3, 64, 64}, T(0.5f)), planner.plan({{}, none}, {text, at}, {})};
 }
 
 }  // namespace
 
-TEST_CASE("Encoder and Objective: a training step moves the encoder's parameter") {
-  using T = double;
+TEST_CASE_TEMPLATE("Encoder and Objective: a training step moves the encoder's parameter", T,
+                   double, bfloat16) {
   using B = Reference;
   auto config = model::Config::preset("tiny-resnet");
   model::HybridMed<T, B, archetype::Encoder<T, B>> m(config, archetype::Encoder<T, B>(),
@@ -58,7 +87,7 @@ TEST_CASE("Encoder and Objective: a training step moves the encoder's parameter"
                  m.proj.image_global.weight.value.data());
   const Values before = values(m.image.only.value);
   system::Composed composed(m, 1.0 * archetype::Objective{});
-  optim::AdamW<T, B> optimizer(composed, {});
+  optim::AdamW<master_of<T>, B> optimizer(composed, {});
   Tape tape;
   const auto report =
       train::train_step(composed, one_sample<T, B>(m), optimizer, 1e-2, tape, nn::Mode::training());
@@ -67,16 +96,17 @@ TEST_CASE("Encoder and Objective: a training step moves the encoder's parameter"
   CHECK(difference(values(m.image.only.value), before) > 1e-3);
 }
 
-TEST_CASE("TextEncoder: HybridMed reads its tokens and pools its sections") {
-  using T = double;
+TEST_CASE_TEMPLATE("TextEncoder: HybridMed reads its tokens and pools its sections", T, double,
+                   bfloat16) {
   using B = Reference;
   const auto config = model::Config::preset("tiny-resnet");
   using Model = model::HybridMed<T, B, archetype::Encoder<T, B>, archetype::TextEncoder<T, B>>;
   Model m(config, archetype::Encoder<T, B>(), archetype::TextEncoder<T, B>(),
           model::parts_of(objective::InfoNce::needs));
   nn::initialise(m, 1);
-  representation::Representations<Tensor<T, B>, objective::needs_of<objective::InfoNce>> r;
-  r.want<representation::ImpressionGlobal>();
+  representation::Representations<Tensor<master_of<T>, B>, objective::needs_of<objective::InfoNce>>
+      r;
+  r.template want<representation::ImpressionGlobal>();
   m.represent(one_sample<T, B>(m), nn::Mode::evaluation(), r);
   CHECK(get<representation::ImpressionGlobal>(r).encoded.shape() == Shape{1, 4});
   const std::string e = error_of([&] {
@@ -86,15 +116,16 @@ TEST_CASE("TextEncoder: HybridMed reads its tokens and pools its sections") {
   CHECK_MESSAGE(holds(e, "this one is not causal"), e);
 }
 
-TEST_CASE("Representation, Model and an objective with State: a step trains model and state") {
-  using T = double;
+TEST_CASE_TEMPLATE(
+    "Representation, Model and an objective with State: a step trains model and state", T, double,
+    bfloat16) {
   using B = Reference;
   archetype::Model<T, B> m;
   system::Composed composed(m, 2.0 * archetype::ObjectiveWithState{});
   std::string names;
   nn::for_each_parameter(composed, [&](const std::string& name, auto&) { names += name + " "; });
   CHECK(names == "factor only ");
-  optim::AdamW<T, B> optimizer(composed, {.clip = 0});
+  optim::AdamW<master_of<T>, B> optimizer(composed, {.clip = 0});
   Tape tape;
   const auto report = train::train_step(composed, {}, optimizer, 1e-2, tape, nn::Mode::training());
   CHECK(report.total == 12);  // 2 * (6 ones) * 1
@@ -107,8 +138,8 @@ TEST_CASE("Representation, Model and an objective with State: a step trains mode
         doctest::Approx(12 * (0.99 - 0.0005) * 0.99));
 }
 
-TEST_CASE("Recipe: a system of one stage, which trains its own model") {
-  using T = double;
+TEST_CASE_TEMPLATE("Recipe: a system of one stage, which trains its own model", T, double,
+                   bfloat16) {
   using B = Reference;
   system::SystemOf<archetype::Recipe, T, B> s(model::Config::preset("tiny-resnet"));
   nn::initialise(s, 1);
@@ -118,7 +149,7 @@ TEST_CASE("Recipe: a system of one stage, which trains its own model") {
   CHECK_FALSE(s.has_teacher());
   s.begin_stage(0);
   s.begin_epoch(0, 0);
-  optim::AdamW<T, B> optimizer(s, {});
+  optim::AdamW<master_of<T>, B> optimizer(s, {});
   Tape tape;
   system::StageOf<T, B> stage(s, 0);
   const auto batch = one_sample<T, B>(s);

@@ -23,7 +23,6 @@ struct Counted : Reference {
     Reference::copy_to_host(from, to, bytes);
   }
 };
-using T = double;
 using B = Counted;
 
 model::Config small(const char* preset) {
@@ -45,6 +44,7 @@ struct OneWeight {
 };
 
 /// Three samples, with both sections, without findings, without impression.
+template <class T>
 model::Batch<T, B> batch_for(const system::System<T, B>& s, Index side) {
   const std::vector<std::int32_t> text{1, 20, 2, 1, 30, 31, 2}, at{0, 3, 7, 7},
       words{1, 7, 8, 2, 1, 9, 3, 2}, words_at{0, 4, 4, 8};
@@ -55,15 +55,16 @@ model::Batch<T, B> batch_for(const system::System<T, B>& s, Index side) {
 
 }  // namespace
 
-TEST_CASE("a batch's indices reach the backend in one copy") {
+TEST_CASE_TEMPLATE("a batch's indices reach the backend in one copy", T, double, bfloat16) {
   const auto s = system::make_system<T, B>("hybridmed", small("tiny"));
   Counted::up = 0;
   batch_for(*s, 32);
   CHECK(Counted::up == 1);
 }
 
-TEST_CASE(
-    "a step copies nothing, whatever the system and the encoder; its numbers are read later") {
+TEST_CASE_TEMPLATE(
+    "a step copies nothing, whatever the system and the encoder; its numbers are read later", T,
+    double, bfloat16) {
   for (const char* preset : {"tiny", "tiny-swin", "tiny-resnet"})
     for (const char* name : {"hybridmed", "clip", "siglip", "convirt", "gloria", "mgca", "coca"}) {
       CAPTURE(preset);
@@ -75,7 +76,7 @@ TEST_CASE(
         s->begin_stage(k);
         s->begin_epoch(k, 1);
         const auto batch = batch_for(*s, config.image_size);
-        optim::AdamW<T, B> optimizer(*s, {});
+        optim::AdamW<master_of<T>, B> optimizer(*s, {});
         Tape tape;
         system::StageOf<T, B> view(*s, k);
         const auto step = [&] {
@@ -97,17 +98,18 @@ TEST_CASE(
     }
 }
 
-TEST_CASE("a step whose loss is no number changes nothing, and says so when it is read") {
+TEST_CASE_TEMPLATE("a step whose loss is no number changes nothing, and says so when it is read", T,
+                   double, bfloat16) {
   const auto s = system::make_system<T, B>("clip", small("tiny-resnet"));
   nn::initialise(*s, 1);
   s->begin_stage(0);
   auto batch = batch_for(*s, 32);
-  optim::AdamW<T, B> optimizer(*s, {});
+  optim::AdamW<master_of<T>, B> optimizer(*s, {});
   Tape tape;
   system::StageOf<T, B> view(*s, 0);
-  std::map<std::string, std::vector<T>> before;
+  std::map<std::string, std::vector<master_of<T>>> before;
   nn::for_each_parameter(*s, [&](const std::string& n, auto& p) { before[n] = p.value.to_host(); });
-  batch.image.data()[5] = std::numeric_limits<T>::quiet_NaN();
+  batch.image.data()[5] = T(std::numeric_limits<float>::quiet_NaN());
   optimizer.begin_step(1e-3);
   const auto bad = train::issue_step(view, batch, optimizer, tape, nn::Mode::inspection());
   CHECK_FALSE(bad.read().finite);
@@ -116,12 +118,13 @@ TEST_CASE("a step whose loss is no number changes nothing, and says so when it i
     CHECK(before[n] == p.value.to_host());
     CHECK_FALSE(p.slot.grad.defined());
   });
-  batch.image.data()[5] = 0.5;
+  batch.image.data()[5] = T(0.5f);
   const auto good = train::train_step(view, batch, optimizer, 1e-3, tape, nn::Mode::training());
   CHECK(good.finite);
 }
 
 TEST_CASE("a loss that overflows while its gradient does not stops the update too") {
+  using T = double;
   using R = Reference;
   OneWeight m;
   optim::AdamW<T, R> optimizer(m, {});

@@ -5,6 +5,7 @@
 #include "hybridmed/backend/cpu/backend.hpp"
 #include "hybridmed/data/phantom.hpp"
 #include "hybridmed/task/evaluation.hpp"
+#include "run_files.hpp"
 #include "tiny_run.hpp"
 
 using namespace hybridmed;
@@ -40,29 +41,6 @@ struct Scratch {
     return NamedTrainer<float, B>(config(), {dir / name, resume, {}, stop_after}).run();
   }
 };
-
-/// Every file of a run is the same, byte for byte, but for the configuration that it was given.
-void same_files(const fs::path& a, const fs::path& b) {
-  const auto files = [](const fs::path& run) {
-    std::set<std::string> names;
-    for (const auto& e : fs::recursive_directory_iterator(run))
-      if (e.is_regular_file()) names.insert(fs::relative(e.path(), run).string());
-    return names;
-  };
-  // Checkpoints of an earlier stop are older than those that the undisturbed run kept.
-  const auto last = train::list_checkpoints(a).back().filename().string();
-  std::set<std::string> mine, theirs;
-  for (const auto& f : files(a))
-    if (!f.starts_with("checkpoints/") || f.find(last) != f.npos) mine.insert(f);
-  for (const auto& f : files(b))
-    if (!f.starts_with("checkpoints/") || f.find(last) != f.npos) theirs.insert(f);
-  CHECK(mine == theirs);
-  for (const auto& f : mine) {
-    CAPTURE(f);
-    if (const auto name = fs::path(f).filename(); name != "config.json" && name != "checksums.json")
-      CHECK(io::read_file(a / f) == io::read_file(b / f));
-  }
-}
 
 }  // namespace
 

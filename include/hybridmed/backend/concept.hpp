@@ -95,11 +95,13 @@ concept BackendCrossEntropy = requires(Index n, bool b, double e, const M* x, M*
   B::sigmoid_cross_entropy_backward(n, x, x, x, y);
 };
 
-/// Enough to train layers without attention: feed-forward blocks and classifiers.
+/// Enough to train layers without attention: feed-forward blocks and classifiers. What streams,
+/// embeddings and losses are made of is in the scalar of sums, so groups are asked for in both.
 template <class B, class T>
 concept BackendFeedForward =
     BackendMemory<B> && BackendElementwise<B, T> && BackendElementwise<B, accumulator_of<T>> &&
-    BackendConversion<B, T> && BackendProducts<B, T> && BackendLayerNorm<B, T> &&
+    BackendConversion<B, T> && BackendProducts<B, T> && BackendProducts<B, accumulator_of<T>> &&
+    BackendLayerNorm<B, T> && BackendLayerNorm<B, accumulator_of<T>> &&
     BackendCrossEntropy<B, master_of<T>> && BackendParameters<B, master_of<T>>;
 
 /// Rows picked, mixed and normalised; layout changes.
@@ -158,8 +160,9 @@ concept BackendObjectives = requires(Index n, bool b, double e, const M* x, M* y
 
 /// Everything: any model and objective of this library runs on it.
 template <class B, class T>
-concept Backend = BackendFeedForward<B, T> && BackendRows<B, T> && BackendAttention<B, T> &&
-    BackendConvolution<B, T> && BackendObjectives<B, master_of<T>>;
+concept Backend =
+    BackendFeedForward<B, T> && BackendRows<B, T> && BackendRows<B, accumulator_of<T>> &&
+    BackendAttention<B, T> && BackendConvolution<B, T> && BackendObjectives<B, master_of<T>>;
 
 /// Optional: a linear layer with its bias, its activation or both in one pass; false, with nothing
 /// written, where these arguments are not served.
@@ -185,13 +188,13 @@ struct RequireFeedForwardBackend {
   static_assert(BackendMemory<B>,
                 "hybridmed: the backend lacks allocate, deallocate, copy_from_host or "
                 "copy_to_host; see hybridmed/backend/concept.hpp");
-  static_assert(BackendElementwise<B, T>,
+  static_assert(BackendElementwise<B, T> && BackendElementwise<B, accumulator_of<T>>,
                 "hybridmed: the backend lacks an element-wise kernel for this scalar; see "
                 "BackendElementwise in hybridmed/backend/concept.hpp");
-  static_assert(BackendProducts<B, T>,
+  static_assert(BackendProducts<B, T> && BackendProducts<B, accumulator_of<T>>,
                 "hybridmed: the backend lacks gemm, add_vector or column_sum for this scalar; see "
                 "BackendProducts in hybridmed/backend/concept.hpp");
-  static_assert(BackendLayerNorm<B, T>,
+  static_assert(BackendLayerNorm<B, T> && BackendLayerNorm<B, accumulator_of<T>>,
                 "hybridmed: the backend lacks layer_norm or layer_norm_backward for this scalar; "
                 "see BackendLayerNorm in hybridmed/backend/concept.hpp");
   static_assert(BackendConversion<B, T>,
@@ -220,7 +223,7 @@ struct RequireFeedForwardBackend {
 /// The same for whole models.
 template <class B, class T>
 struct RequireBackend : RequireFeedForwardBackend<B, T> {
-  static_assert(BackendRows<B, T>,
+  static_assert(BackendRows<B, T> && BackendRows<B, accumulator_of<T>>,
                 "hybridmed: the backend lacks a kernel on rows for this scalar; see BackendRows in "
                 "hybridmed/backend/concept.hpp");
   static_assert(BackendAttention<B, T>,

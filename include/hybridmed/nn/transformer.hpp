@@ -111,8 +111,8 @@ struct TransformerBlock {
     using V = Like<X, T>;
     check<X, V, Args...>();
     return branches(
-        x, [&](const V& h) { return widen(attn(h, args...)); },
-        [&](const V& h) { return widen(mlp(h)); });
+        x, [&](const auto& h) { return widen(attn(narrow<T>(h), args...)); },
+        [&](const auto& h) { return widen(mlp(narrow<T>(h))); });
   }
   /// The same with dropout; `site` numbers the block within the model.
   template <Value X, class... Args>
@@ -120,12 +120,14 @@ struct TransformerBlock {
     using V = Like<X, T>;
     check<X, V, Args...>();
     return branches(
-        x, [&](const V& h) { return dropout(widen(attn(h, args...)), mode, 2 * site); },
-        [&](const V& h) { return dropout(widen(mlp(h)), mode, 2 * site + 1); });
+        x,
+        [&](const auto& h) { return dropout(widen(attn(narrow<T>(h), args...)), mode, 2 * site); },
+        [&](const auto& h) { return dropout(widen(mlp(narrow<T>(h))), mode, 2 * site + 1); });
   }
 
  private:
-  /// The two branches; with PreNorm the first sum and its norm are one operation, the same bits.
+  /// The two branches, which round what a norm or an order hands them wide; with PreNorm the first
+  /// sum and its norm are one operation, the same bits.
   template <Value X, class Attend, class Feed>
   X branches(const X& x, Attend&& attend, Feed&& feed) const {
     if constexpr (std::is_same_v<Order, PreNorm> && std::is_same_v<Norm, LayerNorm<T, B>>) {
