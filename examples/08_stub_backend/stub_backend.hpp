@@ -49,7 +49,7 @@ struct StubBackend {
     todo("scale");
   }
   template <class T>
-  static void axpy(Index, Sums<T>, const T*, T*) {
+  static void axpy(Index, Sums<T>, const T*, Sums<T>*) {
     todo("axpy");
   }
   template <class T>
@@ -57,11 +57,11 @@ struct StubBackend {
     todo("scale_by");
   }
   template <class T>
-  static void dot(Index, Sums<T>, const T*, const T*, T*) {
+  static void dot(Index, Sums<T>, const T*, const T*, Sums<T>*) {
     todo("dot");
   }
-  template <class T>
-  static void sum(Index, double, const T*, T*) {
+  template <class T, class Y>
+  static void sum(Index, double, const T*, Y*) {  // Y: T or Sums<T>
     todo("sum");
   }
   template <class T>
@@ -158,7 +158,7 @@ struct StubBackend {
     todo("gather_rows");
   }
   template <class T>
-  static void scatter_add_rows(Index, Index, const T*, Ids, T*) {
+  static void scatter_add_rows(Index, Index, const T*, Ids, Sums<T>*) {
     todo("scatter_add_rows");
   }
   template <class T>
