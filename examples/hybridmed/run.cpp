@@ -15,6 +15,13 @@ Run open_run(const std::string& folder) {
                       ? "nothing that compares images with texts may have been trained yet"
                       : "they are not the best ones")
               << "\n";
+  const std::string untaught =
+      train::untaught(run.config, system::stages_of_system(run.config.system, run.config.model));
+  if (!untaught.empty())
+    std::cerr
+        << "note: " << folder << " was trained without " << untaught
+        << ": what nothing else teaches is as it was initialised, and its figures are those of "
+           "chance\n";
   if (!run.unused.empty())
     std::cerr << "note: " << run.weights.string() << ": " << run.unused.size()
               << " tensors are not used: " << train::first_of(run.unused) << "\n";

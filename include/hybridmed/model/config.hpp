@@ -142,7 +142,7 @@ struct Config {
       lambda_token);
     f(objective("lambda_prototype", weight, "weight of MGCA's alignment by prototypes"),
       lambda_prototype);
-    f(objective("prototypes", size, "prototypes of MGCA"), prototypes);
+    f(objective("prototypes", between(2, 65536), "prototypes of MGCA"), prototypes);
     f(objective("label_smoothing_cg", below(0, 1), "label smoothing of global alignment"),
       label_smoothing_cg);
     f(objective("label_smoothing_gen", below(0, 1), "label smoothing of generated tokens"),
@@ -157,10 +157,10 @@ struct Config {
     f(objective("gamma2", peak, "sharpness of the aggregation over words"), gamma2);
     f(objective("gamma3", peak, "inverse temperature of local alignment"), gamma3);
     f(objective("tau_d", between(0.01, 100), "temperature of distillation"), tau_d);
-    f(objective("log_scale_init", between(0, 80),
+    f(objective("log_scale_init", between(0, 10),
                 "ln of the first inverse temperature of global alignment, at most log_scale_max"),
       log_scale_init);
-    f(objective("log_scale_max", between(0, 80), "ln of its largest value"), log_scale_max);
+    f(objective("log_scale_max", between(0, 10), "ln of its largest value"), log_scale_max);
   }
 
   /// Throws Error naming the first key whose value cannot work: alone (`visit`), or with others.
@@ -177,6 +177,16 @@ struct Config {
     need(log_scale_init <= log_scale_max, "log_scale_init",
          "expected at most log_scale_max = " + std::to_string(log_scale_max) + ", got " +
              std::to_string(log_scale_init));
+    for (const auto& [key, weight] : {std::pair{"lambda_cg", lambda_cg},
+                                      {"lambda_cl", lambda_cl},
+                                      {"lambda_sum", lambda_sum},
+                                      {"lambda_cap", lambda_cap},
+                                      {"lambda_dis", lambda_dis},
+                                      {"lambda_siglip", lambda_siglip},
+                                      {"lambda_token", lambda_token},
+                                      {"lambda_prototype", lambda_prototype}})
+      need(weight == 0 || weight >= 1e-6, key,
+           "expected 0 (the term is left out) or at least 1e-6: less teaches nothing");
     for (Index id : {pad, bos, eos})
       need(id < vocab, "pad, bos, eos", "expected ids below vocab = " + std::to_string(vocab));
     need(pad != bos && pad != eos && bos != eos, "pad, bos, eos", "expected three different ids");

@@ -14,6 +14,8 @@ namespace hybridmed::system {
 /// tokens the findings (MGCA: one text).
 struct Mgca {
   static constexpr std::string_view name = "mgca";
+  /// Words attended to regions at this inverse temperature, so they are scored at it too.
+  static constexpr double scored_gamma1 = 1 / objective::TokenAlignment{}.temperature;
   static auto stages(const model::Config& c) {
     auto contrast = info_nce(c);
     contrast.image_weight = contrast.text_weight = 1;

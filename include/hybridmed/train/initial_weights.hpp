@@ -4,10 +4,11 @@
 
 namespace hybridmed::train {
 
-/// Loads what fits, and lists on stderr what did not.
+/// Loads what fits, and lists on stderr what did not. Did they bring a decoder, so that a teacher
+/// has been trained?
 /// @throws Error where nothing fits.
 template <class M>
-void load_initial_weights(const std::filesystem::path& source, M& model) {
+bool load_initial_weights(const std::filesystem::path& source, M& model) {
   const io::Safetensors file = io::Safetensors::read(source);
   io::verify_checksum(source, file.bytes());
   const io::LoadReport r = io::load_weights(model, file);
@@ -21,6 +22,8 @@ void load_initial_weights(const std::filesystem::path& source, M& model) {
   list("unexpected", r.unexpected);
   list("mismatched", r.mismatched);
   if (r.loaded.empty()) fail("train", "init", source.string() + ": no tensor fits the model");
+  return std::any_of(r.loaded.begin(), r.loaded.end(),
+                     [](const std::string& name) { return name.starts_with("decoder."); });
 }
 
 }  // namespace hybridmed::train

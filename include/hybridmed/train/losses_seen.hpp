@@ -1,5 +1,6 @@
 #pragma once
 // Which losses the studies of a run can teach: each loss reads certain sections of a report.
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -128,6 +129,21 @@ inline void check_losses(const RunConfig& c, const std::vector<system::Stage>& s
                ", and it cannot: " + none[0],
            k + 1 < stages.size() ? std::string(keys.epochs) + "=0 leaves it out" : std::string());
     }
+}
+
+/// The names of the losses that had no weight in any stage that was trained: what only they teach
+/// is as it was initialised.
+inline std::string untaught(const RunConfig& c, const std::vector<system::Stage>& stages) {
+  std::set<std::string> all, taught;
+  for (std::size_t k = 0; k < stages.size(); ++k)
+    for (const system::Loss& loss : stages[k].losses) {
+      all.insert(loss.name);
+      if (loss.weight > 0 && c.epochs(k, stages.size()) > 0) taught.insert(loss.name);
+    }
+  std::string names;
+  for (const auto& name : all)
+    if (!taught.count(name)) names += (names.empty() ? "" : ", ") + name;
+  return names;
 }
 
 /// What can be meant, and probably is not.

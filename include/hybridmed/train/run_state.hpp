@@ -140,6 +140,11 @@ class RunState {
   }
   void check_resumed(const Progress& p, const RunConfig& begun, const std::string& state) const {
     const auto n = stages().size();
+    if (begun.system != config.system)
+      fail("train", "resume",
+           run_.string() + ": a resumed run keeps its configuration; changed: system (was \"" +
+               begun.system + "\", is \"" + config.system + "\")",
+           "for another system start a new run, with --init for the weights");
     if (p.stage < 1 || p.stage > static_cast<int>(n))
       fail("train", "load",
            state + ": the key 'stage': expected " + (n == 1 ? "1" : "1 or 2") + ", got " +

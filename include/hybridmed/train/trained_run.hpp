@@ -77,6 +77,7 @@ struct TrainedRun {
     const io::Safetensors stored = read_weights();
     checksum = io::checksum_text(stored.bytes());
     check_belongs(stored, config, vocabulary_hash(run), run);
+    if (system.gamma1) config.model.gamma1 = model.config.gamma1 = *system.gamma1;
     unused = load_model(stored, weights, checksum, model).unexpected;
     std::erase_if(unused, [&](const std::string& name) {
       return std::find(system.parameters.begin(), system.parameters.end(), name) !=

@@ -38,7 +38,7 @@ class Trainer {
         state_(config, options_.run, options_.resume, make),
         seed_(static_cast<std::uint64_t>(config.seed)) {
     if (!options_.resume && !options_.init.empty())
-      load_initial_weights(options_.init, *state_.system);
+      taught_ = load_initial_weights(options_.init, *state_.system);
   }
 
   /// Parameters, memory, steps, what each loss will see, and what is odd. Runs one forward and
@@ -48,7 +48,7 @@ class Trainer {
     const std::size_t bytes = planned();
     check_interrupt("the run is prepared");
     return run_report(state_.config, stages(), state_.data, nn::count_parameters(*state_.system),
-                      bytes, options_.resume || !options_.init.empty());
+                      bytes, options_.resume || taught_);
   }
 
   /// Trains to the end, or until interrupted. Returns true when the run is finished.
@@ -241,8 +241,8 @@ class Trainer {
   Philox seed_;
   Tape tape_;
   ProgressLine line_;
-  bool said_odd_pictures_ = false;
-  std::size_t planned_ = 0;  // bytes
+  bool said_odd_pictures_ = false, taught_ = false;  // by weights of another file
+  std::size_t planned_ = 0;                          // bytes
 };
 
 }  // namespace hybridmed::train
