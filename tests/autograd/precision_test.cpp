@@ -267,6 +267,10 @@ TEST_CASE_TEMPLATE("bf16 against double: products", B, HOST_BACKENDS) {
                                 act);
           });
   }
+  check_precision<B>("linear, a weight in another shape",
+                     {Given::activation({4, 12}, 1), Given::weight({2, 3, 2, 2}, 2)}, [](auto& in) {
+                       return linear(in.x(0), reshape(in.weight(1), {2, 12}));
+                     });
 }
 
 TEST_CASE_TEMPLATE("a product is rounded after its bias, not before", B, HOST_BACKENDS) {
