@@ -179,7 +179,7 @@ TEST_CASE_TEMPLATE("Dropout in bf16 drops what it drops in float, and rounds onc
   for (double& v : once) v = bfloat16(static_cast<float>(v));
   CHECK(values(y.tensor) == once);
   backward({{y, x.tensor}});
-  CHECK(values(slot.grad) == once);
+  CHECK(values(slot.gradient()) == once);
   CHECK(dropout(x, nn::Mode::evaluation(), 7).slot == &slot);
 }
 
