@@ -5,6 +5,7 @@
 #include "hybridmed/autograd/convolution.hpp"
 #include "hybridmed/autograd/feed_forward.hpp"
 #include "hybridmed/autograd/norm.hpp"
+#include "hybridmed/autograd/recompute.hpp"
 #include "hybridmed/autograd/rows.hpp"
 #include "hybridmed/nn/initialise.hpp"
 #include "hybridmed/nn/layers.hpp"
@@ -267,6 +268,10 @@ TEST_CASE_TEMPLATE("bf16 against double: products", B, HOST_BACKENDS) {
                                 act);
           });
   }
+  check_precision<B>("linear, a weight in another shape",
+                     {Given::activation({4, 12}, 1), Given::weight({2, 3, 2, 2}, 2)}, [](auto& in) {
+                       return linear(in.x(0), reshape(in.weight(1), {2, 12}));
+                     });
 }
 
 TEST_CASE_TEMPLATE("a product is rounded after its bias, not before", B, HOST_BACKENDS) {
@@ -515,4 +520,32 @@ TEST_CASE_TEMPLATE("a layer in bf16 without parameters says so", B, HOST_BACKEND
   const auto x = tensor<Half, B>(Values(6, 1), {2, 3});
   CHECK(holds(error_of([&] { nn::Linear<Half, B>()(x); }), "an input is an undefined tensor"));
   CHECK(holds(error_of([&] { nn::LayerNorm<Half, B>()(x); }), "an input is an undefined tensor"));
+}
+
+TEST_CASE_TEMPLATE("what is read inside and outside of recompute has one sum", P,
+                   On<float, CpuBackend>, On<bfloat16, CpuBackend>, On<bfloat16, Reference>) {
+  using T = typename P::T;
+  using B = typename P::B;
+  using V = Variable<T, B>;
+  const Parameter<T, B> w = leaf<master_of<T>, B>(normal(16, 1), {4, 4});
+  const auto f = [&w](const V& x) {
+    const V y = scale(x, 1.7);
+    return std::pair<V, V>(y, linear(y, use<V>(w)));
+  };
+  const auto gradients = [&](auto&& call) {
+    GradientSlot<T, B> dx;
+    Tape tape;
+    const RecordOn on(tape);
+    const auto [y, z] = call(V(tensor<T, B>(halves(200, 2), {50, 4}), &dx));
+    const auto g = [](std::uint64_t seed) { return tensor<T, B>(halves(200, seed), {50, 4}); };
+    backward({{scale(y, 0.3), g(3)}, {scale(y, 1.1), g(4)}, {y, g(5)}, {z, g(6)}});
+    std::vector<Values> all{values(dx.gradient()), gradient(w)};
+    w.slot.grad = {};
+    return all;
+  };
+  const auto plain = gradients(f);
+  CHECK(gradients([&](const V& x) { return recompute(f, x); }) == plain);
+  CHECK(gradients([&](const V& x) {
+          return recompute([&f](const V& h) { return recompute(f, h); }, x);
+        }) == plain);
 }

@@ -110,8 +110,8 @@ Numbers steps(M& m, Use use, Tape& tape, bool input_wanted = true) {
     all.push_back(numbers(y.tensor));
     backward({{y, dy}});
     CHECK(tape.size() == 0);
-    CHECK(dx.grad.defined() == input_wanted);
-    if (input_wanted) all.push_back(numbers(dx.grad));
+    CHECK(dx.defined() == input_wanted);
+    if (input_wanted) all.push_back(numbers(dx.gradient()));
   }
   nn::for_each_state(
       m,

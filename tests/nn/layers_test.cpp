@@ -143,6 +143,46 @@ TEST_CASE_TEMPLATE("a pre-norm block that adds and norms at once has the bits of
 
 #define BACKENDS On<double, Reference>, On<double, CpuBackend>
 
+TEST_CASE_TEMPLATE("BatchNorm in bf16 keeps its statistics in float", B, Reference, CpuBackend) {
+  constexpr Index rows = 300, cols = 5;
+  Values numbers = normal(rows * cols, 3);
+  for (double& x : numbers) x = bfloat16(static_cast<float>(100 + x));  // far from 0
+  nn::BatchNorm<double, B> exact(cols);
+  nn::BatchNorm<bfloat16, B> half(cols);
+  const auto x = tensor<double, B>(numbers, {rows, cols});
+  const auto h = tensor<bfloat16, B>(numbers, {rows, cols});
+  for (int step = 0; step < 50; ++step) {
+    exact(x, nn::Mode::training());
+    half(h, nn::Mode::training());
+  }
+  CHECK(difference(values(half.running_mean.value), values(exact.running_mean.value)) <= 1e-4);
+  CHECK(difference(values(half.running_var.value), values(exact.running_var.value)) <= 1e-5);
+  for (const auto& mode : {nn::Mode::training(), nn::Mode::inspection(), nn::Mode::evaluation()}) {
+    const Values want = values(exact(x, mode)), got = values(half(h, mode));
+    CHECK(difference(got, want) <= 0x1p-8 * largest(want));
+  }
+}
+
+TEST_CASE_TEMPLATE("Dropout in bf16 drops what it drops in float, and rounds once", B, Reference,
+                   CpuBackend) {
+  Values numbers = normal(400, 3);
+  for (double& x : numbers) x = bfloat16(static_cast<float>(x));
+  const nn::Dropout dropout{0.3};
+  const auto mode = nn::Mode::training(Philox(5));
+  const Values single = values(dropout(tensor<float, B>(numbers, {20, 20}), mode, 7));
+  Tape tape;
+  const RecordOn on(tape);
+  GradientSlot<bfloat16, B> slot;
+  const Variable<bfloat16, B> x(tensor<bfloat16, B>(numbers, {20, 20}), &slot);
+  const auto y = dropout(x, mode, 7);
+  Values once = single;
+  for (double& v : once) v = bfloat16(static_cast<float>(v));
+  CHECK(values(y.tensor) == once);
+  backward({{y, x.tensor}});
+  CHECK(values(slot.gradient()) == once);
+  CHECK(dropout(x, nn::Mode::evaluation(), 7).slot == &slot);
+}
+
 TEST_CASE_TEMPLATE("BatchNorm: statistics and modes", X, BACKENDS) {
   using B = typename X::B;
   using V = Tensor<double, B>;

@@ -54,16 +54,16 @@ class Again {
 
 /// The gradient of an output goes to what the second computation of it recorded.
 template <class T, class B>
-void seed_again(const Variable<T, B>& output, Tensor<T, B> gradient) {
+void seed_again(const Variable<T, B>& output, GradientSlot<T, B>& gradient) {
   if (!gradient.defined()) return;
-  if (!output.slot || output.tensor.size() != gradient.size())
+  if (!output.slot || output.tensor.size() != gradient.shape().size())
     fail("autograd", "recompute",
          "the function gave another output when it ran again: " +
              (output.slot ? output.shape().str() + " for " + gradient.shape().str()
                           : std::string("a constant")),
          "it must compute the same each time: parameters, captured values and Mode may not change "
          "until the backward pass");
-  output.slot->add(std::move(gradient));
+  gradient.pour(*output.slot);
 }
 
 /// The backward pass of a recomputed function: runs it again, recording on the nested tape, whose
@@ -74,16 +74,16 @@ struct RunAgain {
   F f;
   std::tuple<V...> inputs;
 
-  template <class... G>
-  void operator()(G... gradients) {
+  static constexpr bool takes_slots = true;  // whoever reads an output adds to the same sum
+  template <class... Slot>
+  void operator()(Slot&... gradients) {
     const Again again;
     Tape& nested = tape->nested();
     const RecordOn on(nested);
     {
       const std::tuple<V...> x = std::move(inputs);
       Y y = std::apply(f, x);
-      std::apply([&](auto&... output) { (seed_again(output, std::move(gradients)), ...); },
-                 Outputs<Y>::of(y));
+      std::apply([&](auto&... output) { (seed_again(output, gradients), ...); }, Outputs<Y>::of(y));
     }  // what the nodes do not need is freed before they run
     nested.backward();
   }

@@ -24,6 +24,11 @@ struct GradientSlot {
   Tensor<T, B> gradient() const { return grad; }
   /// The same; the slot is empty after it.
   Tensor<T, B> take() { return std::move(grad); }
+  const Shape& shape() const { return grad.shape(); }
+  /// Adds what is collected here to another slot, as it is; this one is empty after it.
+  void pour(GradientSlot& into) {
+    if (grad.defined()) into.add(take());
+  }
 
   /// Adds g; takes it over when it is the first contribution.
   void add(Tensor<T, B> g) {
@@ -81,6 +86,13 @@ requires(!std::is_same_v<T, accumulator_of<T>>) struct GradientSlot<T, B> {
     one_ = {};
     sum_ = {};
     return g;
+  }
+  const Shape& shape() const { return sum_.defined() ? sum_.shape() : one_.shape(); }
+  void pour(GradientSlot& into) {
+    if (sum_.defined())
+      into.add(sum_.take());
+    else if (one_.defined())
+      into.add(std::move(one_));
   }
   void add(Tensor<T, B> g) {
     if (!defined()) {
@@ -157,7 +169,8 @@ class Tape {
   }
 
   /// Records `backward(dy...)` of an operation with an output for each of T, and returns their
-  /// slots. It runs where at least one output has a gradient; the others come undefined.
+  /// slots. It runs where at least one output has a gradient; the others come undefined. One with a
+  /// member `takes_slots` gets the slots themselves: what they hold is not rounded then.
   template <class B, class... T, class F>
   std::tuple<GradientSlot<T, B>*...> record_many(F&& backward) {
     if (dry()) return {&detail::nowhere<T, B>...};
@@ -268,7 +281,11 @@ class Tape {
       auto* self = static_cast<NodeOfMany*>(n);
       std::apply(
           [self](Slot&... s) {
-            if ((... || s.defined())) self->backward(s.take()...);
+            if (!(... || s.defined())) return;
+            if constexpr (requires { F::takes_slots; })
+              self->backward(s...);
+            else
+              self->backward(s.take()...);
           },
           self->slots);
     }

@@ -266,15 +266,19 @@ TEST_CASE("bf16: results do not depend on the number of threads") {
   for (Index r = 0; r < rows; ++r) index.push_back(static_cast<std::int32_t>(r * r % 97));
   same_bits("add", {{nothing(all)}},
             [&]<class P>(P& p) { P::B::add(all, p.x(x), p.x(dy), p.y(0)); });
-  same_bits("axpy", {{other}}, [&]<class P>(P& p) { P::B::axpy(all, 0.3f, p.x(x), p.y(0)); });
+  same_bits("axpy", {Output::sum(other)},
+            [&]<class P>(P& p) { P::B::axpy(all, 0.3f, p.x(x), p.sum(0)); });
   same_bits("gelu", {{nothing(all)}},
             [&]<class P>(P& p) { P::B::activation(Activation::gelu, all, p.x(x), p.y(0)); });
   same_bits("sum", {{{0}}}, [&]<class P>(P& p) { P::B::sum(all, 1e-3, p.x(x), p.y(0)); });
-  same_bits("dot", {{{0}}}, [&]<class P>(P& p) { P::B::dot(all, 1, p.x(x), p.x(dy), p.y(0)); });
+  same_bits("sum to float", {Output::sum({0})},
+            [&]<class P>(P& p) { P::B::sum(all, 1e-3, p.x(x), p.sum(0)); });
+  same_bits("dot", {Output::sum({0})},
+            [&]<class P>(P& p) { P::B::dot(all, 1, p.x(x), p.x(dy), p.sum(0)); });
   same_bits("column_sum", {Output::sum(column)},
             [&]<class P>(P& p) { P::B::column_sum(rows, cols, p.x(x), p.sum(0)); });
-  same_bits("scatter_add_rows", {{halves(97 * cols, 6)}}, [&]<class P>(P& p) {
-    P::B::scatter_add_rows(rows, cols, p.x(dy), index.data(), p.y(0));
+  same_bits("scatter_add_rows", {Output::sum(floats(97 * cols, 6))}, [&]<class P>(P& p) {
+    P::B::scatter_add_rows(rows, cols, p.x(dy), index.data(), p.sum(0));
   });
   same_bits("layer_norm_backward",
             {{nothing(all)}, Output::sum(floats(cols, 6)), Output::sum(floats(cols, 7))},
