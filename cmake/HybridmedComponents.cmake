@@ -152,6 +152,8 @@ function(hybridmed_add_cuda include)
     "${include}/hybridmed/backend/cuda/elementwise.cu"
     "${include}/hybridmed/backend/cuda/rows.cu"
     "${include}/hybridmed/backend/cuda/attention.cu"
+    "${include}/hybridmed/backend/cuda/order.cu"
+    "${include}/hybridmed/backend/cuda/gather.cu"
     "${include}/hybridmed/backend/cuda/products.cu")
   cmake_policy(POP)
   # Not the standard that the project sets for its own sources.
