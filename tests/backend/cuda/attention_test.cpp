@@ -177,6 +177,15 @@ TEST_CASE_TEMPLATE("attention: every width of a head, rows in pieces and element
                  packed));
 }
 
+TEST_CASE_TEMPLATE("attention: bias gradients where many heads leave several segments to a group",
+                   T, float, double) {
+  std::vector<Index> lengths = repeat(1, 14);  // and two of several tiles, which share a group
+  lengths.insert(lengths.end(), {66, 67});
+  const Data d({"", lengths, lengths, 74, 4, true, true, 0, 67}, true);
+  check_alike("groups", attend<T, Cuda>(d, 7, true), attend<T, Reference>(d, 7, true),
+              tolerance<T>);
+}
+
 TEST_CASE_TEMPLATE("attention: what is said of the longest segment changes no bit", T, float,
                    double) {
   Data d({"", {150, 7}, {150, 90}, 1, 8, false, true, 0, 150});
@@ -213,31 +222,50 @@ TEST_CASE_TEMPLATE("attention: what is not finite reaches those that see it, and
       }
 }
 
-TEST_CASE("attention: offsets that scores, keys or values share cost no digits") {
-  const auto moved = [](double score, double key, double value) {
-    Data d({"", {70, 9}, {70, 9}, 2, 16, false, true, 1, 70}, true);
-    d.mask.assign(d.mask.size(), score);
-    for (double& x : d.k) x = 0x1p-10 * std::round(0x1p10 * x) + key;
-    for (double& x : d.v) x = 0x1p-10 * std::round(0x1p10 * x) + value;
-    if (score != 0)
-      for (Values* x : {&d.q, &d.bias})  // products and sums are exact: only the kernel can lose
-        for (double& y : *x) y = 0.25 * std::round(y);
-    if (score != 0)
-      for (double& x : d.k) x = std::round(x);
-    return d;
+TEST_CASE("attention: offsets that scores, keys or values share cost no digits of a gradient") {
+  // Every number has few bits, so that inputs are the same in both precisions.
+  const auto rounded = [](Values& x, double unit) {
+    for (double& y : x) y = unit * std::round(y / unit);
   };
-  const auto error = [](const Data& d, std::size_t from) {
+  const auto error = [](const Data& d) {
     const Attended got = attend<float, Cuda>(d, 0, true),
                    want = attend<double, Reference>(d, 0, true);
     double worst = 0;
-    for (std::size_t k = from; k < want.all().size(); ++k)
+    for (std::size_t k = 2; k < want.all().size(); ++k)
       worst = std::max(worst, difference(*got.all()[k], *want.all()[k]) / largest(*want.all()[k]));
     return worst;
   };
-  CHECK(error(moved(0, 0, 0), 0) <= 3e-6);
-  CHECK(error(moved(4096 * 16, 0, 0), 2) <= 3e-6);
-  CHECK(error(moved(0, 256, 0), 2) <= 1e-4);   // the scores themselves are large
-  CHECK(error(moved(0, 0, 4096), 2) <= 1e-3);  // and so is the output that delta is made of
+  for (bool causal : {false, true}) {
+    Data scores({"", {70, 9}, {70, 9}, 2, 16, causal, true, 1, 70}, true);
+    rounded(scores.q, 0.25);
+    rounded(scores.k, 1);
+    rounded(scores.bias, 0.25);
+    scores.mask.assign(scores.mask.size(), 65536);
+    CHECK(error(scores) <= 3e-6);
+
+    Data keys({"", {70, 9}, {70, 9}, 2, 16, causal, true, 0, 70}, true), values = keys;
+    rounded(keys.k, 0x1p-10);
+    for (std::size_t i = 0; i < keys.k.size(); i += 16) {  // the queries do not look there
+      keys.k[i] += 4096;
+      keys.q[i] = 0;
+    }
+    CHECK(error(keys) <= 3e-6);
+    rounded(values.v, 0x1p-10);
+    for (double& x : values.v) x += 256;
+    CHECK(error(values) <= 3e-4);  // as the output that is read again, rounded to 2^-16
+  }
+}
+
+TEST_CASE("attention: one large key or value takes no digits from rows that do not see it") {
+  Data d({"", {70}, {70}, 2, 16, true, false, 0, 0}, true);
+  for (Values* x : {&d.k, &d.v})
+    for (std::size_t i = x->size() - 32; i < x->size(); ++i) (*x)[i] = 0x1p23 * std::round((*x)[i]);
+  std::fill(d.dout.end() - 32, d.dout.end(), 0.0);  // nothing asks for the last row
+  const Attended got = attend<float, Cuda>(d, 0, false),
+                 want = attend<double, Reference>(d, 0, false);
+  for (const auto& [x, y] :
+       {std::pair{&got.dq, &want.dq}, std::pair{&got.dk, &want.dk}, std::pair{&got.dv, &want.dv}})
+    CHECK(difference(*x, *y) <= 3e-6 * largest(*y));
 }
 
 TEST_CASE("attention: heads of more than 256 columns and an unsaid number of rows are refused") {

@@ -122,11 +122,11 @@ __device__ bool half_warp_any(bool x) {
   return (votes >> (threadIdx.x % warp_size / lanes * lanes) & 0xffffu) != 0;
 }
 
-/// A segment's rows.
-struct Rows {
+/// The rows of one segment.
+struct Segment {
   int first, count;
-  __device__ Rows(const std::int32_t* ranges, Index segment)
-      : first(ranges[2 * segment]), count(ranges[2 * segment + 1] - first) {}
+  __device__ Segment(const std::int32_t* ranges, Index i)
+      : first(ranges[2 * i]), count(ranges[2 * i + 1] - first) {}
 };
 
 /// Which tile, head and segment (or group of segments) a block works for.
@@ -343,7 +343,7 @@ __global__ void __launch_bounds__(threads, Tile::blocks)
     *weights = v + keys * ld;
   const OfQueries lane;
   const Task task(tiles, a.heads);
-  const Rows qs(a.q_ranges, task.segment), ks(a.k_ranges, task.segment);
+  const Segment qs(a.q_ranges, task.segment), ks(a.k_ranges, task.segment);
   const Addend<T> addend(a, task.segment, task.head);
   const int d = static_cast<int>(a.head_dim);
   const Index column = task.head * d;
@@ -453,7 +453,7 @@ __global__ void __launch_bounds__(block_size)
             part = static_cast<int>(threadIdx.x) / columns;
   const Index of_values = blockIdx.x % 2, column = blockIdx.x / 2 % strips * columns + x,
               segment = blockIdx.x / 2 / strips;
-  const Rows ks(a.k_ranges, segment);
+  const Segment ks(a.k_ranges, segment);
   const Index ld = of_values ? a.ldv : a.ldk;
   const T* rows = (of_values ? a.v : a.k) + ks.first * ld + column;
   const bool in = column < width;
@@ -488,7 +488,7 @@ __global__ void __launch_bounds__(threads, Tile::blocks)
     *v = k + keys * ld, *weights = v + keys * ld;
   const OfQueries lane;
   const Task task(tiles, a.heads);
-  const Rows qs(a.q_ranges, task.segment), ks(a.k_ranges, task.segment);
+  const Segment qs(a.q_ranges, task.segment), ks(a.k_ranges, task.segment);
   const Addend<T> addend(a, task.segment, task.head);
   const int d = static_cast<int>(a.head_dim);
   const Index column = task.head * d, width = a.heads * d;
@@ -616,7 +616,7 @@ __global__ void __launch_bounds__(threads, Tile::blocks)
   const int end = static_cast<int>((task.segment + 1) * a.segments / groups);
   for (int segment = static_cast<int>(task.segment * a.segments / groups); segment < end;
        ++segment) {
-    const Rows qs(a.q_ranges, segment), ks(a.k_ranges, segment);
+    const Segment qs(a.q_ranges, segment), ks(a.k_ranges, segment);
     const Addend<T> addend(a, segment, task.head);
     const T *q_rows = a.q + qs.first * a.ldq + column,
             *dout_rows = g.dout + qs.first * a.ldo + column;
