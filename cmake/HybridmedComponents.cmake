@@ -151,6 +151,7 @@ function(hybridmed_add_cuda include)
     "${include}/hybridmed/backend/cuda/memory.cu"
     "${include}/hybridmed/backend/cuda/elementwise.cu"
     "${include}/hybridmed/backend/cuda/rows.cu"
+    "${include}/hybridmed/backend/cuda/attention.cu"
     "${include}/hybridmed/backend/cuda/order.cu"
     "${include}/hybridmed/backend/cuda/gather.cu"
     "${include}/hybridmed/backend/cuda/convolution.cu"

@@ -90,6 +90,9 @@ AttentionArgs<scalar_of<V>> attention_args(const tensor_of<V>& q, Index q_col,
       static_cast<accumulator_of<scalar_of<V>>>(1 / std::sqrt(static_cast<double>(a.head_dim)));
   a.q_ranges = qs.ranges.data();
   a.k_ranges = ks.ranges.data();
+  a.query_rows = qs.rows;
+  a.longest_queries = qs.longest;
+  a.longest_keys = ks.longest;
   a.q = q.data() + q_col;
   a.ldq = q.cols();
   a.k = kv.data() + k_col;

@@ -40,7 +40,12 @@ struct AttentionArgs {
   const std::int32_t* q_ranges =
       nullptr;  // (segments, 2): first row and end row of each segment's queries
   const std::int32_t* k_ranges = nullptr;  // (segments, 2): the same for keys and values
-  bool causal = false;                     // query i of a segment sees keys 0..i of that segment
+  // What a device cannot read off the ranges without waiting for them; -1: not said, with which
+  // backends in host memory do.
+  Index query_rows = -1;       // rows of q, out and lse: all query ranges end there or before
+  Index longest_queries = -1,  // rows of the longest segment. They decide how work is cut, not what
+      longest_keys = -1;       // comes out, so they may be too large or too small.
+  bool causal = false;         // query i of a segment sees keys 0..i of that segment
   A scale = A(1);
   const T* q = nullptr;  // rows of ldq
   const T* k = nullptr;  // rows of ldk

@@ -352,6 +352,9 @@ struct Widened : detail::WidenedFrom<Kernels> {
     f.head_dim = a.head_dim;
     f.q_ranges = a.q_ranges;
     f.k_ranges = a.k_ranges;
+    f.query_rows = a.query_rows;
+    f.longest_queries = a.longest_queries;
+    f.longest_keys = a.longest_keys;
     f.causal = a.causal;
     f.scale = a.scale;
     f.q = q.data();
