@@ -151,6 +151,7 @@ function(hybridmed_add_cuda include)
     "${include}/hybridmed/backend/cuda/memory.cu"
     "${include}/hybridmed/backend/cuda/elementwise.cu"
     "${include}/hybridmed/backend/cuda/rows.cu"
+    "${include}/hybridmed/backend/cuda/losses.cu"
     "${include}/hybridmed/backend/cuda/products.cu")
   cmake_policy(POP)
   # Not the standard that the project sets for its own sources.

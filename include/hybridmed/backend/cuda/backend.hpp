@@ -6,13 +6,14 @@
 #include "hybridmed/backend/concept.hpp"
 #include "hybridmed/backend/cuda/context.hpp"
 #include "hybridmed/backend/cuda/elementwise.hpp"
+#include "hybridmed/backend/cuda/losses.hpp"
 #include "hybridmed/backend/cuda/memory.hpp"
 #include "hybridmed/backend/cuda/products.hpp"
 #include "hybridmed/backend/cuda/rows.hpp"
 
 namespace hybridmed {
 
-struct Cuda : cuda::Memory, cuda::Elementwise, cuda::Rows, cuda::Products {
+struct Cuda : cuda::Memory, cuda::Elementwise, cuda::Rows, cuda::Products, cuda::Losses {
   static constexpr const char* name = "cuda";
 };
 
