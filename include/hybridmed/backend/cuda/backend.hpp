@@ -6,6 +6,7 @@
 #include "hybridmed/backend/concept.hpp"
 #include "hybridmed/backend/cuda/context.hpp"
 #include "hybridmed/backend/cuda/elementwise.hpp"
+#include "hybridmed/backend/cuda/local_alignment.hpp"
 #include "hybridmed/backend/cuda/losses.hpp"
 #include "hybridmed/backend/cuda/memory.hpp"
 #include "hybridmed/backend/cuda/products.hpp"
@@ -13,7 +14,12 @@
 
 namespace hybridmed {
 
-struct Cuda : cuda::Memory, cuda::Elementwise, cuda::Rows, cuda::Products, cuda::Losses {
+struct Cuda : cuda::Memory,
+              cuda::Elementwise,
+              cuda::Rows,
+              cuda::Products,
+              cuda::Losses,
+              cuda::LocalAlignment {
   static constexpr const char* name = "cuda";
 };
 
