@@ -11,6 +11,7 @@
 #include "hybridmed/backend/cuda/memory.hpp"
 #include "hybridmed/backend/cuda/products.hpp"
 #include "hybridmed/backend/cuda/rows.hpp"
+#include "hybridmed/backend/cuda/token_alignment.hpp"
 
 namespace hybridmed {
 
@@ -19,7 +20,8 @@ struct Cuda : cuda::Memory,
               cuda::Rows,
               cuda::Products,
               cuda::Losses,
-              cuda::LocalAlignment {
+              cuda::LocalAlignment,
+              cuda::TokenAlignment {
   static constexpr const char* name = "cuda";
 };
 

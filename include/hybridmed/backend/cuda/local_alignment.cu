@@ -15,6 +15,7 @@
 #include "hybridmed/backend/cuda/device.cuh"
 #include "hybridmed/backend/cuda/local_alignment.hpp"
 #include "hybridmed/backend/cuda/log_sum.cuh"
+#include "hybridmed/backend/cuda/pieces.cuh"
 #include "hybridmed/backend/cuda/products.hpp"
 
 namespace hybridmed::cuda {
@@ -66,7 +67,7 @@ struct Plan {
 /// Scratch memory of a call, all of it.
 template <class T>
 struct Buffers {
-  std::size_t bytes = 0;
+  std::size_t bytes;
   std::int32_t* offsets;               // (texts + 1)
   T *gram, *dgram;                     // (images, regions, regions)
   T *s, *a1, *a2, *ga;                 // (images, regions, words)
@@ -75,28 +76,26 @@ struct Buffers {
   T *ddot, *dsquare;                   // (images, words)
 
   Buffers(const LocalArgs<T>& a, const Plan<T>& plan, bool backward, std::byte* memory) {
-    const auto take = [&]<class X>(X*& p, Index n) {
-      p = n > 0 ? reinterpret_cast<X*>(memory + bytes) : nullptr;
-      bytes += (static_cast<std::size_t>(n) * sizeof(X) + 255) / 256 * 256;
-    };
+    Pieces pieces(memory);
     const Index matrix = plan.images * a.regions * plan.words,
                 square = plan.images * a.regions * a.regions, row = plan.images * plan.words,
                 more = backward ? 1 : 0;
-    take(offsets, a.texts + 1);
-    take(gram, square);
-    take(dgram, more * square);
-    take(s, matrix);
-    take(a1, matrix);
-    take(a2, more * matrix);
+    pieces.take(offsets, a.texts + 1);
+    pieces.take(gram, square);
+    pieces.take(dgram, more * square);
+    pieces.take(s, matrix);
+    pieces.take(a1, matrix);
+    pieces.take(a2, more * matrix);
     if (!backward) a2 = a1;
-    take(ga, matrix);
-    take(word_norm, a.offsets[a.texts]);
-    take(rho, row);
-    take(dot, more * row);
-    take(length, more * row);
-    take(dnorm, more * row);
-    take(ddot, more * row);
-    take(dsquare, more * row);
+    pieces.take(ga, matrix);
+    pieces.take(word_norm, a.offsets[a.texts]);
+    pieces.take(rho, row);
+    pieces.take(dot, more * row);
+    pieces.take(length, more * row);
+    pieces.take(dnorm, more * row);
+    pieces.take(ddot, more * row);
+    pieces.take(dsquare, more * row);
+    bytes = pieces.bytes();
   }
 };
 
