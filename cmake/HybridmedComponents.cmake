@@ -154,6 +154,8 @@ function(hybridmed_add_cuda include)
     "${include}/hybridmed/backend/cuda/losses.cu"
     "${include}/hybridmed/backend/cuda/local_alignment.cu"
     "${include}/hybridmed/backend/cuda/token_alignment.cu"
+    "${include}/hybridmed/backend/cuda/order.cu"
+    "${include}/hybridmed/backend/cuda/gather.cu"
     "${include}/hybridmed/backend/cuda/products.cu")
   cmake_policy(POP)
   # Not the standard that the project sets for its own sources.

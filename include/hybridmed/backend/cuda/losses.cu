@@ -6,6 +6,7 @@
 #include "hybridmed/backend/cuda/device.cuh"
 #include "hybridmed/backend/cuda/log_sum.cuh"
 #include "hybridmed/backend/cuda/losses.hpp"
+#include "hybridmed/backend/cuda/vector.cuh"
 
 namespace hybridmed::cuda {
 
@@ -20,28 +21,25 @@ __device__ double wide(T x) {
 
 /// 16 bytes of a row.
 template <class T>
-struct alignas(16) Pack {
-  static constexpr int size = 16 / sizeof(T);
-  T x[size];
-};
+using Bytes16 = Pack<T, 16 / static_cast<int>(sizeof(T))>;
 template <class T>
 __device__ bool in_packs(const T* p) {
   return reinterpret_cast<std::uintptr_t>(p) % 16 == 0;
 }
 template <class T>
-__device__ Pack<T> load(const T* p, bool whole) {
-  if (whole) return *reinterpret_cast<const Pack<T>*>(p);
-  Pack<T> k;
-  for (int i = 0; i < Pack<T>::size; ++i) k.x[i] = p[i];
+__device__ Bytes16<T> load(const T* p, bool whole) {
+  if (whole) return *reinterpret_cast<const Bytes16<T>*>(p);
+  Bytes16<T> k;
+  for (int i = 0; i < Bytes16<T>::size; ++i) k.v[i] = p[i];
   return k;
 }
 template <class T>
-__device__ void store(const Pack<T>& k, T* p, bool whole) {
+__device__ void store(const Bytes16<T>& k, T* p, bool whole) {
   if (whole) {
-    *reinterpret_cast<Pack<T>*>(p) = k;
+    *reinterpret_cast<Bytes16<T>*>(p) = k;
     return;
   }
-  for (int i = 0; i < Pack<T>::size; ++i) p[i] = k.x[i];
+  for (int i = 0; i < Bytes16<T>::size; ++i) p[i] = k.v[i];
 }
 
 /// How a block shares the elements of one row: a few until whole packs begin, packs, the rest. Rows
@@ -51,7 +49,7 @@ template <class T>
 struct RowShares {
   Index begin, head, packs, n;
   __device__ RowShares(Index row, Index length) : begin(row * length), n(length) {
-    constexpr Index size = Pack<T>::size;
+    constexpr Index size = Bytes16<T>::size;
     head = min(n, (size - begin % size) % size);
     packs = (n - head) / size;
   }
@@ -59,8 +57,8 @@ struct RowShares {
   template <class F, class G>
   __device__ void each(F f, G g) const {
     if (threadIdx.x < head) f(Index{threadIdx.x});
-    for (Index i = threadIdx.x; i < packs; i += block_size) g(head + i * Pack<T>::size);
-    const Index v = head + packs * Pack<T>::size + threadIdx.x;
+    for (Index i = threadIdx.x; i < packs; i += block_size) g(head + i * Bytes16<T>::size);
+    const Index v = head + packs * Bytes16<T>::size + threadIdx.x;
     if (v < n) f(v);
   }
 };
@@ -73,8 +71,8 @@ __device__ void read_row(Index row, Index n, const T* a, F f) {
   a += shares.begin;
   shares.each([&](Index v) { f(v, a[v]); },
               [&](Index v) {
-                const Pack<T> x = load(a + v, whole);
-                for (int i = 0; i < Pack<T>::size; ++i) f(v + i, x.x[i]);
+                const Bytes16<T> x = load(a + v, whole);
+                for (int i = 0; i < Bytes16<T>::size; ++i) f(v + i, x.v[i]);
               });
 }
 /// f(v, a_v, b_v)
@@ -86,8 +84,8 @@ __device__ void read_rows(Index row, Index n, const T* a, const T* b, F f) {
   b += shares.begin;
   shares.each([&](Index v) { f(v, a[v], b[v]); },
               [&](Index v) {
-                const Pack<T> x = load(a + v, whole), y = load(b + v, whole);
-                for (int i = 0; i < Pack<T>::size; ++i) f(v + i, x.x[i], y.x[i]);
+                const Bytes16<T> x = load(a + v, whole), y = load(b + v, whole);
+                for (int i = 0; i < Bytes16<T>::size; ++i) f(v + i, x.v[i], y.v[i]);
               });
 }
 /// y_v (+)= f(v, a_v, b_v)
@@ -104,11 +102,11 @@ __device__ void write_row(Index row, Index n, const T* a, const T* b, bool accum
         y[v] = accumulate ? y[v] + g : g;
       },
       [&](Index v) {
-        const Pack<T> p = load(a + v, whole), q = load(b + v, whole);
-        Pack<T> out = accumulate ? load(y + v, whole) : Pack<T>{};
-        for (int i = 0; i < Pack<T>::size; ++i) {
-          const T g = f(v + i, p.x[i], q.x[i]);
-          out.x[i] = accumulate ? out.x[i] + g : g;
+        const Bytes16<T> p = load(a + v, whole), q = load(b + v, whole);
+        Bytes16<T> out = accumulate ? load(y + v, whole) : Bytes16<T>{};
+        for (int i = 0; i < Bytes16<T>::size; ++i) {
+          const T g = f(v + i, p.v[i], q.v[i]);
+          out.v[i] = accumulate ? out.v[i] + g : g;
         }
         store(out, y + v, whole);
       });
