@@ -146,6 +146,19 @@ TEST_CASE_TEMPLATE("an offset that all logits share changes nothing", T, float, 
   }
 }
 
+TEST_CASE_TEMPLATE("a student that equals its teacher has no loss and no gradient", T, float,
+                   double) {
+  const Index rows = 3, classes = 1031;
+  const auto z = tensor<T, Cuda>(normal(rows * classes, 1, 5), {rows, classes});
+  const auto one = Tensor<T, Cuda>::full(Shape{}, T(1));
+  const Tensor<T, Cuda> loss(Shape{}), ls({rows}), lt({rows}), dz({rows, classes});
+  Cuda::distillation(rows, classes, z.data(), z.data(), 0.7, loss.data(), ls.data(), lt.data());
+  CHECK(loss.item() == T(0));
+  Cuda::template distillation_backward<T>(rows, classes, z.data(), z.data(), 0.7, ls.data(),
+                                          lt.data(), one.data(), false, dz.data());
+  CHECK(largest(values(dz)) == 0);
+}
+
 TEST_CASE_TEMPLATE("excluded classes, infinities and NaN come out as the reference has them", T,
                    float, double) {
   const double low = -1e30;

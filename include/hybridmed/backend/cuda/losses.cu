@@ -53,11 +53,13 @@ struct RowShares {
     head = min(n, (size - begin % size) % size);
     packs = (n - head) / size;
   }
-  /// f(v) for single elements, g(v) for packs that begin at element v.
+  /// f(v) for single elements, g(v) for packs that begin at element v; the packs from the last one
+  /// on, if so wanted.
   template <class F, class G>
-  __device__ void each(F f, G g) const {
+  __device__ void each(F f, G g, bool backwards = false) const {
     if (threadIdx.x < head) f(Index{threadIdx.x});
-    for (Index i = threadIdx.x; i < packs; i += block_size) g(head + i * Bytes16<T>::size);
+    for (Index i = threadIdx.x; i < packs; i += block_size)
+      g(head + (backwards ? packs - 1 - i : i) * Bytes16<T>::size);
     const Index v = head + packs * Bytes16<T>::size + threadIdx.x;
     if (v < n) f(v);
   }
@@ -88,7 +90,7 @@ __device__ void read_rows(Index row, Index n, const T* a, const T* b, F f) {
                 for (int i = 0; i < Bytes16<T>::size; ++i) f(v + i, x.v[i], y.v[i]);
               });
 }
-/// y_v (+)= f(v, a_v, b_v)
+/// y_v (+)= f(v, a_v, b_v). Backwards: what a pass before this one has read last is still cached.
 template <class T, class F>
 __device__ void write_row(Index row, Index n, const T* a, const T* b, bool accumulate, T* y, F f) {
   const RowShares<T> shares(row, n);
@@ -109,7 +111,8 @@ __device__ void write_row(Index row, Index n, const T* a, const T* b, bool accum
           out.v[i] = accumulate ? out.v[i] + g : g;
         }
         store(out, y + v, whole);
-      });
+      },
+      true);
 }
 
 /// sum q (top - x), moved along when a larger top comes; of the terms so far. Where every q is
