@@ -1,6 +1,8 @@
 // Losses over rows of logits (rows, classes): one block a row. The forward pass keeps the largest
 // logit and the sums relative to it in one pass (LogSum); the backward pass, which is given the
 // log-sum-exp above the largest logit, finds that again and then reads the row a second time.
+#include <algorithm>
+#include <climits>
 #include <cstdint>
 
 #include "hybridmed/backend/cuda/device.cuh"
@@ -137,53 +139,51 @@ struct BelowTop {
 /// Each row's loss goes to `row_loss`.
 template <class T>
 __global__ void __launch_bounds__(block_size)
-    cross_entropy_kernel(Index rows, Index classes, const T* z, const std::int32_t* target,
-                         double smoothing, double* row_loss, T* lse) {
+    cross_entropy_kernel(Index classes, const T* z, const std::int32_t* target, double smoothing,
+                         double* row_loss, T* lse) {
   __shared__ T shared[warps];
   __shared__ double shared_wide[warps];
-  for (Index r = blockIdx.x; r < rows; r += gridDim.x) {
-    LogSum<T> s;
-    BelowTop<T> spread;
-    read_row(r, classes, z, [&](Index, T x) {
-      if (smoothing > 0) spread.add(T(1), x, s);
-      s.add(x);
-    });
-    const LogSum<T> all = block_log_sum(s, T(1), shared, shared_wide);
-    spread.move(s.top, all.top);
-    const double total = block_sum(spread.sum, shared_wide);
-    if (threadIdx.x != 0) continue;
-    const double l = all.log();
-    const bool valid = target[r] >= 0 && target[r] < classes;
-    lse[r] = static_cast<T>(l);
-    double loss = valid ? 0.0 : static_cast<double>(NAN);
-    if (valid && smoothing < 1)
-      loss += (1 - smoothing) * (l + (wide(all.top) - wide(z[r * classes + target[r]])));
-    if (smoothing > 0) loss += smoothing * (l + total / static_cast<double>(classes));
-    row_loss[r] = loss;
-  }
+  const Index r = blockIdx.x;
+  LogSum<T> s;
+  BelowTop<T> spread;
+  read_row(r, classes, z, [&](Index, T x) {
+    if (smoothing > 0) spread.add(T(1), x, s);
+    s.add(x);
+  });
+  const LogSum<T> all = block_log_sum(s, T(1), shared, shared_wide);
+  spread.move(s.top, all.top);
+  const double total = block_sum(spread.sum, shared_wide);
+  if (threadIdx.x != 0) return;
+  const double l = all.log();
+  const bool valid = target[r] >= 0 && target[r] < classes;
+  lse[r] = static_cast<T>(l);
+  double loss = valid ? 0.0 : static_cast<double>(NAN);
+  if (valid && smoothing < 1)
+    loss += (1 - smoothing) * (l + (wide(all.top) - wide(z[r * classes + target[r]])));
+  if (smoothing > 0) loss += smoothing * (l + total / static_cast<double>(classes));
+  row_loss[r] = loss;
 }
 
 /// The gradient of a row whose target is no class is NaN.
 template <class T>
 __global__ void __launch_bounds__(block_size)
-    cross_entropy_backward_kernel(Index rows, Index classes, const T* z, const std::int32_t* target,
-                                  T flat, T smooth, T share, const T* lse, const T* upstream,
+    cross_entropy_backward_kernel(Index classes, const T* z, const std::int32_t* target, T flat,
+                                  T smooth, T share, const T* lse, const T* upstream,
                                   bool accumulate, T* dz) {
   __shared__ T shared[warps];
-  for (Index r = blockIdx.x; r < rows; r += gridDim.x) {
-    T top = -INFINITY;
-    read_row(r, classes, z, [&](Index, T x) { top = max(top, x); });
-    top = block_max(top, shared);
-    const T l = lse[r], k = *upstream * share;
-    const bool valid = target[r] >= 0 && target[r] < classes;
-    const Index wanted = target[r];
-    write_row(r, classes, z, z, accumulate, dz, [&](Index v, T x, T) {
-      const T log_p = x - top - l;
-      // by expm1, p - 1 keeps its digits where p is nearly 1
-      const T g = v == wanted ? expm1(log_p) + smooth : exp(log_p);
-      return valid ? (g - flat) * k : T(NAN);
-    });
-  }
+  const Index r = blockIdx.x;
+  T top = -INFINITY;
+  read_row(r, classes, z, [&](Index, T x) { top = max(top, x); });
+  top = block_max(top, shared);
+  const T l = lse[r], k = *upstream * share;
+  const bool valid = target[r] >= 0 && target[r] < classes;
+  const Index wanted = target[r];
+  write_row(r, classes, z, z, accumulate, dz, [&](Index v, T x, T) {
+    const T log_p = x - top - l;
+    // by expm1, p - 1 keeps its digits where p is nearly 1
+    const T g = v == wanted ? expm1(log_p) + smooth : exp(log_p);
+    return valid ? (g - flat) * k : T(NAN);
+  });
 }
 
 /// KL(teacher || student) of a row, both logits times `inverse`, is the mean under the teacher of
@@ -215,105 +215,101 @@ struct Divergence {
 
 template <class T>
 __global__ void __launch_bounds__(block_size)
-    distillation_kernel(Index rows, Index classes, const T* student, const T* teacher, double tau,
+    distillation_kernel(Index classes, const T* student, const T* teacher, double tau,
                         double* row_loss, T* lse_s, T* lse_t) {
   __shared__ T shared[warps];
   __shared__ double shared_wide[warps];
   const T inverse = static_cast<T>(1 / tau);
-  for (Index r = blockIdx.x; r < rows; r += gridDim.x) {
-    Divergence<T> d;
-    read_rows(r, classes, student, teacher, [&](Index, T xs, T xt) { d.add(xs, xt, inverse); });
-    const LogSum<T> s = block_log_sum(d.s, inverse, shared, shared_wide),
-                    t = block_log_sum(d.t, inverse, shared, shared_wide);
-    const T lowest = -block_max(-d.lowest, shared);
-    const double ls = s.log(), lt = t.log();
-    double loss;
-    if (wide(s.top) - wide(lowest) <= 1e5 * tau) {
-      d.rise(s.top, t.top, inverse);
-      loss = block_sum(d.gap, shared_wide) / (t.sum * tau) + (ls - lt);
-    } else {
-      // The student all but excludes a class. Only now it matters exactly which classes the
-      // teacher excludes, and that is known after the first pass.
-      double sum = 0;
-      read_rows(r, classes, student, teacher, [&](Index, T xs, T xt) {
-        const double above_t = (wide(xt) - wide(t.top)) / tau,
-                     above_s = (wide(xs) - wide(s.top)) / tau;
-        if (!(above_t - lt < -87)) sum += exp(above_t - lt) * (above_t - above_s + (ls - lt));
-      });
-      loss = block_sum(sum, shared_wide);
-    }
-    if (threadIdx.x != 0) continue;
-    lse_s[r] = static_cast<T>(ls);
-    lse_t[r] = static_cast<T>(lt);
-    row_loss[r] = loss;
+  const Index r = blockIdx.x;
+  Divergence<T> d;
+  read_rows(r, classes, student, teacher, [&](Index, T xs, T xt) { d.add(xs, xt, inverse); });
+  const LogSum<T> s = block_log_sum(d.s, inverse, shared, shared_wide),
+                  t = block_log_sum(d.t, inverse, shared, shared_wide);
+  const T lowest = -block_max(-d.lowest, shared);
+  const double ls = s.log(), lt = t.log();
+  double loss;
+  if (wide(s.top) - wide(lowest) <= 1e5 * tau) {
+    d.rise(s.top, t.top, inverse);
+    loss = block_sum(d.gap, shared_wide) / (t.sum * tau) + (ls - lt);
+  } else {
+    // The student all but excludes a class. Only now it matters exactly which classes the
+    // teacher excludes, and that is known after the first pass.
+    double sum = 0;
+    read_rows(r, classes, student, teacher, [&](Index, T xs, T xt) {
+      const double above_t = (wide(xt) - wide(t.top)) / tau,
+                   above_s = (wide(xs) - wide(s.top)) / tau;
+      if (!(above_t - lt < -87)) sum += exp(above_t - lt) * (above_t - above_s + (ls - lt));
+    });
+    loss = block_sum(sum, shared_wide);
   }
+  if (threadIdx.x != 0) return;
+  lse_s[r] = static_cast<T>(ls);
+  lse_t[r] = static_cast<T>(lt);
+  row_loss[r] = loss;
 }
 
 template <class T>
 __global__ void __launch_bounds__(block_size)
-    distillation_backward_kernel(Index rows, Index classes, const T* student, const T* teacher,
-                                 T inverse, double share, const T* lse_s, const T* lse_t,
-                                 const T* upstream, bool accumulate, T* dstudent) {
+    distillation_backward_kernel(Index classes, const T* student, const T* teacher, T inverse,
+                                 double share, const T* lse_s, const T* lse_t, const T* upstream,
+                                 bool accumulate, T* dstudent) {
   __shared__ T shared[warps];
   const T k = static_cast<T>(wide(*upstream) * share);
-  for (Index r = blockIdx.x; r < rows; r += gridDim.x) {
-    T top_s = -INFINITY, top_t = -INFINITY;
-    read_rows(r, classes, student, teacher, [&](Index, T xs, T xt) {
-      top_s = max(top_s, xs);
-      top_t = max(top_t, xt);
-    });
-    top_s = block_max(top_s, shared);
-    top_t = block_max(top_t, shared);
-    const T ls = lse_s[r], lt = lse_t[r];
-    write_row(r, classes, student, teacher, accumulate, dstudent, [&](Index, T xs, T xt) {
-      return k * (exp((xs - top_s) * inverse - ls) - exp((xt - top_t) * inverse - lt));
-    });
-  }
+  const Index r = blockIdx.x;
+  T top_s = -INFINITY, top_t = -INFINITY;
+  read_rows(r, classes, student, teacher, [&](Index, T xs, T xt) {
+    top_s = max(top_s, xs);
+    top_t = max(top_t, xt);
+  });
+  top_s = block_max(top_s, shared);
+  top_t = block_max(top_t, shared);
+  const T ls = lse_s[r], lt = lse_t[r];
+  write_row(r, classes, student, teacher, accumulate, dstudent, [&](Index, T xs, T xt) {
+    return k * (exp((xs - top_s) * inverse - ls) - exp((xt - top_t) * inverse - lt));
+  });
 }
 
 template <class T>
 __global__ void __launch_bounds__(block_size)
-    soft_cross_entropy_kernel(Index rows, Index classes, const T* z, const T* target, double tau,
+    soft_cross_entropy_kernel(Index classes, const T* z, const T* target, double tau,
                               double* row_loss, T* lse) {
   __shared__ T shared[warps];
   __shared__ double shared_wide[warps];
   const T inverse = static_cast<T>(1 / tau);
-  for (Index r = blockIdx.x; r < rows; r += gridDim.x) {
-    LogSum<T> s;
-    BelowTop<T> below;
-    read_rows(r, classes, z, target, [&](Index, T x, T q) {
-      below.add(q, x, s);
-      s.add(x, inverse);
-    });
-    const LogSum<T> all = block_log_sum(s, inverse, shared, shared_wide);
-    below.move(s.top, all.top);
-    const double sum = block_sum(below.sum, shared_wide), mass = block_sum(below.mass, shared_wide);
-    if (threadIdx.x != 0) continue;
-    lse[r] = static_cast<T>(all.log());
-    row_loss[r] = (mass != 0 ? mass * all.log() : 0) + sum / tau;
-  }
+  const Index r = blockIdx.x;
+  LogSum<T> s;
+  BelowTop<T> below;
+  read_rows(r, classes, z, target, [&](Index, T x, T q) {
+    below.add(q, x, s);
+    s.add(x, inverse);
+  });
+  const LogSum<T> all = block_log_sum(s, inverse, shared, shared_wide);
+  below.move(s.top, all.top);
+  const double sum = block_sum(below.sum, shared_wide), mass = block_sum(below.mass, shared_wide);
+  if (threadIdx.x != 0) return;
+  lse[r] = static_cast<T>(all.log());
+  row_loss[r] = (mass != 0 ? mass * all.log() : 0) + sum / tau;
 }
 
 template <class T>
 __global__ void __launch_bounds__(block_size)
-    soft_cross_entropy_backward_kernel(Index rows, Index classes, const T* z, const T* target,
-                                       T inverse, double share, const T* lse, const T* upstream,
+    soft_cross_entropy_backward_kernel(Index classes, const T* z, const T* target, T inverse,
+                                       double share, const T* lse, const T* upstream,
                                        bool accumulate, T* dz) {
   __shared__ T shared[warps];
   __shared__ double shared_wide[warps];
   const T k = static_cast<T>(wide(*upstream) * share);
-  for (Index r = blockIdx.x; r < rows; r += gridDim.x) {
-    T top = -INFINITY;
-    double sum = 0;
-    read_rows(r, classes, z, target, [&](Index, T x, T q) {
-      top = max(top, x);
-      sum += wide(q);
-    });
-    top = block_max(top, shared);
-    const T mass = static_cast<T>(block_sum(sum, shared_wide)), l = lse[r];
-    write_row(r, classes, z, target, accumulate, dz,
-              [&](Index, T x, T q) { return k * (mass * exp((x - top) * inverse - l) - q); });
-  }
+  const Index r = blockIdx.x;
+  T top = -INFINITY;
+  double sum = 0;
+  read_rows(r, classes, z, target, [&](Index, T x, T q) {
+    top = max(top, x);
+    sum += wide(q);
+  });
+  top = block_max(top, shared);
+  const T mass = static_cast<T>(block_sum(sum, shared_wide)), l = lse[r];
+  write_row(r, classes, z, target, accumulate, dz,
+            [&](Index, T x, T q) { return k * (mass * exp((x - top) * inverse - l) - q); });
 }
 
 /// One block a row i: what its rows' and its columns' softmax make of it. P is symmetric, so is Q.
@@ -324,33 +320,32 @@ __global__ void __launch_bounds__(block_size)
                                    const double* col_log, double* row_loss, T* ds) {
   __shared__ double shared[warps];
   const double m = 1 / static_cast<double>(n);
-  for (Index i = blockIdx.x; i < n; i += gridDim.x) {
-    const T* x = s + i * n;
-    LogSum<double> row;
-    double same = 0;
-    for (Index j = threadIdx.x; j < n; j += block_size) {
-      row.add(wide(x[j]));
-      same += keys ? keys[i] == keys[j] : i == j;
-    }
-    row = block_log_sum(row, 1.0, shared, shared);
-    same = block_sum(same, shared);
-    const double row_log = row.log();
-    double loss = 0;
-    for (Index j = threadIdx.x; j < n; j += block_size) {
-      const bool positive = keys ? keys[i] == keys[j] : i == j;
-      const double q = (1 - smoothing) * (positive ? 1 / same : 0.0) + smoothing * m;
-      const double of_row = (wide(x[j]) - row.top) - row_log,
-                   of_column = (wide(x[j]) - col_top[j]) - col_log[j];
-      if (q != 0)
-        loss -= q * m *
-                ((row_weight != 0 ? row_weight * of_row : 0) +
-                 (column_weight != 0 ? column_weight * of_column : 0));
-      ds[i * n + j] = static_cast<T>(row_weight * m * (exp(of_row) - q)) +
-                      static_cast<T>(column_weight * m * (exp(of_column) - q));
-    }
-    loss = block_sum(loss, shared);
-    if (threadIdx.x == 0) row_loss[i] = loss;
+  const Index i = blockIdx.x;
+  const T* x = s + i * n;
+  LogSum<double> row;
+  double same = 0;
+  for (Index j = threadIdx.x; j < n; j += block_size) {
+    row.add(wide(x[j]));
+    same += keys ? keys[i] == keys[j] : i == j;
   }
+  row = block_log_sum(row, 1.0, shared, shared);
+  same = block_sum(same, shared);
+  const double row_log = row.log();
+  double loss = 0;
+  for (Index j = threadIdx.x; j < n; j += block_size) {
+    const bool positive = keys ? keys[i] == keys[j] : i == j;
+    const double q = (1 - smoothing) * (positive ? 1 / same : 0.0) + smoothing * m;
+    const double of_row = (wide(x[j]) - row.top) - row_log,
+                 of_column = (wide(x[j]) - col_top[j]) - col_log[j];
+    if (q != 0)
+      loss -= q * m *
+              ((row_weight != 0 ? row_weight * of_row : 0) +
+               (column_weight != 0 ? column_weight * of_column : 0));
+    ds[i * n + j] = static_cast<T>(row_weight * m * (exp(of_row) - q)) +
+                    static_cast<T>(column_weight * m * (exp(of_column) - q));
+  }
+  loss = block_sum(loss, shared);
+  if (threadIdx.x == 0) row_loss[i] = loss;
 }
 
 /// y = factor sum(x)
@@ -364,6 +359,9 @@ __global__ void __launch_bounds__(block_size)
   if (threadIdx.x == 0) *y = static_cast<T>(factor * s);
 }
 
+/// More rows than a grid has blocks are refused by the launch.
+unsigned block_a_row(Index rows) { return static_cast<unsigned>(std::min<Index>(rows, UINT_MAX)); }
+
 /// The losses of the rows, by launch(blocks, their losses), become their mean times `factor`; 0 for
 /// none.
 template <class T, class F>
@@ -371,7 +369,7 @@ void mean_of_rows(Index rows, double factor, const char* operation, T* loss, F l
   Context::State& c = current();
   const Scratch<double> row_loss(c, rows);
   if (rows > 0) {
-    launch(blocks_for(rows, 1), row_loss.data());
+    launch(block_a_row(rows), row_loss.data());
     check(cudaGetLastError(), operation);
     factor /= static_cast<double>(rows);
   }
@@ -385,8 +383,8 @@ template <class T>
 void Losses::cross_entropy(Index rows, Index classes, const T* z, const std::int32_t* target,
                            double smoothing, T* loss, T* lse) {
   mean_of_rows(rows, 1, "cross_entropy", loss, [&](unsigned blocks, double* row_loss) {
-    cross_entropy_kernel<<<blocks, block_size, 0, current().stream>>>(rows, classes, z, target,
-                                                                      smoothing, row_loss, lse);
+    cross_entropy_kernel<<<blocks, block_size, 0, current().stream>>>(classes, z, target, smoothing,
+                                                                      row_loss, lse);
   });
 }
 template <class T>
@@ -396,8 +394,8 @@ void Losses::cross_entropy_backward(Index rows, Index classes, const T* z,
   const T flat = static_cast<T>(smoothing / static_cast<double>(classes)),
           smooth = static_cast<T>(smoothing), share = static_cast<T>(1 / static_cast<double>(rows));
   if (rows <= 0 || classes <= 0) return;
-  cross_entropy_backward_kernel<<<blocks_for(rows, 1), block_size, 0, current().stream>>>(
-      rows, classes, z, target, flat, smooth, share, lse, upstream, accumulate, dz);
+  cross_entropy_backward_kernel<<<block_a_row(rows), block_size, 0, current().stream>>>(
+      classes, z, target, flat, smooth, share, lse, upstream, accumulate, dz);
   check(cudaGetLastError(), "cross_entropy_backward");
 }
 
@@ -410,8 +408,8 @@ void Losses::distillation(Index rows, Index classes, const T* student, const T* 
                     [=] __device__(Index r) { lse_s[r] = lse_t[r] = T(-INFINITY); });
   }
   mean_of_rows(rows, tau * tau, "distillation", loss, [&](unsigned blocks, double* row_loss) {
-    distillation_kernel<<<blocks, block_size, 0, current().stream>>>(
-        rows, classes, student, teacher, tau, row_loss, lse_s, lse_t);
+    distillation_kernel<<<blocks, block_size, 0, current().stream>>>(classes, student, teacher, tau,
+                                                                     row_loss, lse_s, lse_t);
   });
 }
 template <class T>
@@ -419,9 +417,9 @@ void Losses::distillation_backward(Index rows, Index classes, const T* student, 
                                    double tau, const T* lse_s, const T* lse_t, const T* upstream,
                                    bool accumulate, T* dstudent) {
   if (rows <= 0 || classes <= 0) return;
-  distillation_backward_kernel<<<blocks_for(rows, 1), block_size, 0, current().stream>>>(
-      rows, classes, student, teacher, static_cast<T>(1 / tau), tau / static_cast<double>(rows),
-      lse_s, lse_t, upstream, accumulate, dstudent);
+  distillation_backward_kernel<<<block_a_row(rows), block_size, 0, current().stream>>>(
+      classes, student, teacher, static_cast<T>(1 / tau), tau / static_cast<double>(rows), lse_s,
+      lse_t, upstream, accumulate, dstudent);
   check(cudaGetLastError(), "distillation_backward");
 }
 
@@ -433,8 +431,8 @@ void Losses::soft_cross_entropy(Index rows, Index classes, const T* z, const T* 
     return for_each(rows, "soft_cross_entropy", [=] __device__(Index r) { lse[r] = T(-INFINITY); });
   }
   mean_of_rows(rows, 1, "soft_cross_entropy", loss, [&](unsigned blocks, double* row_loss) {
-    soft_cross_entropy_kernel<<<blocks, block_size, 0, current().stream>>>(rows, classes, z, target,
-                                                                           tau, row_loss, lse);
+    soft_cross_entropy_kernel<<<blocks, block_size, 0, current().stream>>>(classes, z, target, tau,
+                                                                           row_loss, lse);
   });
 }
 template <class T>
@@ -442,8 +440,8 @@ void Losses::soft_cross_entropy_backward(Index rows, Index classes, const T* z, 
                                          double tau, const T* lse, const T* upstream,
                                          bool accumulate, T* dz) {
   if (rows <= 0 || classes <= 0) return;
-  soft_cross_entropy_backward_kernel<<<blocks_for(rows, 1), block_size, 0, current().stream>>>(
-      rows, classes, z, target, static_cast<T>(1 / tau), 1 / (static_cast<double>(rows) * tau), lse,
+  soft_cross_entropy_backward_kernel<<<block_a_row(rows), block_size, 0, current().stream>>>(
+      classes, z, target, static_cast<T>(1 / tau), 1 / (static_cast<double>(rows) * tau), lse,
       upstream, accumulate, dz);
   check(cudaGetLastError(), "soft_cross_entropy_backward");
 }
