@@ -1,5 +1,5 @@
 #pragma once
-// The CUDA backend, so far without the objectives' kernels.
+// The CUDA backend: every group of the concept, in float and double.
 // Declarations only, so any C++20 compiler may include it; link hybridmed::cuda for the kernels.
 // Everything runs on the stream of the thread's current context (context.hpp), in the order of the
 // calls, and nothing waits but copy_to_host: a value is read where the host asks for it.
@@ -9,9 +9,12 @@
 #include "hybridmed/backend/cuda/convolution.hpp"
 #include "hybridmed/backend/cuda/elementwise.hpp"
 #include "hybridmed/backend/cuda/gather.hpp"
+#include "hybridmed/backend/cuda/local_alignment.hpp"
+#include "hybridmed/backend/cuda/losses.hpp"
 #include "hybridmed/backend/cuda/memory.hpp"
 #include "hybridmed/backend/cuda/products.hpp"
 #include "hybridmed/backend/cuda/rows.hpp"
+#include "hybridmed/backend/cuda/token_alignment.hpp"
 
 namespace hybridmed {
 
@@ -21,7 +24,10 @@ struct Cuda : cuda::Memory,
               cuda::Products,
               cuda::Gather,
               cuda::Attention,
-              cuda::Convolution {
+              cuda::Convolution,
+              cuda::Losses,
+              cuda::LocalAlignment,
+              cuda::TokenAlignment {
   static constexpr const char* name = "cuda";
 };
 

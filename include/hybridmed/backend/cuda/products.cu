@@ -105,6 +105,34 @@ void Products::gemm(bool ta, bool tb, Index m, Index n, Index k, T alpha, const 
 }
 
 template <class T>
+void Products::gemm_batch(Index batch, bool ta, bool tb, Index m, Index n, Index k, T alpha,
+                          const T* a, Index lda, Index next_a, const T* b, Index ldb, Index next_b,
+                          T beta, T* c, Index ldc, Index next_c) {
+  constexpr const char* name = "gemm_batch";
+  Context::State& context = current();
+  if (batch <= 0 || m <= 0 || n <= 0) return;
+  if (k <= 0) {
+    for (Index i = 0; i < batch; ++i)
+      gemm(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c + i * next_c, ldc);
+    return;
+  }
+  const cublasOperation_t opa = ta ? CUBLAS_OP_T : CUBLAS_OP_N,
+                          opb = tb ? CUBLAS_OP_T : CUBLAS_OP_N;
+  const int im = extent(m, name), in = extent(n, name), ik = extent(k, name),
+            ia = leading(lda, name), ib = leading(ldb, name), ic = leading(ldc, name),
+            count = extent(batch, name);
+  const std::lock_guard lock(context.issue);
+  if constexpr (sizeof(T) == sizeof(float))
+    check(cublasSgemmStridedBatched(context.blas, opb, opa, in, im, ik, &alpha, b, ib, next_b, a,
+                                    ia, next_a, &beta, c, ic, next_c, count),
+          name);
+  else
+    check(cublasDgemmStridedBatched(context.blas, opb, opa, in, im, ik, &alpha, b, ib, next_b, a,
+                                    ia, next_a, &beta, c, ic, next_c, count),
+          name);
+}
+
+template <class T>
 bool Products::linear(const LinearArgs<T>& a) {
   if constexpr (sizeof(T) == sizeof(float)) {
     if (!a.bias) return false;
@@ -119,9 +147,11 @@ bool Products::linear(const LinearArgs<T>& a) {
   return false;
 }
 
-#define HYBRIDMED_INSTANTIATE(T)                                                              \
-  template void Products::gemm(bool, bool, Index, Index, Index, T, const T*, Index, const T*, \
-                               Index, T, T*, Index);                                          \
+#define HYBRIDMED_INSTANTIATE(T)                                                                 \
+  template void Products::gemm(bool, bool, Index, Index, Index, T, const T*, Index, const T*,    \
+                               Index, T, T*, Index);                                             \
+  template void Products::gemm_batch(Index, bool, bool, Index, Index, Index, T, const T*, Index, \
+                                     Index, const T*, Index, Index, T, T*, Index, Index);        \
   template bool Products::linear(const LinearArgs<T>&);
 HYBRIDMED_INSTANTIATE(float)
 HYBRIDMED_INSTANTIATE(double)

@@ -10,6 +10,12 @@ struct Products {
   static void gemm(bool ta, bool tb, Index m, Index n, Index k, T alpha, const T* a, Index lda,
                    const T* b, Index ldb, T beta, T* c, Index ldc);
 
+  /// `batch` such products, whose operands lie the given numbers of elements apart.
+  template <class T>
+  static void gemm_batch(Index batch, bool ta, bool tb, Index m, Index n, Index k, T alpha,
+                         const T* a, Index lda, Index next_a, const T* b, Index ldb, Index next_b,
+                         T beta, T* c, Index ldc, Index next_c);
+
   /// A linear layer in one pass; false, with nothing written, where cuBLASLt does not serve it:
   /// double, no bias, empty extents, an activation other than tanh-form GELU with `pre`.
   template <class T>

@@ -89,74 +89,6 @@ __global__ void __launch_bounds__(block_size)
   }
 }
 
-/// The largest element of a row, by one block. `shared` holds one element per warp.
-template <class T>
-__device__ T row_max(Index n, const T* x, T* shared) {
-  T top = -INFINITY;
-  for (Index v = threadIdx.x; v < n; v += block_size) top = max(top, x[v]);
-  return block_max(top, shared);
-}
-
-/// One block a row: the maximum, then the sum of exponentials; each row's loss goes to `row_loss`.
-/// A target that is no class gives NaN.
-template <class T>
-__global__ void __launch_bounds__(block_size)
-    cross_entropy_kernel(Index classes, const T* z, const std::int32_t* target, double smoothing,
-                         double* row_loss, T* lse) {
-  __shared__ T shared[warps];
-  __shared__ double shared_wide[warps];
-  const Index r = blockIdx.x;
-  const T* zr = z + r * classes;
-  const T top = row_max(classes, zr, shared);
-  T s = 0;
-  double spread = 0;
-  for (Index v = threadIdx.x; v < classes; v += block_size) {
-    s += exp(zr[v] - top);
-    if (smoothing > 0) spread += static_cast<double>(top) - static_cast<double>(zr[v]);
-  }
-  s = block_sum(s, shared);
-  spread = block_sum(spread, shared_wide);
-  if (threadIdx.x != 0) return;
-  const double l = log(static_cast<double>(s));
-  const bool valid = target[r] >= 0 && target[r] < classes;
-  lse[r] = static_cast<T>(l);
-  double loss = valid ? 0.0 : static_cast<double>(NAN);
-  if (valid && smoothing < 1)
-    loss += (1 - smoothing) * (l + (static_cast<double>(top) - static_cast<double>(zr[target[r]])));
-  if (smoothing > 0) loss += smoothing * (l + spread / static_cast<double>(classes));
-  row_loss[r] = loss;
-}
-
-/// One block a row. The gradient of a row whose target is no class is NaN.
-template <class T>
-__global__ void __launch_bounds__(block_size)
-    cross_entropy_backward_kernel(Index classes, const T* z, const std::int32_t* target, T flat,
-                                  T smooth, T share, const T* lse, const T* upstream,
-                                  bool accumulate, T* dz) {
-  __shared__ T shared[warps];
-  const Index r = blockIdx.x;
-  const T* zr = z + r * classes;
-  const T top = row_max(classes, zr, shared), l = lse[r], k = *upstream * share;
-  const bool valid = target[r] >= 0 && target[r] < classes;
-  for (Index v = threadIdx.x; v < classes; v += block_size) {
-    const T log_p = zr[v] - top - l;
-    T g = v == target[r] ? expm1(log_p) + smooth
-                         : exp(log_p);  // by expm1, p - 1 keeps its digits where p is nearly 1
-    g = valid ? (g - flat) * k : T(NAN);
-    T& out = dz[r * classes + v];
-    out = accumulate ? out + g : g;
-  }
-}
-
-template <class T>
-__global__ void __launch_bounds__(block_size) mean_kernel(Index n, const double* x, T* y) {
-  __shared__ double shared[warps];
-  double s = 0;
-  for (Index i = threadIdx.x; i < n; i += block_size) s += x[i];
-  s = block_sum(s, shared);
-  if (threadIdx.x == 0) *y = static_cast<T>(s / static_cast<double>(n));
-}
-
 }  // namespace
 
 template <class T>
@@ -218,40 +150,13 @@ void Rows::layer_norm_backward(Index rows, Index cols, const T* x, const T* gain
   check(cudaGetLastError(), "layer_norm_backward");
 }
 
-template <class T>
-void Rows::cross_entropy(Index rows, Index classes, const T* z, const std::int32_t* target,
-                         double smoothing, T* loss, T* lse) {
-  Context::State& c = current();
-  if (rows <= 0) return for_each(1, "cross_entropy", [=] __device__(Index) { *loss = T(0); });
-  Scratch<double> row_loss(c, rows);
-  cross_entropy_kernel<<<static_cast<unsigned>(rows), block_size, 0, c.stream>>>(
-      classes, z, target, smoothing, row_loss.data(), lse);
-  check(cudaGetLastError(), "cross_entropy");
-  mean_kernel<<<1, block_size, 0, c.stream>>>(rows, row_loss.data(), loss);
-  check(cudaGetLastError(), "cross_entropy");
-}
-template <class T>
-void Rows::cross_entropy_backward(Index rows, Index classes, const T* z, const std::int32_t* target,
-                                  double smoothing, const T* lse, const T* upstream,
-                                  bool accumulate, T* dz) {
-  const T flat = static_cast<T>(smoothing / static_cast<double>(classes)),
-          smooth = static_cast<T>(smoothing), share = static_cast<T>(1 / static_cast<double>(rows));
-  if (rows <= 0) return;
-  cross_entropy_backward_kernel<<<static_cast<unsigned>(rows), block_size, 0, current().stream>>>(
-      classes, z, target, flat, smooth, share, lse, upstream, accumulate, dz);
-  check(cudaGetLastError(), "cross_entropy_backward");
-}
-
 #define HYBRIDMED_INSTANTIATE(T)                                                                  \
   template void Rows::add_vector(Index, Index, const T*, const T*, T*);                           \
   template void Rows::column_sum(Index, Index, const T*, T*);                                     \
   template void Rows::transpose(Index, Index, Index, const T*, T*);                               \
   template void Rows::layer_norm(Index, Index, const T*, const T*, const T*, double, T*, T*, T*); \
   template void Rows::layer_norm_backward(Index, Index, const T*, const T*, const T*, const T*,   \
-                                          const T*, T*, T*, T*);                                  \
-  template void Rows::cross_entropy(Index, Index, const T*, const std::int32_t*, double, T*, T*); \
-  template void Rows::cross_entropy_backward(Index, Index, const T*, const std::int32_t*, double, \
-                                             const T*, const T*, bool, T*);
+                                          const T*, T*, T*, T*);
 HYBRIDMED_INSTANTIATE(float)
 HYBRIDMED_INSTANTIATE(double)
 #undef HYBRIDMED_INSTANTIATE

@@ -1,7 +1,7 @@
 #pragma once
-// CUDA kernels on rows: LayerNorm, vectors over rows, transposition, softmax with cross-entropy;
-// backend/reference/ says what each computes. Instantiated for float and double. Sums run in an
-// order that depends on the extents alone.
+// CUDA kernels on rows: LayerNorm, vectors over rows, transposition; backend/reference/ says what
+// each computes. Instantiated for float and double. Sums run in an order that depends on the
+// extents alone.
 #include "hybridmed/backend/arguments.hpp"
 
 namespace hybridmed::cuda {
@@ -22,14 +22,6 @@ struct Rows {
   template <class T>
   static void layer_norm_backward(Index rows, Index cols, const T* x, const T* gain, const T* mean,
                                   const T* rstd, const T* dy, T* dx, T* dgain, T* dbias);
-
-  template <class T>
-  static void cross_entropy(Index rows, Index classes, const T* z, const std::int32_t* target,
-                            double smoothing, T* loss, T* lse);
-  template <class T>
-  static void cross_entropy_backward(Index rows, Index classes, const T* z,
-                                     const std::int32_t* target, double smoothing, const T* lse,
-                                     const T* upstream, bool accumulate, T* dz);
 };
 
 }  // namespace hybridmed::cuda

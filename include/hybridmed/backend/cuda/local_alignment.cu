@@ -1,0 +1,478 @@
+// Local alignment scores (method 4.2a) without the pooled vectors c, in the form of
+// backend/cpu/local_alignment.hpp: rho needs c only through <w, c> = sum_n a2 s and
+// |c|^2 = a2^T (P P^T) a2, so one Gram matrix an image replaces (words, dim) of each pair.
+//
+// A tile is some images times the words of some texts, (images, regions, words) in memory, the
+// words running fastest:
+//   s   scores, one product                      -> in the backward pass their gradient
+//   a1  softmax of s over the words of a text    one warp for a region and a text
+//   a2  softmax of gamma1 a1 over the regions    32 words times 8 slices of regions a block
+//   ga  Gram matrix times a2, one product        -> in the backward pass a2 d|c|^2
+// Then sums over the regions give rho of an image and a word, and sums over the words of a text Z.
+#include <algorithm>
+#include <cstddef>
+
+#include "hybridmed/backend/cuda/device.cuh"
+#include "hybridmed/backend/cuda/local_alignment.hpp"
+#include "hybridmed/backend/cuda/log_sum.cuh"
+#include "hybridmed/backend/cuda/pieces.cuh"
+#include "hybridmed/backend/cuda/products.hpp"
+
+namespace hybridmed::cuda {
+
+namespace {
+
+constexpr int warps = block_size / warp_size;
+
+template <class T>
+__device__ double wide(T x) {
+  return static_cast<double>(x);
+}
+
+/// The texts of a tile. Their words are counted from the first one's.
+struct Texts {
+  const std::int32_t* offsets;  // (texts + 1), device
+  Index count, first_word;
+  __device__ Index begin(Index text) const { return offsets[text] - first_word; }
+  __device__ Index end(Index text) const { return offsets[text + 1] - first_word; }
+};
+
+/// How the work is cut, and what scratch memory it takes.
+template <class T>
+struct Plan {
+  static constexpr Index block_words = 512, most_images = 65535;  // of a grid's second extent
+  Index images = 1;                                               // of a tile
+  Index words = 0;                                                // of the largest tile
+
+  Plan(const LocalArgs<T>& a, Index tile) {
+    each_block(a, [&](Index first, Index last) {
+      words = std::max<Index>(words, a.offsets[last] - a.offsets[first]);
+    });
+    const Index of_image = a.regions * std::max(a.regions, words);
+    images = std::clamp<Index>(of_image > 0 ? tile / of_image : tile, 1,
+                               std::max<Index>(1, std::min(a.images, most_images)));
+  }
+  /// Calls f(first text, last text) for runs of texts of at most block_words words, or one text.
+  template <class F>
+  static void each_block(const LocalArgs<T>& a, F&& f) {
+    for (Index first = 0; first < a.texts;) {
+      Index last = first + 1;
+      while (last < a.texts && a.offsets[last + 1] - a.offsets[first] <= block_words) ++last;
+      f(first, last);
+      first = last;
+    }
+  }
+};
+
+/// Scratch memory of a call, all of it.
+template <class T>
+struct Buffers {
+  std::size_t bytes;
+  std::int32_t* offsets;               // (texts + 1)
+  T *gram, *dgram;                     // (images, regions, regions)
+  T *s, *a1, *a2, *ga;                 // (images, regions, words)
+  double* word_norm;                   // (words of all texts)
+  double *rho, *dot, *length, *dnorm;  // (images, words); length: |c|, dnorm: d|w| / |w|
+  T *ddot, *dsquare;                   // (images, words)
+
+  Buffers(const LocalArgs<T>& a, const Plan<T>& plan, bool backward, std::byte* memory) {
+    Pieces pieces(memory);
+    const Index matrix = plan.images * a.regions * plan.words,
+                square = plan.images * a.regions * a.regions, row = plan.images * plan.words,
+                more = backward ? 1 : 0;
+    pieces.take(offsets, a.texts + 1);
+    pieces.take(gram, square);
+    pieces.take(dgram, more * square);
+    pieces.take(s, matrix);
+    pieces.take(a1, matrix);
+    pieces.take(a2, more * matrix);
+    if (!backward) a2 = a1;
+    pieces.take(ga, matrix);
+    pieces.take(word_norm, a.offsets[a.texts]);
+    pieces.take(rho, row);
+    pieces.take(dot, more * row);
+    pieces.take(length, more * row);
+    pieces.take(dnorm, more * row);
+    pieces.take(ddot, more * row);
+    pieces.take(dsquare, more * row);
+    bytes = pieces.bytes();
+  }
+};
+
+/// y (r) = |x_r|, one warp a row.
+template <class T>
+__global__ void __launch_bounds__(block_size)
+    row_norm_kernel(Index rows, Index cols, const T* x, double* y) {
+  const int lane = static_cast<int>(threadIdx.x) % warp_size;
+  for (Index r = blockIdx.x * Index{warps} + threadIdx.x / warp_size; r < rows;
+       r += gridDim.x * Index{warps}) {
+    double s = 0;
+    for (Index c = lane; c < cols; c += warp_size)
+      s += wide(x[r * cols + c]) * wide(x[r * cols + c]);
+    s = warp_sum(s);
+    if (lane == 0) y[r] = sqrt(s);
+  }
+}
+
+/// a1 from s, one warp for a row (image and region) and a text.
+template <class T>
+__global__ void __launch_bounds__(block_size)
+    attend_words_kernel(Index rows, Index words, Texts texts, const T* s, T* a1) {
+  const int lane = static_cast<int>(threadIdx.x) % warp_size;
+  for (Index k = blockIdx.x * Index{warps} + threadIdx.x / warp_size; k < rows * texts.count;
+       k += gridDim.x * Index{warps}) {
+    const Index row = k / texts.count * words, text = k % texts.count, end = row + texts.end(text),
+                begin = row + texts.begin(text) + lane;
+    T top = -INFINITY;
+    for (Index t = begin; t < end; t += warp_size) top = max(top, s[t]);
+    top = warp_max(top);
+    double sum = 0;
+    for (Index t = begin; t < end; t += warp_size) sum += wide(a1[t] = exp(s[t] - top));
+    const T share = static_cast<T>(1 / warp_sum(sum));
+    for (Index t = begin; t < end; t += warp_size) a1[t] *= share;
+  }
+}
+
+/// a2 from a1, which it may replace.
+template <class T>
+__global__ void __launch_bounds__(block_size)
+    attend_regions_kernel(Index regions, Index words, T gamma1, const T* a1, T* a2) {
+  __shared__ T shared[slices][warp_size];
+  __shared__ double shared_wide[slices][warp_size];
+  const Index t = blockIdx.x * Index{warp_size} + threadIdx.x, image = blockIdx.y * regions * words;
+  const Index last = t < words ? regions : 0;
+  a1 += image + t;
+  a2 += image + t;
+  T top = -INFINITY;
+  for (Index n = threadIdx.y; n < last; n += slices) top = max(top, a1[n * words]);
+  top = slice_max(top, shared);
+  double sum = 0;
+  for (Index n = threadIdx.y; n < last; n += slices)
+    sum += wide(a2[n * words] = exp(gamma1 * (a1[n * words] - top)));
+  const T share = static_cast<T>(1 / slice_sum(sum, shared_wide));
+  for (Index n = threadIdx.y; n < last; n += slices) a2[n * words] *= share;
+}
+
+/// What a word and an image have to do with each other. dot and length: also wanted, or null.
+template <class T>
+__global__ void __launch_bounds__(block_size)
+    relevance_kernel(Index regions, Index words, T gamma2, const T* s, const T* a2, const T* ga,
+                     const double* word_norm, double* rho, double* dot, double* length) {
+  __shared__ double shared[slices][warp_size];
+  const Index t = blockIdx.x * Index{warp_size} + threadIdx.x;
+  const Index last = t < words ? regions : 0;
+  double along = 0, square = 0;
+  Index at = (blockIdx.y * regions + threadIdx.y) * words + t;
+#pragma unroll 2  // by four, registers spill
+  for (Index n = threadIdx.y; n < last; n += slices, at += slices * words) {
+    along += wide(s[at]) * wide(a2[at]);
+    square += wide(ga[at]) * wide(a2[at]);
+  }
+  along = slice_sum(along, shared);
+  square = slice_sum(square, shared);
+  if (threadIdx.y != 0 || t >= words) return;
+  // Rounding may take a length below 0; an overflow is no length.
+  const double c = isfinite(square) ? sqrt(max(square, 0.0)) : static_cast<double>(NAN),
+               product = c * word_norm[t];
+  at = blockIdx.y * words + t;
+  rho[at] = wide(gamma2) * along / (product <= 1e-8 ? 1e-8 : product);
+  if (dot) dot[at] = along;
+  if (length) length[at] = c;
+}
+
+/// The words of one text before one image, in the lanes of a warp.
+struct TextScore {
+  double top = -INFINITY, sum = 0;  // of exp(rho - top)
+  Index best = 0;                   // the first word of the largest rho
+  __device__ TextScore(const double* rho, Index count) {
+    const int lane = static_cast<int>(threadIdx.x) % warp_size;
+    best = count;
+    for (Index t = lane; t < count; t += warp_size)
+      if (rho[t] > top) {
+        top = rho[t];
+        best = t;
+      }
+    const double own = top;
+    top = warp_max(top);
+    if (own != top) best = count;
+    for (int d = warp_size / 2; d > 0; d /= 2)
+      best = min(best, __shfl_xor_sync(0xffffffffu, best, d));
+    for (Index t = lane; t < count; t += warp_size) sum += exp(rho[t] - top);
+    sum = warp_sum(sum);
+  }
+  __device__ double z(LocalAggregation aggregation, Index count) const {
+    if (aggregation == LocalAggregation::max) return isnan(sum) ? sum : top;
+    return top + log(sum) -
+           (aggregation == LocalAggregation::mean ? log(static_cast<double>(count)) : 0.0);
+  }
+  /// d Z / d rho of word t
+  __device__ double share(LocalAggregation aggregation, Index t, double rho) const {
+    return aggregation == LocalAggregation::max ? (t == best ? 1.0 : 0.0) : exp(rho - top) / sum;
+  }
+};
+
+/// z of image i and text j, one warp each; z has rows of ldz.
+template <class T>
+__global__ void __launch_bounds__(block_size)
+    score_kernel(Index images, Index words, Texts texts, LocalAggregation aggregation,
+                 const double* rho, T* z, Index ldz) {
+  for (Index k = blockIdx.x * Index{warps} + threadIdx.x / warp_size; k < images * texts.count;
+       k += gridDim.x * Index{warps}) {
+    const Index i = k / texts.count, j = k % texts.count, count = texts.end(j) - texts.begin(j);
+    const TextScore score(rho + i * words + texts.begin(j), count);
+    if (threadIdx.x % warp_size == 0) z[i * ldz + j] = static_cast<T>(score.z(aggregation, count));
+  }
+}
+
+/// From dz to the gradients of <w, c>, of |c|^2 and of |w| (divided by |w|), one warp for an image
+/// and a text.
+template <class T>
+__global__ void __launch_bounds__(block_size)
+    score_backward_kernel(Index images, Index words, Texts texts, LocalAggregation aggregation,
+                          T gamma2, const T* dz, Index ldz, const double* rho, const double* dot,
+                          const double* length, const double* word_norm, T* ddot, T* dsquare,
+                          double* dnorm) {
+  const int lane = static_cast<int>(threadIdx.x) % warp_size;
+  for (Index k = blockIdx.x * Index{warps} + threadIdx.x / warp_size; k < images * texts.count;
+       k += gridDim.x * Index{warps}) {
+    const Index i = k / texts.count, j = k % texts.count, begin = texts.begin(j),
+                count = texts.end(j) - begin;
+    const TextScore score(rho + i * words + begin, count);
+    for (Index t = lane; t < count; t += warp_size) {
+      const Index at = i * words + begin + t;
+      const double c = length[at], w = word_norm[begin + t], product = c * w,
+                   den = product <= 1e-8 ? 1e-8 : product;
+      const double g =
+          wide(gamma2) * wide(dz[i * ldz + j]) * score.share(aggregation, t, rho[at]) / den;
+      const double dden = product <= 1e-8 ? 0 : -g * dot[at] / den;
+      ddot[at] = static_cast<T>(g);
+      dsquare[at] = static_cast<T>(c > 0 ? dden * w / (2 * c) : 0);
+      dnorm[at] = w > 0 ? dden * c / w : 0;
+    }
+  }
+}
+
+/// s becomes the gradient of a1, ga becomes a2 dsquare.
+template <class T>
+__global__ void __launch_bounds__(block_size)
+    attend_regions_backward_kernel(Index regions, Index words, T gamma1, const T* a2, const T* ddot,
+                                   const T* dsquare, T* s, T* ga) {
+  __shared__ double shared[slices][warp_size];
+  const Index t = blockIdx.x * Index{warp_size} + threadIdx.x, image = blockIdx.y * regions * words;
+  const Index last = t < words ? regions : 0;
+  const T of_dot = last ? ddot[blockIdx.y * words + t] : T(0),
+          of_square = last ? dsquare[blockIdx.y * words + t] : T(0);
+  double sum = 0;
+  for (Index n = threadIdx.y; n < last; n += slices) {
+    const Index at = image + n * words + t;
+    const T da = of_dot * s[at] + T(2) * of_square * ga[at];
+    s[at] = da;
+    ga[at] = of_square * a2[at];
+    sum += wide(da) * wide(a2[at]);
+  }
+  const T centre = static_cast<T>(slice_sum(sum, shared));
+  for (Index n = threadIdx.y; n < last; n += slices) {
+    const Index at = image + n * words + t;
+    s[at] = gamma1 * a2[at] * (s[at] - centre);
+  }
+}
+
+/// ds, the gradient of a1, becomes that of the scores.
+template <class T>
+__global__ void __launch_bounds__(block_size)
+    attend_words_backward_kernel(Index rows, Index regions, Index words, Texts texts, const T* a1,
+                                 const T* a2, const T* ddot, T* ds) {
+  const int lane = static_cast<int>(threadIdx.x) % warp_size;
+  for (Index k = blockIdx.x * Index{warps} + threadIdx.x / warp_size; k < rows * texts.count;
+       k += gridDim.x * Index{warps}) {
+    const Index r = k / texts.count, text = k % texts.count, end = texts.end(text),
+                begin = texts.begin(text) + lane;
+    const T *x = a1 + r * words, *y = a2 + r * words, *g = ddot + r / regions * words;
+    T* d = ds + r * words;
+    double sum = 0;
+    for (Index t = begin; t < end; t += warp_size) sum += wide(x[t]) * wide(d[t]);
+    const T centre = static_cast<T>(warp_sum(sum));
+    for (Index t = begin; t < end; t += warp_size) d[t] = g[t] * y[t] + x[t] * (d[t] - centre);
+  }
+}
+
+/// dw_t += w_t sum over the images of d|w_t| / |w_t|, one block a word.
+template <class T>
+__global__ void __launch_bounds__(block_size)
+    word_norm_backward_kernel(Index images, Index words, Index dim, const double* dnorm, const T* w,
+                              T* dw) {
+  __shared__ double shared[warps];
+  for (Index t = blockIdx.x; t < words; t += gridDim.x) {
+    double sum = 0;
+    for (Index i = threadIdx.x; i < images; i += block_size) sum += dnorm[i * words + t];
+    const T k = static_cast<T>(block_sum(sum, shared));
+    for (Index c = threadIdx.x; c < dim; c += block_size) dw[t * dim + c] += k * w[t * dim + c];
+  }
+}
+
+/// One call: its scratch memory, and what both passes do with a tile.
+template <class T>
+class Tiles {
+ public:
+  Tiles(const LocalArgs<T>& args, Index tile, bool backward, const char* operation)
+      : a(args),
+        plan(args, tile),
+        name(operation),
+        context(current()),
+        memory(context, static_cast<Index>(Buffers<T>(a, plan, backward, nullptr).bytes)),
+        b(a, plan, backward, memory.data()) {
+    check(cudaMemcpyAsync(b.offsets, a.offsets,
+                          static_cast<std::size_t>(a.texts + 1) * sizeof(std::int32_t),
+                          cudaMemcpyHostToDevice, context.stream),
+          name);
+    row_norm_kernel<<<blocks_for(a.offsets[a.texts], warps), block_size, 0, context.stream>>>(
+        a.offsets[a.texts], a.dim, a.w, b.word_norm);
+    launched();
+  }
+
+  /// For some images at a time: begin(first image), block(first image, first text) for each run of
+  /// texts, end(first image).
+  template <class F, class G, class H>
+  void each(F&& begin, G&& block, H&& end) {
+    for (Index first = 0; first < a.images; first += plan.images) {
+      images = std::min(plan.images, a.images - first);
+      rows = images * a.regions;
+      p = a.p + first * a.regions * a.dim;
+      const Index n = a.regions;
+      Products::gemm_batch(images, false, true, n, n, a.dim, T(1), p, a.dim, n * a.dim, p, a.dim,
+                           n * a.dim, T(0), b.gram, n, n * n);
+      begin(first);
+      plan.each_block(a, [&](Index from, Index to) {
+        texts = {b.offsets + from, to - from, a.offsets[from]};
+        words = a.offsets[to] - texts.first_word;
+        w = a.w + texts.first_word * a.dim;
+        block(first, from);
+      });
+      end(first);
+    }
+  }
+
+  /// From p and w to rho.
+  void attend() {
+    const Index n = a.regions;
+    Products::gemm(false, true, rows, words, a.dim, T(1), p, a.dim, w, a.dim, T(0), b.s, words);
+    if (rows > 0) {
+      attend_words_kernel<<<for_warps(rows * texts.count), block_size, 0, context.stream>>>(
+          rows, words, texts, b.s, b.a1);
+      launched();
+    }
+    attend_regions_kernel<<<for_words(), word_block, 0, context.stream>>>(n, words, a.gamma1, b.a1,
+                                                                          b.a2);
+    launched();
+    Products::gemm_batch(images, false, false, n, words, n, T(1), b.gram, n, n * n, b.a2, words,
+                         n * words, T(0), b.ga, words, n * words);
+    relevance_kernel<<<for_words(), word_block, 0, context.stream>>>(
+        n, words, a.gamma2, b.s, b.a2, b.ga, b.word_norm + texts.first_word, b.rho, b.dot,
+        b.length);
+    launched();
+  }
+
+  static unsigned for_warps(Index n) { return blocks_for(n, warps); }
+  dim3 for_words() const {
+    return dim3(blocks_for(words, warp_size, words), static_cast<unsigned>(images));
+  }
+  void launched() const { check(cudaGetLastError(), name); }
+
+  static constexpr dim3 word_block{warp_size, slices, 1};
+  const LocalArgs<T>& a;
+  const Plan<T> plan;
+  const char* const name;
+  Context::State& context;
+  const Scratch<std::byte> memory;
+  const Buffers<T> b;
+  Index images = 0, rows = 0, words = 0;  // of the tile
+  Texts texts{};
+  const T *p = nullptr, *w = nullptr;
+};
+
+}  // namespace
+
+template <class T>
+void LocalAlignment::local_scores(const LocalArgs<T>& a, T* z, Index tile) {
+  if (a.images <= 0 || a.texts <= 0) return;
+  Tiles<T> t(a, tile, false, "local_scores");
+  const auto nothing = [](Index) {};
+  t.each(
+      nothing,
+      [&](Index image, Index text) {
+        t.attend();
+        score_kernel<<<t.for_warps(t.images * t.texts.count), block_size, 0, t.context.stream>>>(
+            t.images, t.words, t.texts, a.aggregation, t.b.rho, z + image * a.texts + text,
+            a.texts);
+        t.launched();
+      },
+      nothing);
+}
+
+template <class T>
+void LocalAlignment::local_scores_backward(const LocalArgs<T>& a, const T* dz, T* dp, T* dw,
+                                           Index tile) {
+  if (a.images <= 0 || a.texts <= 0 || (!dp && !dw)) return;
+  Tiles<T> t(a, tile, true, "local_scores_backward");
+  const Buffers<T>& b = t.b;
+  const Index n = a.regions, d = a.dim;
+  t.each(
+      [&](Index) {
+        check(cudaMemsetAsync(b.dgram, 0, static_cast<std::size_t>(t.images * n * n) * sizeof(T),
+                              t.context.stream),
+              t.name);
+      },
+      [&](Index image, Index text) {
+        t.attend();
+        const cudaStream_t stream = t.context.stream;
+        const double* norm = b.word_norm + t.texts.first_word;
+        score_backward_kernel<<<t.for_warps(t.images * t.texts.count), block_size, 0, stream>>>(
+            t.images, t.words, t.texts, a.aggregation, a.gamma2, dz + image * a.texts + text,
+            a.texts, b.rho, b.dot, b.length, norm, b.ddot, b.dsquare, b.dnorm);
+        t.launched();
+        attend_regions_backward_kernel<<<t.for_words(), t.word_block, 0, stream>>>(
+            n, t.words, a.gamma1, b.a2, b.ddot, b.dsquare, b.s, b.ga);
+        t.launched();
+        if (t.rows > 0) {
+          attend_words_backward_kernel<<<t.for_warps(t.rows * t.texts.count), block_size, 0,
+                                         stream>>>(t.rows, n, t.words, t.texts, b.a1, b.a2, b.ddot,
+                                                   b.s);
+          t.launched();
+        }
+        if (dp) {
+          Products::gemm(false, false, t.rows, d, t.words, T(1), b.s, t.words, t.w, d, T(1),
+                         dp + image * n * d, d);
+          Products::gemm_batch(t.images, false, true, n, n, t.words, T(1), b.ga, t.words,
+                               n * t.words, b.a2, t.words, n * t.words, T(1), b.dgram, n, n * n);
+        }
+        if (dw) {
+          T* g = dw + t.texts.first_word * d;
+          Products::gemm(true, false, t.words, d, t.rows, T(1), b.s, t.words, t.p, d, T(1), g, d);
+          word_norm_backward_kernel<<<blocks_for(t.words, 1), block_size, 0, stream>>>(
+              t.images, t.words, d, b.dnorm, t.w, g);
+          t.launched();
+        }
+      },
+      [&](Index image) {
+        if (dp)  // the Gram matrix has each row of p twice
+          Products::gemm_batch(t.images, false, false, n, d, n, T(2), b.dgram, n, n * n, t.p, d,
+                               n * d, T(1), dp + image * n * d, d, n * d);
+      });
+}
+
+template <class T>
+std::size_t LocalAlignment::local_scores_scratch(const LocalArgs<T>& a, bool backward, Index tile) {
+  if (a.images <= 0 || a.texts <= 0) return 0;
+  return Buffers<T>(a, Plan<T>(a, tile), backward, nullptr).bytes;
+}
+
+#define HYBRIDMED_INSTANTIATE(T)                                                             \
+  template void LocalAlignment::local_scores(const LocalArgs<T>&, T*, Index);                \
+  template void LocalAlignment::local_scores_backward(const LocalArgs<T>&, const T*, T*, T*, \
+                                                      Index);                                \
+  template std::size_t LocalAlignment::local_scores_scratch(const LocalArgs<T>&, bool, Index);
+HYBRIDMED_INSTANTIATE(float)
+HYBRIDMED_INSTANTIATE(double)
+#undef HYBRIDMED_INSTANTIATE
+
+}  // namespace hybridmed::cuda
