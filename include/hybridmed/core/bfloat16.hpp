@@ -37,8 +37,8 @@ struct std::numeric_limits<hybridmed::bfloat16> : std::numeric_limits<float> {
  public:
   static constexpr int digits = 8, digits10 = 2, max_digits10 = 4;
   static constexpr bool is_iec559 = false;  // rounds as such, and has no arithmetic of its own
-  static constexpr hybridmed::bfloat16 min() noexcept { return of_bits(0x0080); }
-  static constexpr hybridmed::bfloat16 max() noexcept { return of_bits(0x7F7F); }
+  static constexpr hybridmed::bfloat16(min)() noexcept { return of_bits(0x0080); }
+  static constexpr hybridmed::bfloat16(max)() noexcept { return of_bits(0x7F7F); }
   static constexpr hybridmed::bfloat16 lowest() noexcept { return of_bits(0xFF7F); }
   static constexpr hybridmed::bfloat16 epsilon() noexcept { return of_bits(0x3C00); }
   static constexpr hybridmed::bfloat16 round_error() noexcept { return of_bits(0x3F00); }
