@@ -9,10 +9,7 @@ namespace hybridmed {
 /// or is wider than. x (rows, cols), gain and bias (cols) -> (rows, cols).
 template <Value V, Value X>
 V layer_norm_as(const X& x, const Wide<V>& gain, const Wide<V>& bias, double eps) {
-  static_assert(
-      detail::of_precision<X, scalar_of<V>>,
-      "hybridmed: a value of another precision: what computes in T takes values in T and in "
-      "accumulator_of<T>; see docs/policies/precision.md");
+  detail::need_precision<detail::of_precision<X, scalar_of<V>>>();
   using B = backend_of<V>;
   detail::need_defined("layer_norm", x, gain, bias);
   const Index rows = value(x).rows(), cols = value(x).cols();

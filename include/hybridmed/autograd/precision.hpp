@@ -29,6 +29,13 @@ namespace detail {
 template <class X, class T>
 inline constexpr bool of_precision =
     std::is_same_v<scalar_of<X>, T> || std::is_same_v<scalar_of<X>, accumulator_of<T>>;
+/// Says that what computes in T takes no value of another precision.
+template <bool ok>
+constexpr void need_precision() {
+  static_assert(ok,
+                "hybridmed: a value of another precision: what computes in T takes values in T and "
+                "in accumulator_of<T>; see docs/policies/precision.md");
+}
 template <class X>
 inline constexpr bool is_rounded_weight = false;
 template <class T, class B>
@@ -58,18 +65,6 @@ constexpr void need_loss_scalar() {
                 "bfloat16, widen(x); see docs/policies/precision.md");
 }
 
-/// The tensor in the scalar To: itself, or a converted copy.
-template <class To, class From, class B>
-Tensor<To, B> converted(const Tensor<From, B>& x) {
-  if constexpr (std::is_same_v<To, From>) {
-    return x;
-  } else {
-    if (!x.defined()) return {};  // the operation that takes it says so
-    Tensor<To, B> y(x.shape());
-    B::convert(y.size(), x.data(), y.data());
-    return y;
-  }
-}
 /// y as what was made from a value with that slot, by conversion alone. A slot of a narrower scalar
 /// takes a wide gradient as it is.
 template <class T, class From, class B>
@@ -89,9 +84,7 @@ RoundedWeight<T, B>::operator Variable<T, B>() const {
 template <Value To, Value From>
 To cast(const From& x) {
   using T = scalar_of<To>;
-  static_assert(std::is_same_v<accumulator_of<T>, accumulator_of<scalar_of<From>>>,
-                "hybridmed: a value of another precision: what computes in T takes values in T and "
-                "in accumulator_of<T>; see docs/policies/precision.md");
+  detail::need_precision<std::is_same_v<accumulator_of<T>, accumulator_of<scalar_of<From>>>>();
   if constexpr (std::is_same_v<To, From>) {
     return x;
   } else {
@@ -112,9 +105,7 @@ Wide<V> widen(const V& x) {
 /// x rounded to the scalar T, or as it is where it has that scalar.
 template <class T, Value V>
 Like<V, T> narrow(const V& x) {
-  static_assert(detail::of_precision<V, T>,
-                "hybridmed: a value of another precision: what computes in T takes values in T and "
-                "in accumulator_of<T>; see docs/policies/precision.md");
+  detail::need_precision<detail::of_precision<V, T>>();
   return cast<Like<V, T>>(x);
 }
 

@@ -14,6 +14,21 @@
 
 namespace hybridmed {
 
+namespace detail {
+/// The tensor in the scalar To: itself, or a converted copy.
+template <class To, class From, class B>
+Tensor<To, B> converted(const Tensor<From, B>& x) {
+  if constexpr (std::is_same_v<To, From>) {
+    return x;
+  } else {
+    if (!x.defined()) return {};  // the operation that takes it says so
+    Tensor<To, B> y(x.shape());
+    B::convert(y.size(), x.data(), y.data());
+    return y;
+  }
+}
+}  // namespace detail
+
 /// Where the gradient of one variable is collected.
 template <class T, class B>
 struct GradientSlot {
@@ -75,12 +90,7 @@ requires(!std::is_same_v<T, accumulator_of<T>>) struct GradientSlot<T, B> {
   using A = accumulator_of<T>;
 
   bool defined() const { return one_.defined() || sum_.defined(); }
-  Tensor<T, B> gradient() const {
-    if (!sum_.defined()) return one_;
-    Tensor<T, B> rounded(sum_.grad.shape());
-    B::convert(rounded.size(), sum_.grad.data(), rounded.data());
-    return rounded;
-  }
+  Tensor<T, B> gradient() const { return sum_.defined() ? detail::converted<T>(sum_.grad) : one_; }
   Tensor<T, B> take() {
     Tensor<T, B> g = gradient();
     one_ = {};
@@ -100,7 +110,7 @@ requires(!std::is_same_v<T, accumulator_of<T>>) struct GradientSlot<T, B> {
       return;
     }
     widen_one();
-    sum_.add(widened(g));
+    sum_.add(detail::converted<A>(g));
   }
   void add(Tensor<A, B> g) {
     widen_one();
@@ -112,14 +122,9 @@ requires(!std::is_same_v<T, accumulator_of<T>>) struct GradientSlot<T, B> {
   }
 
  private:
-  static Tensor<A, B> widened(const Tensor<T, B>& g) {
-    Tensor<A, B> wide(g.shape());
-    B::convert(g.size(), g.data(), wide.data());
-    return wide;
-  }
   void widen_one() {
     if (!one_.defined()) return;
-    sum_.add(widened(one_));
+    sum_.add(detail::converted<A>(one_));
     one_ = {};
   }
   Tensor<T, B> one_;

@@ -13,17 +13,17 @@ namespace hybridmed {
 namespace detail {
 /// What Widened is made from.
 template <class Kernels>
-struct WidenedFrom : Kernels {
+struct CompleteForFloat : Kernels {
   static_assert(Backend<Kernels, float>,
                 "hybridmed: Widened adds bfloat16 to a backend in host memory that is complete for "
                 "float; see docs/policies/backend.md");
 };
+template <class Kernels>
+struct WidenedFrom : CompleteForFloat<Kernels> {};
 /// One without the fused kernel serves no shape of it.
 template <class Kernels>
-requires(!BackendFusedAddNorm<Kernels, float>) struct WidenedFrom<Kernels> : Kernels {
-  static_assert(Backend<Kernels, float>,
-                "hybridmed: Widened adds bfloat16 to a backend in host memory that is complete for "
-                "float; see docs/policies/backend.md");
+requires(!BackendFusedAddNorm<Kernels, float>) struct WidenedFrom<Kernels>
+    : CompleteForFloat<Kernels> {
   template <class T>
   static bool add_norm(Index, Index, const T*, const T*, const T*, const T*, double, T*, T*, T*,
                        T*) {

@@ -143,9 +143,7 @@ struct TransformerBlock {
       std::is_invocable_r_v<V, F, Args...> || std::is_invocable_r_v<Wide<V>, F, Args...>;
   template <class X, class V, class... Args>
   static constexpr void check() {
-    static_assert(hybridmed::detail::of_precision<X, T>,
-                  "hybridmed: a value of another precision: what computes in T takes values in T "
-                  "and in accumulator_of<T>; see docs/policies/precision.md");
+    hybridmed::detail::need_precision<hybridmed::detail::of_precision<X, T>>();
     static_assert(gives<V, const Attention&, const V&, const Args&...>,
                   "hybridmed: the attention policy of TransformerBlock must be callable as attn(x, "
                   "args...) and return x's type; see docs/policies/transformer_block.md");
