@@ -105,7 +105,7 @@ class Scratch {
   T* data_;
 };
 
-inline constexpr int block_size = 256, warp_size = 32;
+inline constexpr int block_size = 256, warp_size = 32, block_warps = block_size / warp_size;
 
 inline unsigned blocks_for(Index n, Index per_block, Index most = 1 << 16) {
   const Index blocks = (n + per_block - 1) / per_block;
@@ -129,6 +129,10 @@ void for_each(Index n, const char* operation, F f) {
 }
 
 template <class T>
+__device__ double wide(T x) {
+  return static_cast<double>(x);
+}
+template <class T>
 __device__ T warp_sum(T x) {
   for (int d = warp_size / 2; d > 0; d /= 2) x += __shfl_xor_sync(0xffffffffu, x, d);
   return x;
@@ -147,7 +151,7 @@ __device__ T block_sum(T x, T* shared) {
   if (threadIdx.x % warp_size == 0) shared[threadIdx.x / warp_size] = x;
   __syncthreads();
   T total = T(0);
-  for (int w = 0; w < block_size / warp_size; ++w) total += shared[w];
+  for (int w = 0; w < block_warps; ++w) total += shared[w];
   return total;
 }
 template <class T>
@@ -157,7 +161,7 @@ __device__ T block_max(T x, T* shared) {
   if (threadIdx.x % warp_size == 0) shared[threadIdx.x / warp_size] = x;
   __syncthreads();
   T top = shared[0];
-  for (int w = 1; w < block_size / warp_size; ++w) top = max(top, shared[w]);
+  for (int w = 1; w < block_warps; ++w) top = max(top, shared[w]);
   return top;
 }
 

@@ -40,7 +40,7 @@ __device__ T activation_slope(Activation kind, T x) {
 /// part[block] = sum of term(i) over the block's share of [0, n).
 template <class F>
 __global__ void __launch_bounds__(block_size) partial_sum_kernel(Index n, F term, double* part) {
-  __shared__ double shared[block_size / warp_size];
+  __shared__ double shared[block_warps];
   double s = 0;
   for (Index i = blockIdx.x * Index{block_size} + threadIdx.x; i < n;
        i += gridDim.x * Index{block_size})
@@ -53,7 +53,7 @@ __global__ void __launch_bounds__(block_size) partial_sum_kernel(Index n, F term
 template <class F>
 __global__ void __launch_bounds__(block_size)
     final_sum_kernel(int parts, const double* part, F done) {
-  __shared__ double shared[block_size / warp_size];
+  __shared__ double shared[block_warps];
   double s = 0;
   for (int i = static_cast<int>(threadIdx.x); i < parts; i += block_size) s += part[i];
   s = block_sum(s, shared);

@@ -9,8 +9,6 @@ namespace hybridmed::cuda {
 
 namespace {
 
-constexpr int warps = block_size / warp_size;
-
 /// x (targets, cols), index (rows) -> y (rows, cols); cols in packs.
 template <class V>
 __global__ void __launch_bounds__(block_size)
@@ -87,8 +85,8 @@ template <class T>
 __global__ void __launch_bounds__(block_size)
     normalize_rows_kernel(Index rows, Index cols, const T* x, T* y, T* norm) {
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
-  for (Index r = blockIdx.x * Index{warps} + threadIdx.x / warp_size; r < rows;
-       r += gridDim.x * Index{warps}) {
+  for (Index r = blockIdx.x * Index{block_warps} + threadIdx.x / warp_size; r < rows;
+       r += gridDim.x * Index{block_warps}) {
     const T* xr = x + r * cols;
     double s = 0;
     for (Index c = lane; c < cols; c += warp_size) {
@@ -108,8 +106,8 @@ __global__ void __launch_bounds__(block_size)
     normalize_rows_backward_kernel(Index rows, Index cols, const T* y, const T* norm, const T* dy,
                                    T* dx) {
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
-  for (Index r = blockIdx.x * Index{warps} + threadIdx.x / warp_size; r < rows;
-       r += gridDim.x * Index{warps}) {
+  for (Index r = blockIdx.x * Index{block_warps} + threadIdx.x / warp_size; r < rows;
+       r += gridDim.x * Index{block_warps}) {
     const T *yr = y + r * cols, *dr = dy + r * cols;
     const T length = norm[r];
     double s = 0;
@@ -192,8 +190,8 @@ template <class T>
 void Gather::normalize_rows(Index rows, Index cols, const T* x, T* y, T* norm) {
   Context::State& context = current();
   if (rows <= 0) return;
-  normalize_rows_kernel<<<blocks_for(rows, warps), block_size, 0, context.stream>>>(rows, cols, x,
-                                                                                    y, norm);
+  normalize_rows_kernel<<<blocks_for(rows, block_warps), block_size, 0, context.stream>>>(
+      rows, cols, x, y, norm);
   check(cudaGetLastError(), "normalize_rows");
 }
 template <class T>
@@ -201,7 +199,7 @@ void Gather::normalize_rows_backward(Index rows, Index cols, const T* y, const T
                                      T* dx) {
   Context::State& context = current();
   if (rows <= 0) return;
-  normalize_rows_backward_kernel<<<blocks_for(rows, warps), block_size, 0, context.stream>>>(
+  normalize_rows_backward_kernel<<<blocks_for(rows, block_warps), block_size, 0, context.stream>>>(
       rows, cols, y, norm, dy, dx);
   check(cudaGetLastError(), "normalize_rows_backward");
 }

@@ -22,13 +22,6 @@ namespace hybridmed::cuda {
 
 namespace {
 
-constexpr int warps = block_size / warp_size;
-
-template <class T>
-__device__ double wide(T x) {
-  return static_cast<double>(x);
-}
-
 /// The texts of a tile. Their words are counted from the first one's.
 struct Texts {
   const std::int32_t* offsets;  // (texts + 1), device
@@ -104,8 +97,8 @@ template <class T>
 __global__ void __launch_bounds__(block_size)
     row_norm_kernel(Index rows, Index cols, const T* x, double* y) {
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
-  for (Index r = blockIdx.x * Index{warps} + threadIdx.x / warp_size; r < rows;
-       r += gridDim.x * Index{warps}) {
+  for (Index r = blockIdx.x * Index{block_warps} + threadIdx.x / warp_size; r < rows;
+       r += gridDim.x * Index{block_warps}) {
     double s = 0;
     for (Index c = lane; c < cols; c += warp_size)
       s += wide(x[r * cols + c]) * wide(x[r * cols + c]);
@@ -119,17 +112,11 @@ template <class T>
 __global__ void __launch_bounds__(block_size)
     attend_words_kernel(Index rows, Index words, Texts texts, const T* s, T* a1) {
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
-  for (Index k = blockIdx.x * Index{warps} + threadIdx.x / warp_size; k < rows * texts.count;
-       k += gridDim.x * Index{warps}) {
-    const Index row = k / texts.count * words, text = k % texts.count, end = row + texts.end(text),
-                begin = row + texts.begin(text) + lane;
-    T top = -INFINITY;
-    for (Index t = begin; t < end; t += warp_size) top = max(top, s[t]);
-    top = warp_max(top);
-    double sum = 0;
-    for (Index t = begin; t < end; t += warp_size) sum += wide(a1[t] = exp(s[t] - top));
-    const T share = static_cast<T>(1 / warp_sum(sum));
-    for (Index t = begin; t < end; t += warp_size) a1[t] *= share;
+  for (Index k = blockIdx.x * Index{block_warps} + threadIdx.x / warp_size; k < rows * texts.count;
+       k += gridDim.x * Index{block_warps}) {
+    const Index text = k % texts.count, begin = texts.begin(text),
+                first = k / texts.count * words + begin;
+    warp_softmax(lane, texts.end(text) - begin, s + first, a1 + first);
   }
 }
 
@@ -216,8 +203,8 @@ template <class T>
 __global__ void __launch_bounds__(block_size)
     score_kernel(Index images, Index words, Texts texts, LocalAggregation aggregation,
                  const double* rho, T* z, Index ldz) {
-  for (Index k = blockIdx.x * Index{warps} + threadIdx.x / warp_size; k < images * texts.count;
-       k += gridDim.x * Index{warps}) {
+  for (Index k = blockIdx.x * Index{block_warps} + threadIdx.x / warp_size;
+       k < images * texts.count; k += gridDim.x * Index{block_warps}) {
     const Index i = k / texts.count, j = k % texts.count, count = texts.end(j) - texts.begin(j);
     const TextScore score(rho + i * words + texts.begin(j), count);
     if (threadIdx.x % warp_size == 0) z[i * ldz + j] = static_cast<T>(score.z(aggregation, count));
@@ -233,8 +220,8 @@ __global__ void __launch_bounds__(block_size)
                           const double* length, const double* word_norm, T* ddot, T* dsquare,
                           double* dnorm) {
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
-  for (Index k = blockIdx.x * Index{warps} + threadIdx.x / warp_size; k < images * texts.count;
-       k += gridDim.x * Index{warps}) {
+  for (Index k = blockIdx.x * Index{block_warps} + threadIdx.x / warp_size;
+       k < images * texts.count; k += gridDim.x * Index{block_warps}) {
     const Index i = k / texts.count, j = k % texts.count, begin = texts.begin(j),
                 count = texts.end(j) - begin;
     const TextScore score(rho + i * words + begin, count);
@@ -283,8 +270,8 @@ __global__ void __launch_bounds__(block_size)
     attend_words_backward_kernel(Index rows, Index regions, Index words, Texts texts, const T* a1,
                                  const T* a2, const T* ddot, T* ds) {
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
-  for (Index k = blockIdx.x * Index{warps} + threadIdx.x / warp_size; k < rows * texts.count;
-       k += gridDim.x * Index{warps}) {
+  for (Index k = blockIdx.x * Index{block_warps} + threadIdx.x / warp_size; k < rows * texts.count;
+       k += gridDim.x * Index{block_warps}) {
     const Index r = k / texts.count, text = k % texts.count, end = texts.end(text),
                 begin = texts.begin(text) + lane;
     const T *x = a1 + r * words, *y = a2 + r * words, *g = ddot + r / regions * words;
@@ -301,7 +288,7 @@ template <class T>
 __global__ void __launch_bounds__(block_size)
     word_norm_backward_kernel(Index images, Index words, Index dim, const double* dnorm, const T* w,
                               T* dw) {
-  __shared__ double shared[warps];
+  __shared__ double shared[block_warps];
   for (Index t = blockIdx.x; t < words; t += gridDim.x) {
     double sum = 0;
     for (Index i = threadIdx.x; i < images; i += block_size) sum += dnorm[i * words + t];
@@ -325,7 +312,7 @@ class Tiles {
                           static_cast<std::size_t>(a.texts + 1) * sizeof(std::int32_t),
                           cudaMemcpyHostToDevice, context.stream),
           name);
-    row_norm_kernel<<<blocks_for(a.offsets[a.texts], warps), block_size, 0, context.stream>>>(
+    row_norm_kernel<<<blocks_for(a.offsets[a.texts], block_warps), block_size, 0, context.stream>>>(
         a.offsets[a.texts], a.dim, a.w, b.word_norm);
     launched();
   }
@@ -372,7 +359,7 @@ class Tiles {
     launched();
   }
 
-  static unsigned for_warps(Index n) { return blocks_for(n, warps); }
+  static unsigned for_warps(Index n) { return blocks_for(n, block_warps); }
   dim3 for_words() const {
     return dim3(blocks_for(words, warp_size, words), static_cast<unsigned>(images));
   }

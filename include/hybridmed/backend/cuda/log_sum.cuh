@@ -1,6 +1,6 @@
 #pragma once
-// log sum exp in one pass over its terms, of rows and of columns. Never included by a host
-// compiler.
+// log sum exp in one pass over its terms, of rows and of columns, and softmax. Never included by a
+// host compiler.
 #include "hybridmed/backend/cuda/device.cuh"
 
 namespace hybridmed::cuda {
@@ -47,8 +47,20 @@ __device__ LogSum<T> block_log_sum(LogSum<T> s, T factor, T* shared, double* sha
   return {top, block_sum(s.sum * s.share(top, factor), shared_wide)};
 }
 
+/// y = softmax(x) of n numbers, by one warp; y may be x.
+template <class T>
+__device__ void warp_softmax(int lane, Index n, const T* x, T* y) {
+  T top = -INFINITY;
+  for (Index i = lane; i < n; i += warp_size) top = max(top, x[i]);
+  top = warp_max(top);
+  double sum = 0;
+  for (Index i = lane; i < n; i += warp_size) sum += wide(y[i] = exp(x[i] - top));
+  const T share = static_cast<T>(1 / warp_sum(sum));
+  for (Index i = lane; i < n; i += warp_size) y[i] *= share;
+}
+
 /// Columns are added up by blocks of 32 columns times 8 slices of rows: a warp reads neighbours.
-inline constexpr int slices = block_size / warp_size;
+inline constexpr int slices = block_warps;
 
 /// The sum over the slices of a column, in every slice.
 template <class T>

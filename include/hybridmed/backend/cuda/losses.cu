@@ -14,13 +14,6 @@ namespace hybridmed::cuda {
 
 namespace {
 
-constexpr int warps = block_size / warp_size;
-
-template <class T>
-__device__ double wide(T x) {
-  return static_cast<double>(x);
-}
-
 /// 16 bytes of a row.
 template <class T>
 using Bytes16 = Pack<T, 16 / static_cast<int>(sizeof(T))>;
@@ -141,8 +134,8 @@ template <class T>
 __global__ void __launch_bounds__(block_size)
     cross_entropy_kernel(Index classes, const T* z, const std::int32_t* target, double smoothing,
                          double* row_loss, T* lse) {
-  __shared__ T shared[warps];
-  __shared__ double shared_wide[warps];
+  __shared__ T shared[block_warps];
+  __shared__ double shared_wide[block_warps];
   const Index r = blockIdx.x;
   LogSum<T> s;
   BelowTop<T> spread;
@@ -170,7 +163,7 @@ __global__ void __launch_bounds__(block_size)
     cross_entropy_backward_kernel(Index classes, const T* z, const std::int32_t* target, T flat,
                                   T smooth, T share, const T* lse, const T* upstream,
                                   bool accumulate, T* dz) {
-  __shared__ T shared[warps];
+  __shared__ T shared[block_warps];
   const Index r = blockIdx.x;
   T top = -INFINITY;
   read_row(r, classes, z, [&](Index, T x) { top = max(top, x); });
@@ -217,8 +210,8 @@ template <class T>
 __global__ void __launch_bounds__(block_size)
     distillation_kernel(Index classes, const T* student, const T* teacher, double tau,
                         double* row_loss, T* lse_s, T* lse_t) {
-  __shared__ T shared[warps];
-  __shared__ double shared_wide[warps];
+  __shared__ T shared[block_warps];
+  __shared__ double shared_wide[block_warps];
   const T inverse = static_cast<T>(1 / tau);
   const Index r = blockIdx.x;
   Divergence<T> d;
@@ -253,7 +246,7 @@ __global__ void __launch_bounds__(block_size)
     distillation_backward_kernel(Index classes, const T* student, const T* teacher, T inverse,
                                  double share, const T* lse_s, const T* lse_t, const T* upstream,
                                  bool accumulate, T* dstudent) {
-  __shared__ T shared[warps];
+  __shared__ T shared[block_warps];
   const T k = static_cast<T>(wide(*upstream) * share);
   const Index r = blockIdx.x;
   T top_s = -INFINITY, top_t = -INFINITY;
@@ -273,8 +266,8 @@ template <class T>
 __global__ void __launch_bounds__(block_size)
     soft_cross_entropy_kernel(Index classes, const T* z, const T* target, double tau,
                               double* row_loss, T* lse) {
-  __shared__ T shared[warps];
-  __shared__ double shared_wide[warps];
+  __shared__ T shared[block_warps];
+  __shared__ double shared_wide[block_warps];
   const T inverse = static_cast<T>(1 / tau);
   const Index r = blockIdx.x;
   LogSum<T> s;
@@ -296,8 +289,8 @@ __global__ void __launch_bounds__(block_size)
     soft_cross_entropy_backward_kernel(Index classes, const T* z, const T* target, T inverse,
                                        double share, const T* lse, const T* upstream,
                                        bool accumulate, T* dz) {
-  __shared__ T shared[warps];
-  __shared__ double shared_wide[warps];
+  __shared__ T shared[block_warps];
+  __shared__ double shared_wide[block_warps];
   const T k = static_cast<T>(wide(*upstream) * share);
   const Index r = blockIdx.x;
   T top = -INFINITY;
@@ -318,7 +311,7 @@ __global__ void __launch_bounds__(block_size)
     symmetric_cross_entropy_kernel(Index n, const T* s, const std::int32_t* keys, double smoothing,
                                    double row_weight, double column_weight, const double* col_top,
                                    const double* col_log, double* row_loss, T* ds) {
-  __shared__ double shared[warps];
+  __shared__ double shared[block_warps];
   const double m = 1 / static_cast<double>(n);
   const Index i = blockIdx.x;
   const T* x = s + i * n;
@@ -352,7 +345,7 @@ __global__ void __launch_bounds__(block_size)
 template <class T>
 __global__ void __launch_bounds__(block_size)
     sum_kernel(Index n, double factor, const double* x, T* y) {
-  __shared__ double shared[warps];
+  __shared__ double shared[block_warps];
   double s = 0;
   for (Index i = threadIdx.x; i < n; i += block_size) s += x[i];
   s = block_sum(s, shared);

@@ -8,7 +8,7 @@ namespace hybridmed::cuda {
 
 namespace {
 
-constexpr int digit_bits = 8, digits = 1 << digit_bits, warps = block_size / warp_size,
+constexpr int digit_bits = 8, digits = 1 << digit_bits,
               items = 16;  // of one thread
 constexpr unsigned tile = block_size * items;
 constexpr Index few = 2048;
@@ -28,7 +28,7 @@ __device__ std::uint32_t sum_before(std::uint32_t x, std::uint32_t* shared, std:
   __syncthreads();
   std::uint32_t base = 0;
   total = 0;
-  for (unsigned w = 0; w < warps; ++w) {
+  for (unsigned w = 0; w < block_warps; ++w) {
     if (w < warp) base += shared[w];
     total += shared[w];
   }
@@ -104,8 +104,8 @@ __device__ std::uint32_t count_keys(int digit, std::uint32_t* counts) {
 }
 
 __global__ void __launch_bounds__(block_size) count_kernel(Pass pass) {
-  __shared__ std::uint32_t counts[warps][digits];
-  for (int w = 0; w < warps; ++w) counts[w][threadIdx.x] = 0;
+  __shared__ std::uint32_t counts[block_warps][digits];
+  for (int w = 0; w < block_warps; ++w) counts[w][threadIdx.x] = 0;
   __syncthreads();
   const std::int32_t* keys = pass.keys();
   const unsigned n = pass.count();
@@ -119,13 +119,13 @@ __global__ void __launch_bounds__(block_size) count_kernel(Pass pass) {
   for (int k = 0; k < items; ++k) count_keys(pass.digit(key[k]), counts[threadIdx.x / warp_size]);
   __syncthreads();
   std::uint32_t sum = 0;
-  for (int w = 0; w < warps; ++w) sum += counts[w][threadIdx.x];
+  for (int w = 0; w < block_warps; ++w) sum += counts[w][threadIdx.x];
   pass.offsets[threadIdx.x * pass.tiles + blockIdx.x] = sum;
 }
 
 /// One block a digit: each tile's count becomes the sum of those before.
 __global__ void __launch_bounds__(block_size) offsets_kernel(Pass pass) {
-  __shared__ std::uint32_t shared[warps];
+  __shared__ std::uint32_t shared[block_warps];
   std::uint32_t* row = pass.offsets + blockIdx.x * pass.tiles;
   std::uint32_t base = 0;
   for (Index first = 0; first < pass.tiles; first += block_size) {
@@ -139,7 +139,7 @@ __global__ void __launch_bounds__(block_size) offsets_kernel(Pass pass) {
 }
 
 __global__ void __launch_bounds__(block_size) place_kernel(Pass pass) {
-  __shared__ std::uint32_t counts[warps][digits], shared[warps];
+  __shared__ std::uint32_t counts[block_warps][digits], shared[block_warps];
   const unsigned warp = threadIdx.x / warp_size;
   const int from = pass.number == 0 ? 1 : pass.from();
   const std::uint32_t mine = pass.totals[threadIdx.x];
@@ -152,7 +152,7 @@ __global__ void __launch_bounds__(block_size) place_kernel(Pass pass) {
   }
   if (still) return;
 
-  for (int w = 0; w < warps; ++w) counts[w][threadIdx.x] = 0;
+  for (int w = 0; w < block_warps; ++w) counts[w][threadIdx.x] = 0;
   __syncthreads();
   const std::int32_t* keys = pass.keys();
   const std::int32_t* sources = pass.sources + from * Index{pass.rows};
@@ -170,7 +170,7 @@ __global__ void __launch_bounds__(block_size) place_kernel(Pass pass) {
   for (int k = 0; k < items; ++k) rank[k] = count_keys(pass.digit(key[k]), counts[warp]);
   __syncthreads();
   std::uint32_t place = base + pass.offsets[threadIdx.x * pass.tiles + blockIdx.x];
-  for (int w = 0; w < warps; ++w) {  // counts of a warp become its first places
+  for (int w = 0; w < block_warps; ++w) {  // counts of a warp become its first places
     const std::uint32_t here = counts[w][threadIdx.x];
     counts[w][threadIdx.x] = place;
     place += here;

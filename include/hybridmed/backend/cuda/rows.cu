@@ -5,7 +5,6 @@ namespace hybridmed::cuda {
 
 namespace {
 
-constexpr int warps = block_size / warp_size;
 constexpr Index rows_per_chunk =
     256;  // of column sums: a fixed split, so that the order of a sum is fixed
 
@@ -51,8 +50,8 @@ __global__ void __launch_bounds__(block_size)
     layer_norm_kernel(Index rows, Index cols, const T* x, const T* gain, const T* bias, T eps, T* y,
                       T* mean, T* rstd) {
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
-  for (Index r = blockIdx.x * Index{warps} + threadIdx.x / warp_size; r < rows;
-       r += gridDim.x * Index{warps}) {
+  for (Index r = blockIdx.x * Index{block_warps} + threadIdx.x / warp_size; r < rows;
+       r += gridDim.x * Index{block_warps}) {
     const T* xr = x + r * cols;
     T s = 0, q = 0;
     for (Index c = lane; c < cols; c += warp_size) s += xr[c];
@@ -73,8 +72,8 @@ __global__ void __launch_bounds__(block_size)
     layer_norm_backward_kernel(Index rows, Index cols, const T* x, const T* gain, const T* mean,
                                const T* rstd, const T* dy, T* dx) {
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
-  for (Index r = blockIdx.x * Index{warps} + threadIdx.x / warp_size; r < rows;
-       r += gridDim.x * Index{warps}) {
+  for (Index r = blockIdx.x * Index{block_warps} + threadIdx.x / warp_size; r < rows;
+       r += gridDim.x * Index{block_warps}) {
     const T m = mean[r], k = rstd[r], *xr = x + r * cols, *dr = dy + r * cols;
     T a = 0, b = 0;
     for (Index c = lane; c < cols; c += warp_size) {
@@ -123,7 +122,7 @@ void Rows::layer_norm(Index rows, Index cols, const T* x, const T* gain, const T
                       T* y, T* mean, T* rstd) {
   Context::State& c = current();
   if (rows <= 0) return;
-  layer_norm_kernel<<<blocks_for(rows, warps), block_size, 0, c.stream>>>(
+  layer_norm_kernel<<<blocks_for(rows, block_warps), block_size, 0, c.stream>>>(
       rows, cols, x, gain, bias, static_cast<T>(eps), y, mean, rstd);
   check(cudaGetLastError(), "layer_norm");
 }
@@ -145,7 +144,7 @@ void Rows::layer_norm_backward(Index rows, Index cols, const T* x, const T* gain
           if (dbias) dbias[k] += static_cast<T>(s[1]);
         });
   if (!dx) return;
-  layer_norm_backward_kernel<<<blocks_for(rows, warps), block_size, 0, c.stream>>>(
+  layer_norm_backward_kernel<<<blocks_for(rows, block_warps), block_size, 0, c.stream>>>(
       rows, cols, x, gain, mean, rstd, dy, dx);
   check(cudaGetLastError(), "layer_norm_backward");
 }

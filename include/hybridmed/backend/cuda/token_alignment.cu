@@ -20,13 +20,6 @@ namespace hybridmed::cuda {
 
 namespace {
 
-constexpr int warps = block_size / warp_size;
-
-template <class T>
-__device__ double wide(T x) {
-  return static_cast<double>(x);
-}
-
 /// An extent of a matrix of a sample: a number, or that of the sample's words.
 using Extent = Index;
 constexpr Extent of_words = -1;
@@ -118,8 +111,8 @@ __global__ void __launch_bounds__(block_size)
 template <class F>
 __device__ void each_row(const Samples& samples, Extent rows, F f) {
   const Index s = blockIdx.y, n = samples.extent(s, rows), begin = samples.begin(s, rows);
-  for (Index i = blockIdx.x * Index{warps} + threadIdx.x / warp_size; i < n;
-       i += gridDim.x * Index{warps})
+  for (Index i = blockIdx.x * Index{block_warps} + threadIdx.x / warp_size; i < n;
+       i += gridDim.x * Index{block_warps})
     f(s, i, begin + i, static_cast<int>(threadIdx.x) % warp_size);
 }
 
@@ -128,15 +121,8 @@ template <class T>
 __global__ void __launch_bounds__(block_size)
     softmax_kernel(Samples samples, Extent cols, Stacked<T> x) {
   each_row(samples, x.rows, [&](Index s, Index, Index row, int lane) {
-    const Index m = samples.extent(s, cols);
     T* xr = x.x + row * x.ld;
-    T top = -INFINITY;
-    for (Index j = lane; j < m; j += warp_size) top = max(top, xr[j]);
-    top = warp_max(top);
-    double sum = 0;
-    for (Index j = lane; j < m; j += warp_size) sum += wide(xr[j] = exp(xr[j] - top));
-    const T share = static_cast<T>(1 / warp_sum(sum));
-    for (Index j = lane; j < m; j += warp_size) xr[j] *= share;
+    warp_softmax(lane, samples.extent(s, cols), xr, xr);
   });
 }
 
@@ -233,7 +219,7 @@ template <class T>
 __global__ void __launch_bounds__(block_size)
     loss_kernel(Samples samples, Stacked<const T> logits, const T* weights, Anchors<T> anchors,
                 double* loss) {
-  __shared__ double shared[warps];
+  __shared__ double shared[block_warps];
   const Index s = blockIdx.x, n = samples.extent(s, logits.rows),
               begin = samples.begin(s, logits.rows);
   double total = 0, sum = 0;
@@ -283,7 +269,7 @@ __global__ void __launch_bounds__(block_size, 3)
 template <class T>
 __global__ void __launch_bounds__(block_size)
     total_kernel(Index n, double factor, const double* x, T* y) {
-  __shared__ double shared[warps];
+  __shared__ double shared[block_warps];
   double s = 0;
   for (Index i = threadIdx.x; i < n; i += block_size) s += x[i];
   s = block_sum(s, shared);
@@ -454,8 +440,8 @@ class Contrast {
   template <class... P, class... X>
   void by_rows(Extent rows, void (*kernel)(P...), X... x) const {
     if (most(rows) <= 0) return;
-    kernel<<<dim3(blocks_for(most(rows), warps), of_samples()), block_size, 0, context.stream>>>(
-        x...);
+    kernel<<<dim3(blocks_for(most(rows), block_warps), of_samples()), block_size, 0,
+             context.stream>>>(x...);
     launched();
   }
   Index most(Extent e) const { return e == of_words ? plan.longest : e; }
