@@ -22,7 +22,10 @@ int pretrain_as(const train::RunConfig& config, const train::TrainerOptions& opt
   run_curves(options.run.string());
   if (!done) return 130;
   std::cerr << "done: the best weights are "
-            << train::weights_of(options.run, trainer.system().stages().size()).string() << "\n";
+            << train::weights_of(options.run,
+                                 config.trained_stages(trainer.system().stages().size()))
+                   .string()
+            << "\n";
   return 0;
 }
 

@@ -202,3 +202,36 @@ TEST_CASE("the facts of a system are those of the system") {
     CHECK(all == mine);
   }
 }
+
+TEST_CASE("a system knows which changed keys of the objectives it does not read") {
+  const auto unread = [](const char* name, auto&& change) {
+    auto config = small_config();
+    change(config);
+    return system::make_system<T, Counted>(name, config)->unread_keys();
+  };
+  using Keys = std::vector<std::string>;
+  for (const char* name : {"hybridmed", "clip", "siglip", "convirt", "gloria", "mgca", "coca"}) {
+    CAPTURE(name);
+    CHECK(unread(name, [](auto&) {}) == Keys{});
+    CHECK(unread(name, [](auto& c) { c.d_e = 24; }) == Keys{});
+  }
+  const auto change = [](auto& c) {
+    c.lambda_cl = 2;
+    c.gamma1 = 3;
+    c.dedup_targets = true;
+    c.local_agg = "max";
+    c.tau_d = 2;
+    c.lambda_token = 0.5;
+  };
+  CHECK(unread("hybridmed", change) == Keys{"lambda_token"});
+  CHECK(unread("clip", change) ==
+        Keys{"lambda_cl", "lambda_token", "local_agg", "gamma1", "tau_d"});
+  CHECK(unread("siglip", change) ==
+        Keys{"lambda_cl", "lambda_token", "dedup_targets", "local_agg", "gamma1", "tau_d"});
+  CHECK(unread("gloria", change) == Keys{"lambda_token", "local_agg", "tau_d"});
+  CHECK(unread("mgca", change) == Keys{"lambda_cl", "local_agg", "gamma1", "tau_d"});
+  // Read by scores alone.
+  CHECK(unread("mgca", [](auto& c) { c.gamma2 = 3; }) == Keys{});
+  CHECK(unread("coca", [](auto& c) { c.gamma2 = 3; }) == Keys{"gamma2"});
+  CHECK(unread("gloria", [](auto& c) { c.log_scale_init = 1; }) == Keys{"log_scale_init"});
+}

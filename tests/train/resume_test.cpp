@@ -70,6 +70,23 @@ TEST_CASE("what was logged after the last checkpoint is cut off on resume") {
   same_files(s.dir / "whole", s.dir / "parts");
 }
 
+TEST_CASE("a run is opened with the best weights of the last stage that it trains") {
+  const Scratch s;
+  auto c = s.config();
+  REQUIRE(NamedTrainer<float, B>(c, {s.dir / "both", false, {}, -1}).run());
+  const auto best = train::best_weights(s.dir / "both", 2);
+  REQUIRE(fs::remove(s.dir / "both" / "best-stage2.json"));  // lost: its folder speaks for itself
+  const train::TrainedRun<float, B> both(s.dir / "both");
+  CHECK(both.weights == best);
+  CHECK(both.finished());
+
+  c.epochs_stage2 = 0;
+  REQUIRE(NamedTrainer<float, B>(c, {s.dir / "first", false, {}, -1}).run());
+  const train::TrainedRun<float, B> first(s.dir / "first");
+  CHECK(first.weights == train::best_weights(s.dir / "first", 1));
+  CHECK(first.finished());
+}
+
 TEST_CASE("results do not depend on the number of loader workers") {
   const Scratch s;
   REQUIRE(s.run("whole", false, -1));

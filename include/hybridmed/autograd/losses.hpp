@@ -180,6 +180,7 @@ V symmetric_cross_entropy(const V& scores, const IndexTensor<backend_of<V>>& key
 struct LocalScore {
   double gamma1 = 4, gamma2 = 5;
   LocalAggregation aggregation = LocalAggregation::mean;
+  bool operator==(const LocalScore&) const = default;
 };
 
 /// Local alignment score of every image with every text. p (images * regions, d), w (words, d),

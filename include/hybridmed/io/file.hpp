@@ -70,7 +70,8 @@ class FolderLock {
     if (::flock(fd_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)
       return;  // a file system without locks is no error
     ::close(fd_);
-    fail("io", "lock", folder.string() + ": another process is writing to this folder");
+    fail("io", "lock", folder.string() + ": another process is writing to this folder",
+         "wait for it or stop it, or write to another folder");
   }
   FolderLock(const FolderLock&) = delete;
   FolderLock& operator=(const FolderLock&) = delete;

@@ -76,6 +76,8 @@ struct Config {
                                 : LocalAggregation::mean;
   }
 
+  static constexpr std::string_view objectives = "Objectives";  ///< a part of the keys
+
   /// Calls f(Key, field) for every key, in declaration order.
   template <class F>
   void visit(F&& f) {
@@ -127,7 +129,7 @@ struct Config {
     f(text("pad", between(0, 1e7), "id of [PAD]; training sets it"), pad);
     f(text("bos", between(0, 1e7), "id of [BOS]; training sets it"), bos);
     f(text("eos", between(0, 1e7), "id of [EOS]; training sets it"), eos);
-    constexpr Keys objective{"Objectives"};
+    constexpr Keys objective{objectives};
     f(objective("lambda_cg", weight, "weight of global alignment: image and impression"),
       lambda_cg);
     f(objective("lambda_cl", weight, "weight of local alignment: regions and words of findings"),

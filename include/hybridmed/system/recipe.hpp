@@ -1,8 +1,10 @@
 #pragma once
 // A system from a recipe: a name, and for a configuration the weighted sum of each stage. That is
 // all that most systems are.
+#include <concepts>
 #include <optional>
 #include <tuple>
+#include <utility>
 
 #include "hybridmed/system/composed.hpp"
 #include "hybridmed/system/system.hpp"
@@ -46,6 +48,12 @@ struct NeedsOf<std::tuple<StageRecipe<O>...>> {
 };
 }  // namespace detail
 
+/// Does a recipe say at which gamma1 its local scores are computed?
+template <class R>
+inline constexpr bool has_scored_gamma1 = requires {
+  R::scored_gamma1;
+};
+
 /// The objectives of a recipe's stages.
 template <class R>
 using stages_of = typename detail::StagesOf<R>::type;
@@ -65,6 +73,54 @@ Stage described(const StageRecipe<Objective>& recipe) {
                         Set::template has<representation::TeacherLogits>});
   });
   return s;
+}
+
+namespace detail {
+/// An objective that cannot be compared may have changed.
+template <class... O>
+bool surely_same(const objective::WeightedSum<O...>& a, const objective::WeightedSum<O...>& b) {
+  const auto same = []<class X>(const objective::Weighted<X>& x, const objective::Weighted<X>& y) {
+    if constexpr (std::equality_comparable<X>)
+      return x.weight == y.weight && x.observed == y.observed && x.objective == y.objective;
+    else
+      return false;
+  };
+  return [&]<std::size_t... i>(std::index_sequence<i...>) {
+    return (same(std::get<i>(a.terms), std::get<i>(b.terms)) && ...);
+  }
+  (std::index_sequence_for<O...>());
+}
+template <class... O>
+bool surely_same(const std::tuple<StageRecipe<O>...>& a, const std::tuple<StageRecipe<O>...>& b) {
+  return [&]<std::size_t... i>(std::index_sequence<i...>) {
+    return (surely_same(std::get<i>(a).objective, std::get<i>(b).objective) && ...);
+  }
+  (std::index_sequence_for<O...>());
+}
+}  // namespace detail
+
+/// The keys of objectives that are not as usual, and that neither the losses of a recipe nor the
+/// local scores of its model read: they change nothing.
+template <Recipe R>
+std::vector<std::string> unread_keys(const model::Config& config) {
+  constexpr model::Parts parts = model::parts_of(needs_of_recipe<R>);
+  std::vector<std::string> keys;
+  model::Config usual, changed = config;
+  const auto stages = R::stages(config);
+  changed.visit([&](const Key& key, auto& field) {
+    if (key.part != model::Config::objectives) return;
+    usual.visit([&](std::string_view name, auto& usual_field) {
+      if constexpr (std::is_same_v<decltype(field), decltype(usual_field)>) {
+        if (name != key.name || field == usual_field) return;
+        const auto given = std::exchange(field, usual_field);
+        const bool scores = parts.regions && parts.words &&
+                            (name == "gamma2" || (name == "gamma1" && !has_scored_gamma1<R>));
+        if (!scores && detail::surely_same(stages, R::stages(changed))) keys.emplace_back(name);
+        field = given;
+      }
+    });
+  });
+  return keys;
 }
 
 template <class R, class T, class B>
@@ -103,6 +159,7 @@ class SystemOf<R, T, B, std::tuple<StageRecipe<O>...>> final : public System<T, 
 
   Model& model() { return model_; }
   const std::vector<Stage>& stages() const override { return stages_; }
+  const std::vector<std::string>& unread_keys() const override { return unread_keys_; }
 
   void each_state(const typename Base::OnParameter& parameter,
                   const typename Base::OnBuffer& buffer) override {
@@ -167,7 +224,8 @@ class SystemOf<R, T, B, std::tuple<StageRecipe<O>...>> final : public System<T, 
            std::index_sequence<i...>)
       : model_(model_of_recipe<R, T, B>(config)),
         parts_(Part<O>(model_, std::get<i>(recipes).objective)...),
-        stages_{described(std::get<i>(recipes))...} {
+        stages_{described(std::get<i>(recipes))...},
+        unread_keys_(system::unread_keys<R>(config)) {
     need_distinct_names<T, B>(*this, R::name);
   }
   SystemOf(const SystemOf&) = delete;
@@ -230,6 +288,7 @@ class SystemOf<R, T, B, std::tuple<StageRecipe<O>...>> final : public System<T, 
   Model model_;
   std::tuple<Part<O>...> parts_;
   std::vector<Stage> stages_;
+  std::vector<std::string> unread_keys_;
   std::conditional_t<distils, std::optional<TeacherModel>, NoTeacher> teacher_;
 };
 

@@ -47,6 +47,11 @@ class System {
 
   virtual ~System() = default;
   virtual const std::vector<Stage>& stages() const = 0;
+  /// Keys of its configuration that are not as usual and change nothing.
+  virtual const std::vector<std::string>& unread_keys() const {
+    static const std::vector<std::string> none;
+    return none;
+  }
 
   /// Calls `parameter` or `buffer` with the full name of everything that a checkpoint holds, in
   /// declaration order.

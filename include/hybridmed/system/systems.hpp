@@ -62,7 +62,7 @@ inline std::vector<Stage> stages_of_system(std::string_view name, const model::C
 template <class R>
 Facts facts_of_recipe() {
   Facts facts{R::name, model::parts_of(needs_of_recipe<R>), 0, {}};
-  if constexpr (requires { R::scored_gamma1; }) facts.gamma1 = R::scored_gamma1;
+  if constexpr (has_scored_gamma1<R>) facts.gamma1 = R::scored_gamma1;
   const auto note = [&]<class Objective>(const StageRecipe<Objective>& recipe) {
     ++facts.stages;
     objective::States<float, Host, Objective> states(recipe.objective);  // made, never used

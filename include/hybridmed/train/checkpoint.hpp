@@ -114,13 +114,20 @@ inline std::vector<std::filesystem::path> list_checkpoints(const std::filesystem
   return out;
 }
 
-/// The weights file that best-stageN.json names; empty where the run has none yet.
+/// The weights file that best-stageN.json names, or, where that file is lost, the newest of that
+/// stage; empty where the run has none yet.
 /// @throws Error where it names anything but a folder of this run and stage.
 inline std::filesystem::path best_weights(const std::filesystem::path& run, int stage) {
   const std::string name = "best-stage" + std::to_string(stage);
   const auto file = run / (name + ".json");
   std::error_code ec;
-  if (!std::filesystem::exists(file, ec)) return {};
+  if (!std::filesystem::exists(file, ec)) {
+    std::filesystem::path newest;
+    for (const auto& e : std::filesystem::directory_iterator(run, ec))
+      if (is_numbered(e.path().filename().string(), name + "-step-"))
+        newest = (std::max)(newest, e.path());
+    return newest.empty() ? newest : newest / "model.safetensors";
+  }
   const auto folder = io::get<std::string>(io::read_json(file), "folder", file.string());
   if (!is_numbered(folder, name + "-step-"))
     fail("train", "run",

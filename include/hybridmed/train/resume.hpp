@@ -30,12 +30,13 @@ inline void check_same_run(const RunConfig& begun, const RunConfig& now, int sta
   std::string allowed;
   for (std::size_t k = static_cast<std::size_t>(stage - 1); k < stages; ++k)
     growing.insert(StageKeys(k, stages).epochs);
-  for (const auto& key : free_keys()) allowed += key + ", ";
-  allowed += "may change, " + std::string(StageKeys(stages - 1, stages).epochs) + " may grow, ";
+  for (const auto& key : free_keys()) allowed += (allowed.empty() ? "" : ", ") + key;
+  allowed += " may change, and " + std::string(StageKeys(stages - 1, stages).epochs) + " may grow";
   for (std::size_t k = 0; k + 1 < stages; ++k) {
     const StageKeys keys(k, stages);
-    allowed += "and " + std::string(keys.epochs) + " while " + keys.stage_text() + " runs; ";
+    allowed += ", as " + std::string(keys.epochs) + " may while " + keys.stage_text() + " runs";
   }
+  allowed += "; ";
   std::string differing;
   for (const auto& item : before.items()) {
     const std::string& key = item.key();

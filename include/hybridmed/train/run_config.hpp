@@ -155,6 +155,11 @@ struct RunConfig {
   Index epochs(std::size_t k, std::size_t n) const {
     return k + 1 < n ? epochs_stage1 : epochs_stage2;
   }
+  /// Stages up to the last that is trained, of n.
+  std::size_t trained_stages(std::size_t n) const {
+    while (n > 1 && epochs(n - 1, n) == 0) --n;
+    return n;
+  }
   double rate(std::size_t k, std::size_t n) const { return k + 1 < n ? lr_stage1 : lr_stage2; }
 
   data::StudySelection selection(const std::string& split) const {

@@ -19,11 +19,11 @@ inline std::string losses_see(const RunConfig& config, const system::Stage& stag
   return text;
 }
 
-/// `bytes`: of the memory plan. `parameters`: of the whole system. `from_other_weights`: it does
-/// not begin with random ones.
+/// `bytes`: of the memory plan. `parameters`: of the whole system. `unread`: keys that it does not
+/// read. `from_other_weights`: it does not begin with random ones.
 inline std::string run_report(const RunConfig& config, const std::vector<system::Stage>& stages,
                               const Preparation& data, Index parameters, std::size_t bytes,
-                              bool from_other_weights) {
+                              const std::vector<std::string>& unread, bool from_other_weights) {
   const auto number = [](double x, int digits) {
     char text[32];
     std::snprintf(text, sizeof text, "%.*f", digits, x);
@@ -55,6 +55,7 @@ inline std::string run_report(const RunConfig& config, const std::vector<system:
   all += titled("texts", lost_letters(studies, data::cleaning_from(config.cleaning))) +
          titled("texts", cut_texts(data.train)) + titled("leakage", leakage(data.folder));
   std::vector<std::string> warnings = stage_warnings(config, stages, from_other_weights);
+  for (const auto& key : unread) warnings.push_back(config.system + " does not read " + key);
   for (const auto& [split, d] : splits_of(config, data.train, data.valid))
     for (const auto& s : unseen_losses(config, stages.back(), *d, split)) warnings.push_back(s);
   return all + titled("warning", warnings);

@@ -10,8 +10,8 @@
 
 namespace hybridmed::train {
 
-/// Weights file of a run of that many stages: the best of the last, else the newest checkpoint,
-/// else the best of the one before.
+/// Weights file of a run that trains that many stages: the best of the last, else the newest
+/// checkpoint, else the best of the stage before.
 inline std::filesystem::path weights_of(const std::filesystem::path& run, std::size_t stages) {
   const int last = static_cast<int>(stages);
   if (auto p = best_weights(run, last); !p.empty()) return p;
@@ -71,7 +71,7 @@ struct TrainedRun {
       : folder(run),
         config(RunConfig::read(run / "config.json")),
         system(own ? *own : system::facts_of(config.system)),
-        weights(weights_of(run, system.stages)),
+        weights(weights_of(run, stages())),
         vocabulary(data::Tokenizer::read(tokenizer_file(run))),
         model(checked_model()) {
     const io::Safetensors stored = read_weights();
@@ -89,7 +89,7 @@ struct TrainedRun {
   /// Were these weights trained to the end of the last stage?
   bool finished() const {
     return weights.parent_path().filename().string().starts_with("best-stage" +
-                                                                 std::to_string(system.stages));
+                                                                 std::to_string(stages()));
   }
   data::Cleaning cleaning() const { return data::cleaning_from(config.cleaning); }
   /// Images of one study or file as the model sees them in evaluation: (B, 3, S, S).
@@ -132,12 +132,14 @@ struct TrainedRun {
   }
 
  private:
+  /// Those that are trained.
+  std::size_t stages() const { return config.trained_stages(system.stages); }
   /// A run that is still training replaces its best weights: then the new ones are read.
   io::Safetensors read_weights() {
     for (int left = 10;; --left) try {
         return io::Safetensors::read(weights);
       } catch (const Error&) {
-        const auto now = weights_of(folder, system.stages);
+        const auto now = weights_of(folder, stages());
         if (now == weights || left == 0) throw;
         weights = now;
       }

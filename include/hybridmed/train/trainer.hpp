@@ -48,7 +48,7 @@ class Trainer {
     const std::size_t bytes = planned();
     check_interrupt("the run is prepared");
     return run_report(state_.config, stages(), state_.data, nn::count_parameters(*state_.system),
-                      bytes, options_.resume || taught_);
+                      bytes, state_.system->unread_keys(), options_.resume || taught_);
   }
 
   /// Trains to the end, or until interrupted. Returns true when the run is finished.
@@ -83,9 +83,8 @@ class Trainer {
   /// Bytes of the memory plan: of the last stage that is trained.
   std::size_t planned() {
     if (planned_ > 0) return planned_;
-    std::size_t k = stages().size() - 1;
-    while (k > 0 && state_.epochs(k) == 0) --k;
-    return planned_ = plan_memory(*state_.system, k, state_.config, state_.data, tape_);
+    const std::size_t last = state_.config.trained_stages(stages().size()) - 1;
+    return planned_ = plan_memory(*state_.system, last, state_.config, state_.data, tape_);
   }
 
   // ---- one epoch, from the next batch on. True: stopped on request.

@@ -16,6 +16,7 @@ struct InfoNce {
   bool dedup_targets = false;
   double image_weight = 0.5, text_weight = 0.5;
   Temperature temperature{};
+  bool operator==(const InfoNce&) const = default;
 
   static constexpr std::string_view name = "cg";
   static constexpr Needs<representation::ImageGlobal, representation::ImpressionGlobal> needs{};

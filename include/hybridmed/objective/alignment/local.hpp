@@ -11,6 +11,7 @@ struct LocalAlignment {
   LocalScore score{};
   double gamma3 = 10;
   double image_weight = 0.5, text_weight = 0.5;
+  bool operator==(const LocalAlignment&) const = default;
 
   static constexpr std::string_view name = "cl";
   static constexpr Needs<representation::ImageTokens, representation::FindingsTokens> needs{};

@@ -16,6 +16,7 @@ struct PrototypeAlignment {
   double temperature = 0.2, sinkhorn_eps = 0.05;
   Index sinkhorn_iterations = 3;
   Index waiting_epochs = 1;
+  bool operator==(const PrototypeAlignment&) const = default;
 
   static constexpr std::string_view name = "prototype";
   static constexpr Needs<representation::ImageGlobal, representation::ImpressionGlobal> needs{};

@@ -27,6 +27,7 @@ Tensor<T, B> identity(Index n) {
 /// numbers are learned, from ln 10 and -10, and are not clamped.
 struct SigmoidContrast {
   double log_scale = 2.302585092994046, bias = -10;
+  bool operator==(const SigmoidContrast&) const = default;
 
   static constexpr std::string_view name = "siglip";
   static constexpr Needs<representation::ImageGlobal, representation::ImpressionGlobal> needs{};

@@ -14,6 +14,7 @@ struct Temperature {
   static Temperature fixed(double temperature) {
     return {-std::log(temperature), std::numeric_limits<double>::infinity(), false};
   }
+  bool operator==(const Temperature&) const = default;
 };
 
 /// `log_scale`, one element.

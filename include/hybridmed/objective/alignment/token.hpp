@@ -9,6 +9,7 @@ namespace hybridmed::objective {
 /// those of its sample (Wang et al., MGCA, NeurIPS 2022), uniform weights.
 struct TokenAlignment {
   double temperature = 0.1;
+  bool operator==(const TokenAlignment&) const = default;
 
   static constexpr std::string_view name = "token";
   static constexpr Needs<representation::ImageTokens, representation::FindingsTokens> needs{};

@@ -9,6 +9,8 @@ namespace hybridmed::objective {
 /// temperature^2 KL(teacher || student) over the targets of samples with both sections.
 struct LogitDistillation {
   double temperature = 1;
+  bool operator==(const LogitDistillation&) const = default;
+
   static constexpr std::string_view name = "dis";
   static constexpr Needs<representation::CaptioningLogits, representation::TeacherLogits> needs{};
 

@@ -9,6 +9,8 @@ namespace hybridmed::objective {
 /// both sections.
 struct Summarization {
   double label_smoothing = 0;
+  bool operator==(const Summarization&) const = default;
+
   static constexpr std::string_view name = "sum";
   static constexpr Needs<representation::SummarizationLogits> needs{};
 
@@ -23,6 +25,8 @@ struct Summarization {
 /// impression.
 struct Captioning {
   double label_smoothing = 0;
+  bool operator==(const Captioning&) const = default;
+
   static constexpr std::string_view name = "cap";
   static constexpr Needs<representation::CaptioningLogits> needs{};
 
