@@ -155,6 +155,7 @@ function(hybridmed_add_cuda include)
     "${include}/hybridmed/backend/cuda/losses.cu"
     "${include}/hybridmed/backend/cuda/local_alignment.cu"
     "${include}/hybridmed/backend/cuda/token_alignment.cu"
+    "${include}/hybridmed/backend/cuda/generation.cu"
     "${include}/hybridmed/backend/cuda/order.cu"
     "${include}/hybridmed/backend/cuda/gather.cu"
     "${include}/hybridmed/backend/cuda/convolution.cu"

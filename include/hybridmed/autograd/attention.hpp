@@ -172,6 +172,31 @@ V self_attention(const V& qkv, const Segments<backend_of<V>>& segments,
   return y;
 }
 
+/// Attention of new rows to what a cache holds, nothing recorded. qkv (rows, 3 width): of it the
+/// queries; cache (places, 2 width): all k, all v -> (rows, width).
+template <class T, class B>
+Tensor<T, B> cached_attention(const Tensor<T, B>& qkv, const Tensor<T, B>& cache,
+                              const Segments<B>& queries, const Segments<B>& keys, Index heads) {
+  detail::need_defined("cached_attention", qkv, cache);
+  const Index rows = qkv.rows(), width = qkv.cols() / 3;
+  if (qkv.cols() != 3 * width || cache.cols() != 2 * width || queries.rows != rows ||
+      keys.rows != cache.rows())
+    fail("autograd", "cached_attention",
+         "expected qkv (" + std::to_string(queries.rows) + ", 3 width) and cache (" +
+             std::to_string(keys.rows) + ", 2 width), got " + qkv.shape().str() + " and " +
+             cache.shape().str());
+  auto args = detail::attention_args<Tensor<T, B>>(qkv, 0, cache, 0, width, width, queries, keys,
+                                                   {heads, false, nullptr, {}});
+  Tensor<T, B> y({rows, width});
+  Tensor<accumulator_of<T>, B> lse({rows, heads});
+  if (!queries.covering) B::fill(y.size(), T(0), y.data());
+  args.out = y.data();
+  args.ldo = width;
+  args.lse = lse.data();
+  B::attention(args);
+  return y;
+}
+
 /// Attention of queries to a memory. q (rows, width), kv (memory rows, 2 width): all k, all v ->
 /// (rows, width). A query whose memory segment is empty yields zeros.
 template <Value V>

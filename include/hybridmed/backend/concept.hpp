@@ -158,6 +158,14 @@ concept BackendObjectives = requires(Index n, bool b, double e, const M* x, M* y
   B::sinkhorn(n, n, x, e, n, y);
 };
 
+/// Text written token by token: rows put into a cache, the best class of each row.
+template <class B, class T, class A = accumulator_of<T>>
+concept BackendGeneration = requires(Index n, const T* x, T* y, const std::int32_t* i,
+                                     std::int32_t* best, A* margin) {
+  B::put_rows(n, n, x, n, i, y);
+  B::best_class(n, n, x, best, margin);
+};
+
 /// Everything: any model and objective of this library runs on it.
 template <class B, class T>
 concept Backend =

@@ -22,33 +22,64 @@ struct Generated {
 
 namespace detail {
 
-/// Keys and values of one self-attention, grown by one position a step: (batch * steps, 2 width).
+/// What the steps of a batch read: computed for all of them before the first, and in the backend's
+/// memory.
+template <class B>
+struct Steps {
+  Index batch, count;
+  IndexTensor<B> places;  // (count, batch): the position of the token
+  IndexTensor<B> rows;    // (count, batch): where its keys and values go
+  IndexTensor<B> seen;    // (count, 2 batch): the rows that it sees
+
+  Steps(Index batch_, Index count_) : batch(batch_), count(count_) {
+    std::vector<std::int32_t> place, row, range;
+    for (Index t = 0; t < count; ++t)
+      for (Index b = 0; b < batch; ++b) {
+        place.push_back(static_cast<std::int32_t>(t));
+        row.push_back(static_cast<std::int32_t>(b * count + t));
+        range.push_back(static_cast<std::int32_t>(b * count));
+        range.push_back(static_cast<std::int32_t>(b * count + t + 1));
+      }
+    IndexStage<B> stage;
+    stage.add(place, {count, batch}, places);
+    stage.add(row, {count, batch}, rows);
+    stage.add(range, {count, 2 * batch}, seen);
+    stage.upload();
+  }
+  IndexTensor<B> place(Index t) const { return places.row_slice(t, t + 1).view({batch}); }
+  Segments<B> keys(Index t) const {
+    return {seen.row_slice(t, t + 1).view({batch, 2}), batch, batch * count, t + 1, false};
+  }
+};
+
+/// Keys and values of one self-attention: (batch * steps, 2 width), of which a step fills one row a
+/// sample.
 template <class T, class B>
 struct Cache {
   Tensor<T, B> kv;
-  Cache(Index batch, Index steps, Index width) : kv({batch * steps, 2 * width}) {}
-};
+  Cache(const Steps<B>& steps, Index width) : kv({steps.batch * steps.count, 2 * width}) {}
 
-template <class T, class B>
-Tensor<T, B> attend_cached(const nn::SelfAttention<T, B>& attn, const Tensor<T, B>& x,
-                           Cache<T, B>& cache, Index steps, Index t, const Segments<B>& queries,
-                           const Segments<B>& keys) {
-  const Index batch = x.rows(), d = x.cols();
-  const Tensor<T, B> qkv = attn.qkv(x);
-  Tensor<T, B> q({batch, d});
-  for (Index b = 0; b < batch; ++b) {
-    B::copy(d, qkv.data() + b * 3 * d, q.data() + b * d);
-    B::copy(2 * d, qkv.data() + b * 3 * d + d, cache.kv.data() + (b * steps + t) * 2 * d);
+  /// x (batch, width): the tokens of step t -> (batch, width)
+  auto attend(const nn::SelfAttention<T, B>& attention, const Tensor<T, B>& x,
+              const Segments<B>& queries, const Segments<B>& keys, const Steps<B>& steps,
+              Index t) const {
+    const Index width = x.cols();
+    const Tensor<T, B> qkv = attention.qkv(x);
+    B::put_rows(steps.batch, 2 * width, qkv.data() + width, 3 * width,
+                steps.rows.data() + t * steps.batch, kv.data());
+    return attention.proj.wide(cached_attention(qkv, kv, queries, keys, attention.heads));
   }
-  return attn.proj(cross_attention(q, cache.kv, queries, keys, attn.heads));
-}
+};
 
 /// branch: the cross-attention of a block; head: the output layer; memory (rows, d) with one
 /// segment a sample.
 template <class M, class T, class B, class Branch>
 Generated greedy(const M& model, const nn::Linear<T, B>& head, Branch&& branch,
-                 const Tensor<T, B>& memory, const Segments<B>& memory_segments,
+                 const Tensor<accumulator_of<T>, B>& memory, const Segments<B>& memory_segments,
                  const GenerateOptions& o) {
+  static_assert(BackendGeneration<B, T>,
+                "hybridmed: the backend lacks put_rows or best_class for this scalar; see "
+                "BackendGeneration in hybridmed/backend/concept.hpp");
   static_assert(std::is_same_v<std::remove_cvref_t<decltype(model.text)>, model::TextEncoder<T, B>>,
                 "hybridmed: generation keeps the keys and values of model::TextEncoder, so a model "
                 "with another text encoder cannot generate; see docs/policies/text_encoder.md");
@@ -56,66 +87,55 @@ Generated greedy(const M& model, const nn::Linear<T, B>& head, Branch&& branch,
     fail("task", "generate", "expected at least 0 steps, got " + std::to_string(o.steps));
   const Index batch = memory_segments.count, steps = (std::min)(o.steps, model.config.positions()),
               d = model.config.d, vocab = model.config.vocab;
-  using X = Tensor<T, B>;
-  std::vector<X> cross;
+  std::vector<Tensor<T, B>> cross;
   for (const auto& block : model.decoder.blocks) cross.push_back(branch(block).keys_values(memory));
+  const Steps<B> plan(batch, steps);
   std::vector<Cache<T, B>> uni, dec;
-  for (std::size_t i = 0; i < model.text.blocks.size(); ++i) uni.emplace_back(batch, steps, d);
-  for (std::size_t i = 0; i < model.decoder.blocks.size(); ++i) dec.emplace_back(batch, steps, d);
+  for (std::size_t i = 0; i < model.text.blocks.size(); ++i) uni.emplace_back(plan, d);
+  for (std::size_t i = 0; i < model.decoder.blocks.size(); ++i) dec.emplace_back(plan, d);
 
   Generated out;
   out.ids.resize(static_cast<std::size_t>(batch));
   out.margin.resize(static_cast<std::size_t>(batch));
-  std::vector<std::int32_t> token(static_cast<std::size_t>(batch),
-                                  static_cast<std::int32_t>(model.config.bos)),
-      place(token.size()), own, seen;
-  std::vector<bool> done(token.size(), false);
+  const std::vector<std::int32_t> first(out.ids.size(),
+                                        static_cast<std::int32_t>(model.config.bos));
+  const auto token = IndexTensor<B>::from_host(first, {batch});
+  const Tensor<accumulator_of<T>, B> margin({batch});
+  std::vector<bool> done(out.ids.size(), false);
+  std::vector<std::int32_t> own;
   for (Index b = 0; b < batch; ++b) {
     own.push_back(static_cast<std::int32_t>(b));
     own.push_back(static_cast<std::int32_t>(b + 1));
   }
   const Segments<B> queries(own, batch);
   for (Index t = 0; t < steps; ++t) {
-    seen.clear();
-    for (Index b = 0; b < batch; ++b) {
-      seen.push_back(static_cast<std::int32_t>(b * steps));
-      seen.push_back(static_cast<std::int32_t>(b * steps + t + 1));
-      place[static_cast<std::size_t>(b)] = static_cast<std::int32_t>(t);
-    }
-    const Segments<B> keys(seen, batch * steps);
-    X x = add(gather_rows(model.text.token_embed.value, IndexTensor<B>::from_host(token, {batch})),
-              gather_rows(model.text.pos.value, IndexTensor<B>::from_host(place, {batch})));
+    const Segments<B> keys = plan.keys(t);
+    auto x = add(gather_rows(model.text.token_embed.value, token),
+                 gather_rows(model.text.pos.value, plan.place(t)));
     for (std::size_t i = 0; i < uni.size(); ++i) {
       const auto& block = model.text.blocks[i];
-      x = add(x, attend_cached(block.attn, block.ln1(x), uni[i], steps, t, queries, keys));
+      x = add(x, uni[i].attend(block.attn, block.ln1(x), queries, keys, plan, t));
       x = add(x, block.mlp(block.ln2(x)));
     }
     for (std::size_t i = 0; i < dec.size(); ++i) {
       const auto& block = model.decoder.blocks[i];
-      x = add(x, attend_cached(block.sa, block.ln1(x), dec[i], steps, t, queries, keys));
+      x = add(x, dec[i].attend(block.sa, block.ln1(x), queries, keys, plan, t));
       x = add(x, branch(block)(x, queries, cross[i], memory_segments));
       x = add(x, block.ffn(block.ln3(x)));
     }
-    const std::vector<T> logits = head(model.decoder.norm(x)).to_host();
+    const Tensor<T, B> logits = head(model.decoder.norm(x));
+    B::best_class(batch, vocab, logits.data(), token.data(), margin.data());
+    const std::vector<std::int32_t> best = token.to_host();
+    const auto margins = margin.to_host();
     bool all = true;
-    for (Index b = 0; b < batch; ++b) {
-      const auto i = static_cast<std::size_t>(b);
+    for (std::size_t i = 0; i < best.size(); ++i) {
       if (done[i]) continue;
-      const T* z = logits.data() + b * vocab;
-      Index best = 0;
-      if (!std::isfinite(*std::max_element(z, z + vocab)) ||
-          std::any_of(z, z + vocab, [](T x) { return std::isnan(x); }))
+      if (best[i] < 0)
         fail("task", "generate", "the model's logits are not numbers",
              "its weights have diverged: take an earlier checkpoint");
-      for (Index v = 1; v < vocab; ++v)
-        if (z[v] > z[best]) best = v;
-      T second = -std::numeric_limits<T>::infinity();
-      for (Index v = 0; v < vocab; ++v)
-        if (v != best && z[v] > second) second = z[v];
-      token[i] = static_cast<std::int32_t>(best);
-      out.ids[i].push_back(token[i]);
-      out.margin[i].push_back(static_cast<double>(z[best] - second));
-      done[i] = o.stop_at_eos && best == model.config.eos;
+      out.ids[i].push_back(best[i]);
+      out.margin[i].push_back(static_cast<double>(margins[i]));
+      done[i] = o.stop_at_eos && best[i] == model.config.eos;
       all = all && done[i];
     }
     if (all) break;
@@ -133,7 +153,7 @@ Generated caption(const M& model, const Tensor<T, B>& image, const GenerateOptio
     fail("task", "caption", "the model was built without the captioning branch");
   model::need_images("caption", image, model.config.image_size);
   if (image.shape()[0] == 0) return {};
-  const X memory = model.memory(
+  const auto memory = model.memory(
       model.image.template operator()<X>(image, nn::Mode::evaluation(), model::Levels::last)
           .levels[3]);
   const Index batch = image.shape()[0], places = memory.rows() / batch;
@@ -158,7 +178,7 @@ Generated summarize(const M& model, const SectionView& findings,
   const std::vector<std::int32_t> none(findings.offsets.size(), 0);
   const model::TextPlan<B> plan =
       model.plan(findings, {{}, none}, {}, model::TextPlan<B>::Cls::none);
-  const X encoded = model.text.template operator()<X>(plan);
+  const auto encoded = model.text.template operator()<X>(plan);
   std::vector<std::int32_t> range;
   for (Index b = 0; b < findings.batch(); ++b) {
     range.push_back(findings.offsets[static_cast<std::size_t>(b)]);

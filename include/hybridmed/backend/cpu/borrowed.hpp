@@ -4,6 +4,7 @@
 // another file of this folder is missing. One that is made here leaves the list.
 #include "hybridmed/backend/reference/convolution.hpp"
 #include "hybridmed/backend/reference/elementwise.hpp"
+#include "hybridmed/backend/reference/generation.hpp"
 #include "hybridmed/backend/reference/losses.hpp"
 #include "hybridmed/backend/reference/rows.hpp"
 
@@ -59,6 +60,17 @@ struct Borrowed {
                                       T* loss, T* ds) {
     reference::Losses::symmetric_cross_entropy(n, s, keys, smoothing, row_weight, column_weight,
                                                loss, ds);
+  }
+
+  template <class T>
+  static void put_rows(Index rows, Index cols, const T* x, Index ldx, const std::int32_t* index,
+                       T* y) {
+    reference::Generation::put_rows(rows, cols, x, ldx, index, y);
+  }
+  template <class T>
+  static void best_class(Index rows, Index classes, const T* z, std::int32_t* best,
+                         accumulator_of<T>* margin) {
+    reference::Generation::best_class(rows, classes, z, best, margin);
   }
 };
 

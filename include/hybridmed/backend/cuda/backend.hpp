@@ -9,6 +9,7 @@
 #include "hybridmed/backend/cuda/convolution.hpp"
 #include "hybridmed/backend/cuda/elementwise.hpp"
 #include "hybridmed/backend/cuda/gather.hpp"
+#include "hybridmed/backend/cuda/generation.hpp"
 #include "hybridmed/backend/cuda/local_alignment.hpp"
 #include "hybridmed/backend/cuda/losses.hpp"
 #include "hybridmed/backend/cuda/memory.hpp"
@@ -27,7 +28,8 @@ struct Cuda : cuda::Memory,
               cuda::Convolution,
               cuda::Losses,
               cuda::LocalAlignment,
-              cuda::TokenAlignment {
+              cuda::TokenAlignment,
+              cuda::Generation {
   static constexpr const char* name = "cuda";
 };
 

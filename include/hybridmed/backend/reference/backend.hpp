@@ -4,6 +4,7 @@
 #include "hybridmed/backend/reference/attention.hpp"
 #include "hybridmed/backend/reference/convolution.hpp"
 #include "hybridmed/backend/reference/elementwise.hpp"
+#include "hybridmed/backend/reference/generation.hpp"
 #include "hybridmed/backend/reference/linear_algebra.hpp"
 #include "hybridmed/backend/reference/local_alignment.hpp"
 #include "hybridmed/backend/reference/losses.hpp"
@@ -24,7 +25,8 @@ struct Kernels : Host,
                  Convolution,
                  Losses,
                  LocalAlignment,
-                 TokenAlignment {};
+                 TokenAlignment,
+                 Generation {};
 }  // namespace reference
 
 struct Reference : Widened<reference::Kernels> {
