@@ -31,8 +31,8 @@ int run_classify(const ImagesOptions& o) {
   if (o.scores == "probability" && !without.empty())
     fail("app", "classify",
          o.run + ": no calibration for the prompts of " + train::first_of(without),
-         "fit it on a labelled split with: hybridmed calibrate --run " + o.run +
-             " --data FOLDER --prompts " + o.prompts +
+         "fit it on a labelled split with: hybridmed calibrate --run " + train::shell_word(o.run) +
+             " --data FOLDER --prompts " + train::shell_word(o.prompts) +
              "; without --scores, each column says what it holds");
   const EncodedPrompts encoded = encode_prompts(run, prompts);
   const bool cosine = o.scores == "cosine";

@@ -61,8 +61,6 @@ struct PhantomCommand {
 };
 
 void set_threads(const Common&);
-/// Asks the running pre-training to save and stop after its step; safe in a signal handler.
-void interrupt();
 int run_pretrain(const Common&, const PretrainOptions&);
 int run_evaluate(const Common&, const EvaluateOptions&);
 int run_calibrate(const CalibrateOptions&);

@@ -55,6 +55,10 @@ int run_curves(const std::string& run) {
   std::vector<std::string> names;  // those of the last stage first: each has a colour of its own
   for (std::string line; std::getline(in, line);) {
     const std::string where = run + "/log.jsonl, line " + std::to_string(rows.size() + 1);
+    if (in.eof()) {  // no line end: the process was killed, or is writing
+      std::cerr << "note: " << where << " is not whole, and left out\n";
+      break;
+    }
     rows.push_back(io::parse_json(line, where));
     const auto stage = io::get<std::int64_t>(rows.back(), "stage", where);
     if (stage != 1 && stage != 2)

@@ -1,8 +1,6 @@
 // hybridmed: pre-train HybridMED and use what it learned. Research software, not a medical device.
 #include <CLI/CLI.hpp>
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <charconv>
 #include <csignal>
@@ -12,27 +10,7 @@
 #include "commands.hpp"
 #include "hybridmed/core/interrupt.hpp"
 #include "hybridmed/data/csv.hpp"
-
-/// The first Ctrl-C, SIGTERM or SIGHUP asks for a stop: the step is finished and saved. The second,
-/// of whichever kind, ends the program at once. Output that nobody reads any more (a closed pipe)
-/// asks for a stop too.
-static void stop_on_signals() {
-  for (int signal : {SIGINT, SIGTERM, SIGHUP}) {
-    const auto before = std::signal(signal, [](int) {
-      hybridmed::app::interrupt();
-      for (int again : {SIGINT, SIGTERM, SIGHUP})
-        std::signal(again, again == SIGHUP
-                               ? SIG_IGN
-                               : SIG_DFL);  // a closing terminal sends SIGHUP more than once
-      static constexpr char said[] =
-          "\nstopping when this step is done and saved; once more ends at once\n";
-      [[maybe_unused]] const auto written = ::write(STDERR_FILENO, said, sizeof said - 1);
-    });
-    if (before == SIG_IGN)
-      std::signal(signal, SIG_IGN);  // under nohup, SIGHUP is no reason to stop
-  }
-  std::signal(SIGPIPE, [](int) { hybridmed::app::interrupt(); });
-}
+#include "hybridmed/train/stop_on_signals.hpp"
 
 /// A 64-bit whole number of at least 0? What is larger would be clamped without a word.
 static bool is_whole_number(const std::string& text) {
@@ -303,7 +281,9 @@ int main(int argc, char** argv) {
   }
   const auto run = [&] {
     if (*pretrain_command) {
-      stop_on_signals();
+      // Output that nobody reads any more (a closed pipe) asks for a stop too.
+      std::signal(SIGPIPE, [](int) { hybridmed::interrupt_requested() = true; });
+      const hybridmed::train::StopOnSignals stop;
       return run_pretrain(common, pretrain);
     }
     set_threads(common);

@@ -13,8 +13,6 @@ void set_threads(const Common& c) {
   if (c.threads > 0) CpuBackend::set_threads(c.threads);
 }
 
-void interrupt() { train::interrupted() = true; }
-
 int run_pretrain(const Common& common, const PretrainOptions& o) {
   if (o.config.empty() && !o.resume)
     fail("app", "pretrain", "--config is needed", "or --resume to go on with a run");

@@ -230,6 +230,8 @@ TEST_CASE("a system knows which changed keys of the objectives it does not read"
         Keys{"lambda_cl", "lambda_token", "dedup_targets", "local_agg", "gamma1", "tau_d"});
   CHECK(unread("gloria", change) == Keys{"lambda_token", "local_agg", "tau_d"});
   CHECK(unread("mgca", change) == Keys{"lambda_cl", "local_agg", "gamma1", "tau_d"});
+  CHECK(unread("clip", [](auto& c) { c.image_depth = 8; }) == Keys{"image_depth"});
+  CHECK(unread("hybridmed", [](auto& c) { c.resnet_depths = {1, 1, 1, 1}; }) == Keys{});
   // Read by scores alone.
   CHECK(unread("mgca", [](auto& c) { c.gamma2 = 3; }) == Keys{});
   CHECK(unread("coca", [](auto& c) { c.gamma2 = 3; }) == Keys{"gamma2"});

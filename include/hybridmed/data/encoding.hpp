@@ -134,6 +134,9 @@ inline std::string decode_text(std::string_view bytes, const std::string& encodi
            "leave encoding out, or set encoding=auto");
     return without_zeros(detail::converted(bytes, encoding, source));
   }
+  if (bytes.starts_with("PK\3\4"))
+    fail("data", "encoding", source + ": it is a zip archive or a spreadsheet, not text",
+         "save the sheet as CSV (UTF-8)");
   if (const auto zero = bytes.find('\0'); zero != bytes.npos)
     fail("data", "encoding",
          source + ": a zero byte at offset " + std::to_string(zero) +

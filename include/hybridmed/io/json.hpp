@@ -57,7 +57,9 @@ inline Json parse_json(std::string_view text, const std::string& source) {
   };
   if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
   if (text.find('\0') != text.npos)
-    fail("io", "json", source + ": a zero byte at offset " + std::to_string(text.find('\0')));
+    fail("io", "json",
+         source + ": a zero byte at offset " + std::to_string(text.find('\0')) + ": it is no UTF-8",
+         "an editor may have saved it as UTF-16: save it as UTF-8");
   if (json_depth(text) > 200) fail("io", "json", source + ": nested more than 200 levels deep");
   try {
     Json j = Json::parse(text, watch);

@@ -69,6 +69,13 @@ struct Config {
     if (encoder == "swin") return swin().levels();
     return resnet().levels();
   }
+  /// Is the image encoder the same, whatever the keys say that it does not read?
+  bool same_image_encoder(const Config& o) const {
+    if (encoder != o.encoder) return false;
+    return encoder == "vit"    ? vit() == o.vit()
+           : encoder == "swin" ? swin() == o.swin()
+                               : resnet() == o.resnet();
+  }
   Index positions() const { return t_findings > t_impression ? t_findings : t_impression; }
   LocalAggregation aggregation() const {
     return local_agg == "sum"   ? LocalAggregation::sum
@@ -76,14 +83,15 @@ struct Config {
                                 : LocalAggregation::mean;
   }
 
-  static constexpr std::string_view objectives = "Objectives";  ///< a part of the keys
+  /// Parts of the keys.
+  static constexpr std::string_view objectives = "Objectives", image_encoder = "Image encoder";
 
   /// Calls f(Key, field) for every key, in declaration order.
   template <class F>
   void visit(F&& f) {
     constexpr Range size = between(1, 65536), blocks = between(1, 128), weight = between(0, 1e6);
     constexpr Range norm = between(1e-15, 0.1), peak = between(1e-6, 1e4);
-    constexpr Keys image{"Image encoder"};
+    constexpr Keys image{image_encoder};
     f(image("name", anything(), "what the configuration calls itself; a preset's own name"), name);
     f(image("encoder", one_of("vit|swin|resnet"), "architecture of the image encoder"), encoder);
     f(image("image_size", size, "side of the square that an image is cropped to, in pixels"),
@@ -216,6 +224,14 @@ struct Config {
 
   static constexpr std::string_view presets =
       "tiny, tiny-swin, tiny-resnet, small, vit-b16, swin-t, resnet50";
+  /// The preset of that name, or the defaults where there is none.
+  static Config usual(std::string_view name) {
+    try {
+      return preset(name);
+    } catch (const Error&) {
+      return {};
+    }
+  }
   static Config preset(std::string_view name) {
     Config c;
     c.name = name;

@@ -41,6 +41,7 @@ struct VitConfig {
   Index width = 768, depth = 12, heads = 12;  ///< depth: a multiple of 4, for four levels
   Index mlp_ratio = 4;                        ///< hidden features of a feed-forward part, in widths
   double ln_eps = 1e-6;
+  bool operator==(const VitConfig&) const = default;
 
   /// @throws Error where the numbers do not fit each other.
   LevelShapes levels() const {
@@ -63,6 +64,7 @@ struct SwinConfig {
   std::array<Index, 4> depths{2, 2, 6, 2}, heads{3, 6, 12, 24};
   Index window = 7, mlp_ratio = 4;
   double ln_eps = 1e-5;
+  bool operator==(const SwinConfig&) const = default;
 
   /// @throws Error where the numbers do not fit each other.
   LevelShapes levels() const { return detail::pyramid("Swin", image_size, patch, width); }
@@ -78,6 +80,7 @@ struct ResNetConfig {
   std::array<Index, 4> depths{2, 2, 2, 2};
   Index stem = 7;  ///< 7: 7x7, stride 2, and max-pooling; 3: 3x3, stride 2
   double ln_eps = 1e-5;
+  bool operator==(const ResNetConfig&) const = default;
 
   /// @throws Error where the numbers do not fit each other.
   LevelShapes levels() const {

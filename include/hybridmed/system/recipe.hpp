@@ -99,23 +99,27 @@ bool surely_same(const std::tuple<StageRecipe<O>...>& a, const std::tuple<StageR
 }
 }  // namespace detail
 
-/// The keys of objectives that are not as usual, and that neither the losses of a recipe nor the
-/// local scores of its model read: they change nothing.
+/// The keys of objectives and image encoder that are not as usual (the preset's, where the
+/// configuration is called like one) and change nothing: neither the losses of a recipe nor the
+/// local scores of its model read them, nor the encoder that is chosen.
 template <Recipe R>
 std::vector<std::string> unread_keys(const model::Config& config) {
   constexpr model::Parts parts = model::parts_of(needs_of_recipe<R>);
   std::vector<std::string> keys;
-  model::Config usual, changed = config;
+  model::Config usual = model::Config::usual(config.name), changed = config;
   const auto stages = R::stages(config);
   changed.visit([&](const Key& key, auto& field) {
-    if (key.part != model::Config::objectives) return;
+    const bool of_encoder = key.part == model::Config::image_encoder && key.name != "name";
+    if (!of_encoder && key.part != model::Config::objectives) return;
     usual.visit([&](std::string_view name, auto& usual_field) {
       if constexpr (std::is_same_v<decltype(field), decltype(usual_field)>) {
         if (name != key.name || field == usual_field) return;
         const auto given = std::exchange(field, usual_field);
         const bool scores = parts.regions && parts.words &&
                             (name == "gamma2" || (name == "gamma1" && !has_scored_gamma1<R>));
-        if (!scores && detail::surely_same(stages, R::stages(changed))) keys.emplace_back(name);
+        const bool same = of_encoder ? config.same_image_encoder(changed)
+                                     : !scores && detail::surely_same(stages, R::stages(changed));
+        if (same) keys.emplace_back(name);
         field = given;
       }
     });

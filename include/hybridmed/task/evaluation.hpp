@@ -201,7 +201,9 @@ inline void text_figures(const std::string& name, const std::vector<std::string>
                  {},
                  {},
                  texts.size(),
-                 1.0});
+                 1.0,
+                 {},
+                 true});
 }
 
 /// Does generated text say the same whatever it is made from? A sentence where one text is at least

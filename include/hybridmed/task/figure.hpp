@@ -18,6 +18,7 @@ struct Figure {
   std::size_t n = 0;
   std::optional<double> chance;
   std::vector<std::string> labels{};  ///< of a mean: the labels that it holds
+  bool count = false;                 ///< a number of things
 };
 
 inline io::Json to_json(const std::vector<Figure>& figures) {
@@ -47,10 +48,11 @@ inline std::string to_table(const std::vector<Figure>& figures) {
   std::string out = padded("figure") + "   value   95 % interval      n   chance\n";
   for (const Figure& f : figures) {
     char line[160], interval[32] = "", chance[16] = "", value[16] = "-";
-    if (f.value && std::isfinite(*f.value)) std::snprintf(value, sizeof value, "%.3f", *f.value);
+    const char* format = f.count ? "%.0f" : "%.3f";
+    if (f.value && std::isfinite(*f.value)) std::snprintf(value, sizeof value, format, *f.value);
     if (f.low && f.high && std::isfinite(*f.low))
       std::snprintf(interval, sizeof interval, "%.3f - %.3f", *f.low, *f.high);
-    if (f.chance) std::snprintf(chance, sizeof chance, "%.3f", *f.chance);
+    if (f.chance) std::snprintf(chance, sizeof chance, format, *f.chance);
     std::snprintf(line, sizeof line, " %7s   %-13s %6zu   %6s\n", value, interval, f.n, chance);
     out += padded(data::printable(f.name)) + line;
   }

@@ -174,7 +174,9 @@ inline std::vector<std::string> stage_warnings(const RunConfig& c,
       }
   }
   if (n == 1 && c.epochs_stage1 > 0 && c.epochs_stage1 != RunConfig().epochs_stage1)
-    out.push_back(c.system + " has one stage: epochs_stage1 and lr_stage1 do not count");
+    out.push_back(c.system +
+                  " has one stage, whose keys are epochs_stage2 and lr_stage2: epochs_stage1 and "
+                  "lr_stage1 do not count");
   return out;
 }
 

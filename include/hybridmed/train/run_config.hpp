@@ -57,8 +57,8 @@ struct RunConfig {
     constexpr Range count = between(0, 1e9), share = at_least(0);
     constexpr Keys in{"Data"};
     f(in("data", anything(), "data folder"), data);
-    f(in("split_train", anything(), "split that is trained on"), split_train);
-    f(in("split_valid", anything(), "split that is validated on"), split_valid);
+    f(in("split_train", not_empty(), "split that is trained on"), split_train);
+    f(in("split_valid", not_empty(), "split that is validated on"), split_valid);
     folder.visit(f);
     f(in("sections", one_of("any|both"),
          "any: each loss uses the studies that have what it needs; both: only studies with "

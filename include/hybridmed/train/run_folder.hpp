@@ -10,9 +10,14 @@ namespace hybridmed::train {
 inline void make_run_folder(const std::filesystem::path& run, bool resume) {
   namespace fs = std::filesystem;
   std::error_code ec;
-  if (resume && list_checkpoints(run).empty())
+  if (resume && list_checkpoints(run).empty()) {
+    const bool trained = !best_weights(run, 1).empty() || !best_weights(run, 2).empty();
     fail("train", "run", run.string() + ": no checkpoint to resume from",
-         "the run ended before its first: start it again without --resume");
+         trained
+             ? "its checkpoints are gone, and its best weights are there: a new run with --init "
+               "starts from them"
+             : "the run ended before its first: start it again without --resume");
+  }
   // A run begins in a folder of its own, or in one that an earlier try made.
   if (!resume && !fs::exists(fs::symlink_status(run / "checkpoints", ec)))
     for (const auto& e : fs::directory_iterator(run, ec))

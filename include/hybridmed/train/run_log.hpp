@@ -79,10 +79,17 @@ class RunLog {
  private:
   static void cut(const std::filesystem::path& path, std::uint64_t bytes) {
     std::error_code ec;
-    if (!std::filesystem::exists(path)) io::write_text_atomically(path, "");
-    if (std::filesystem::file_size(path) < bytes)
-      fail("train", "log", path.string() + ": shorter than its checkpoint says",
-           "an older checkpoint may fit: remove the newest folder under checkpoints");
+    const bool there = std::filesystem::exists(path);
+    if (!there && bytes > 0)
+      fail("train", "log", path.string() + ": it is missing, and a resumed run goes on with it",
+           "give it back, or start a new run with --init and the weights of the newest checkpoint");
+    if (!there) io::write_text_atomically(path, "");
+    if (const auto now = std::filesystem::file_size(path); now < bytes)
+      fail("train", "log",
+           path.string() + ": " + std::to_string(now) + " bytes, where the checkpoint has " +
+               std::to_string(bytes) + ": something has cut it",
+           "give back the whole file, or start a new run with --init and the weights of the newest "
+           "checkpoint");
     std::filesystem::resize_file(path, bytes, ec);
     if (ec) fail("train", "log", path.string() + ": " + ec.message());
   }

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "hybridmed/nn/initialise.hpp"
+#include "hybridmed/train/initial_weights.hpp"
 #include "hybridmed/train/losses_seen.hpp"
 #include "hybridmed/train/resume.hpp"
 #include "hybridmed/train/run_folder.hpp"
@@ -44,11 +45,13 @@ class RunState {
   std::int64_t total_steps() const { return epochs(stage()) * data.batches(); }
 
   /// Writes a new run and begins its first stage.
-  void start() {
+  /// @throws Error where its first weights belong to another vocabulary.
+  void start(const InitialWeights& initial) {
     write_new_run(run_, config, data);
     progress = {};
     progress.data = data.hash;
     progress.vocabulary = vocabulary_hash(run_);
+    initial.need_vocabulary(progress.vocabulary);
     std::size_t first = 0;
     while (first + 1 < stages().size() && epochs(first) == 0) ++first;
     begin_stage(first);

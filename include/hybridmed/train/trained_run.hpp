@@ -18,7 +18,7 @@ inline std::filesystem::path weights_of(const std::filesystem::path& run, std::s
   if (const auto all = list_checkpoints(run); !all.empty()) return all.back() / "model.safetensors";
   if (auto p = best_weights(run, last - 1); !p.empty()) return p;
   fail("train", "run", run.string() + ": holds no weights",
-       "train it first with: pretrain --config FILE --run " + run.string());
+       "train it first with: pretrain --config FILE --run " + shell_word(run.string()));
 }
 
 /// Compares what a weights file says it belongs to with a run's configuration and vocabulary; a
@@ -69,7 +69,7 @@ struct TrainedRun {
   explicit TrainedRun(const std::filesystem::path& run,
                       const std::optional<system::Facts>& own = std::nullopt)
       : folder(run),
-        config(RunConfig::read(run / "config.json")),
+        config(read_config(run)),
         system(own ? *own : system::facts_of(config.system)),
         weights(weights_of(run, stages())),
         vocabulary(data::Tokenizer::read(tokenizer_file(run))),
@@ -132,6 +132,15 @@ struct TrainedRun {
   }
 
  private:
+  static RunConfig read_config(const std::filesystem::path& run) {
+    std::error_code ec;
+    if (!std::filesystem::exists(run / "config.json", ec))
+      fail("train", "run",
+           run.string() + (std::filesystem::exists(run, ec) ? ": no run: it holds no config.json"
+                                                            : ": no such folder"),
+           "name the folder that pretrain --run has written");
+    return RunConfig::read(run / "config.json");
+  }
   /// Those that are trained.
   std::size_t stages() const { return config.trained_stages(system.stages); }
   /// A run that is still training replaces its best weights: then the new ones are read.

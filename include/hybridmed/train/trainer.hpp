@@ -3,7 +3,6 @@
 // checkpoints and exact resume.
 #include "hybridmed/optim/schedule.hpp"
 #include "hybridmed/train/console.hpp"
-#include "hybridmed/train/initial_weights.hpp"
 #include "hybridmed/train/run_report.hpp"
 #include "hybridmed/train/run_state.hpp"
 #include "hybridmed/train/validation.hpp"
@@ -38,7 +37,7 @@ class Trainer {
         state_(config, options_.run, options_.resume, make),
         seed_(static_cast<std::uint64_t>(config.seed)) {
     if (!options_.resume && !options_.init.empty())
-      taught_ = load_initial_weights(options_.init, *state_.system);
+      initial_ = load_initial_weights(options_.init, *state_.system);
   }
 
   /// Parameters, memory, steps, what each loss will see, and what is odd. Runs one forward and
@@ -48,7 +47,7 @@ class Trainer {
     const std::size_t bytes = planned();
     check_interrupt("the run is prepared");
     return run_report(state_.config, stages(), state_.data, nn::count_parameters(*state_.system),
-                      bytes, state_.system->unread_keys(), options_.resume || taught_);
+                      bytes, state_.system->unread_keys(), options_.resume || initial_.decoder);
   }
 
   /// Trains to the end, or until interrupted. Returns true when the run is finished.
@@ -59,7 +58,7 @@ class Trainer {
     if (options_.resume)
       state_.go_on();
     else
-      state_.start();
+      state_.start(initial_);
     RunLog log(options_.run, state_.progress, stages());
     if (options_.resume && !state_.progress.finished && at_stop()) return !stopped();
     while (!state_.progress.finished)
@@ -240,8 +239,9 @@ class Trainer {
   Philox seed_;
   Tape tape_;
   ProgressLine line_;
-  bool said_odd_pictures_ = false, taught_ = false;  // by weights of another file
-  std::size_t planned_ = 0;                          // bytes
+  InitialWeights initial_;
+  bool said_odd_pictures_ = false;
+  std::size_t planned_ = 0;  // bytes
 };
 
 }  // namespace hybridmed::train

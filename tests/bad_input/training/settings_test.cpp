@@ -137,7 +137,7 @@ TEST_CASE("settings that cannot learn are refused, or warned about") {
   CHECK(warnings().size() == 2);
   one.system = "clip";
   REQUIRE(warnings().size() == 3);
-  CHECK(holds(warnings()[2], "clip has one stage: epochs_stage1"));
+  CHECK(holds(warnings()[2], "clip has one stage, whose keys are epochs_stage2"));
   CHECK(holds(refusal([](auto& c) { c.system = "clop"; }), "expected hybridmed, clip"));
 }
 
