@@ -152,6 +152,7 @@ function(hybridmed_add_cuda include)
     "${include}/hybridmed/backend/cuda/elementwise.cu"
     "${include}/hybridmed/backend/cuda/rows.cu"
     "${include}/hybridmed/backend/cuda/attention.cu"
+    "${include}/hybridmed/backend/cuda/attention_backward.cu"
     "${include}/hybridmed/backend/cuda/losses.cu"
     "${include}/hybridmed/backend/cuda/local_alignment.cu"
     "${include}/hybridmed/backend/cuda/token_alignment.cu"
