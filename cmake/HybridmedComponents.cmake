@@ -153,6 +153,8 @@ function(hybridmed_add_cuda include)
     "${include}/hybridmed/backend/cuda/rows.cu"
     "${include}/hybridmed/backend/cuda/attention.cu"
     "${include}/hybridmed/backend/cuda/attention_backward.cu"
+    "${include}/hybridmed/backend/cuda/attention_bf16.cu"
+    "${include}/hybridmed/backend/cuda/attention_bf16_backward.cu"
     "${include}/hybridmed/backend/cuda/losses.cu"
     "${include}/hybridmed/backend/cuda/local_alignment.cu"
     "${include}/hybridmed/backend/cuda/token_alignment.cu"

@@ -3,6 +3,7 @@
 // block.
 #include "hybridmed/backend/cuda/attention.cuh"
 #include "hybridmed/backend/cuda/attention.hpp"
+#include "hybridmed/backend/cuda/attention_bf16.cuh"
 
 namespace hybridmed::cuda {
 
@@ -13,11 +14,12 @@ using namespace tiles;
 template <class T, int dim, class Tile>
 __global__ void __launch_bounds__(threads, Tile::blocks)
     attention_kernel(const AttentionArgs<T> a, int tiles, bool pieces) {
-  constexpr int queries = Tile::queries, keys = Tile::keys, ld = pitch<T, dim>,
+  using A = accumulator_of<T>;
+  constexpr int queries = Tile::queries, keys = Tile::keys, ld = pitch<A, dim>,
                 weights_ld = Tile::weights_pitch;
   using OfQueries = Lane<queries>;
   constexpr int R = OfQueries::count, C = keys / lanes;
-  T *q = reinterpret_cast<T*>(memory), *k = q + queries * ld, *v = k + keys * ld,
+  A *q = reinterpret_cast<A*>(memory), *k = q + queries * ld, *v = k + keys * ld,
     *weights = v + keys * ld;
   const OfQueries lane;
   const Task task(tiles, a.heads);
@@ -34,12 +36,12 @@ __global__ void __launch_bounds__(threads, Tile::blocks)
     copy_rows<queries, dim>(q, a.q + (qs.first + i0) * a.ldq + column, a.ldq, rows, d, pieces);
     copy_rows<keys, dim>(k, k_rows, a.ldk, seen, d, pieces);
     __pipeline_commit();
-    T top[R], sum[R], y[R][dim / lanes] = {};
+    A top[R], sum[R], y[R][dim / lanes] = {};
     unsigned admitted = 0;  // bit r: a key of row r is not masked out
 #pragma unroll
     for (int r = 0; r < R; ++r) {
       top[r] = -INFINITY;
-      sum[r] = T(0);
+      sum[r] = A(0);
     }
     for (int j0 = 0; j0 < seen; j0 += keys) {
       // Values come while scores are made, and the next keys while values are used.
@@ -47,7 +49,7 @@ __global__ void __launch_bounds__(threads, Tile::blocks)
       __syncthreads();
       copy_rows<keys, dim>(v, v_rows + j0 * a.ldv, a.ldv, seen - j0, d, pieces);
       __pipeline_commit();
-      T s[R][C];
+      A s[R][C];
       if (working) products<dim>(q + lane.first * ld, k + lane.x * ld, d, s);
       __syncthreads();
       if (j0 + keys < seen)
@@ -57,18 +59,18 @@ __global__ void __launch_bounds__(threads, Tile::blocks)
 #pragma unroll
         for (int r = 0; r < R; ++r) {
           const int i = i0 + lane.row(r), limit = i < qs.count ? seen_by(a, i, ks.count) : 0;
-          T highest = top[r];
+          A highest = top[r];
 #pragma unroll
           for (int c = 0; c < C; ++c) {
             const int j = j0 + lane.x + lanes * c;
             const bool in = j < limit;
-            const T extra = in ? addend(i, j) : T(0);
-            if (in && extra != T(-INFINITY)) admitted |= 1u << r;
-            s[r][c] = in ? s[r][c] * a.scale + extra : T(-INFINITY);
+            const A extra = in ? addend(i, j) : A(0);
+            if (in && extra != A(-INFINITY)) admitted |= 1u << r;
+            s[r][c] = in ? s[r][c] * a.scale + extra : A(-INFINITY);
             highest = max(highest, s[r][c]);
           }
           highest = half_warp_max(highest);
-          const T shift = highest == T(-INFINITY) ? T(0) : highest,  // -inf - -inf is NaN
+          const A shift = highest == A(-INFINITY) ? A(0) : highest,  // -inf - -inf is NaN
               correction = exp(top[r] - shift);
           top[r] = highest;
           sum[r] *= correction;
@@ -76,7 +78,7 @@ __global__ void __launch_bounds__(threads, Tile::blocks)
           for (int c = 0; c < dim / lanes; ++c) y[r][c] *= correction;
 #pragma unroll
           for (int c = 0; c < C; ++c) {
-            const T p = exp(s[r][c] - shift);
+            const A p = exp(s[r][c] - shift);
             sum[r] += p;
             weights[lane.row(r) * weights_ld + lane.x + lanes * c] = p;
           }
@@ -93,16 +95,16 @@ __global__ void __launch_bounds__(threads, Tile::blocks)
     for (int r = 0; r < R; ++r) {
       const int i = i0 + lane.row(r);
       const bool any = half_warp_any(admitted >> r & 1u);
-      T total = half_warp_sum(sum[r]);
+      A total = half_warp_sum(sum[r]);
       if (i >= qs.count) continue;
-      if (top[r] == T(-INFINITY)) total = NAN;  // no exponential, and yet not masked out
+      if (top[r] == A(-INFINITY)) total = NAN;  // no exponential, and yet not masked out
       const Index row = qs.first + i;
       if (lane.x == 0) a.lse[row * a.heads + task.head] = any ? top[r] + log(total) : -INFINITY;
       if (!any) {
 #pragma unroll
-        for (int c = 0; c < dim / lanes; ++c) y[r][c] = T(0);
+        for (int c = 0; c < dim / lanes; ++c) y[r][c] = A(0);
       }
-      write_row<dim>(y[r], any ? T(1) / total : T(1), a.out + row * a.ldo + column, d, lane.x,
+      write_row<dim>(y[r], any ? A(1) / total : A(1), a.out + row * a.ldo + column, d, lane.x,
                      pieces);
     }
   }
@@ -113,10 +115,12 @@ __global__ void __launch_bounds__(threads, Tile::blocks)
 template <class T>
 void Attention::attention(const AttentionArgs<T>& a) {
   constexpr const char* name = "attention";
-  Context::State& c = current();
-  with_dim(a.head_dim, name, [&]<int dim>(std::integral_constant<int, dim>) {
+  Context::State& c = current_for<T>(name);
+  with_dim<least_dim<T>>(a.head_dim, name, [&]<int dim>(std::integral_constant<int, dim>) {
     if (a.segments <= 0 || a.heads <= 0) return;
-    using Tile = typename Tiles<T, dim>::Forward;
+    if constexpr (std::is_same_v<T, bfloat16>)
+      if (a.head_dim <= widest_half) return attention_bf16(c, a, name);
+    using Tile = typename Tiles<accumulator_of<T>, dim>::Forward;
     const int tiles = tiles_for(a.longest_queries, Tile::queries);
     const Index d = a.head_dim;
     const bool pieces = in_pieces(d, a.q, a.ldq) && in_pieces(d, a.k, a.ldk) &&
@@ -129,6 +133,7 @@ void Attention::attention(const AttentionArgs<T>& a) {
 #define HYBRIDMED_INSTANTIATE(T) template void Attention::attention(const AttentionArgs<T>&);
 HYBRIDMED_INSTANTIATE(float)
 HYBRIDMED_INSTANTIATE(double)
+HYBRIDMED_INSTANTIATE(bfloat16)
 #undef HYBRIDMED_INSTANTIATE
 
 }  // namespace hybridmed::cuda

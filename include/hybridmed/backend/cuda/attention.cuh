@@ -127,19 +127,28 @@ struct Task {
 /// What is added to the scaled products of one segment and head.
 template <class T>
 struct Addend {
-  const T *bias, *mask;
+  using A = accumulator_of<T>;
+  const A *bias, *mask;
   int area;
   __device__ Addend(const AttentionArgs<T>& a, Index segment, Index head)
       : bias(a.bias ? a.bias + head * a.area * a.area : nullptr),
         mask(a.mask ? a.mask + segment % a.windows * a.area * a.area : nullptr),
         area(static_cast<int>(a.area)) {}
-  __device__ T operator()(int query, int key) const {
-    T x = T(0);
-    const Index at = Index{query} * area + key;
-    if (bias) x += bias[at];
-    if (mask) x += mask[at];
-    return x;
+  /// Of one query, `offset` keys on.
+  struct Row {
+    const A *bias, *mask;
+    __device__ A operator()(int key) const {
+      A x = A(0);
+      if (bias) x += bias[key];
+      if (mask) x += mask[key];
+      return x;
+    }
+  };
+  __device__ Row row(int query, int offset = 0) const {
+    const Index at = Index{query} * area + offset;
+    return {bias ? bias + at : nullptr, mask ? mask + at : nullptr};
   }
+  __device__ A operator()(int query, int key) const { return row(query)(key); }
 };
 
 /// How many keys query i of a segment sees.
@@ -148,42 +157,81 @@ __device__ int seen_by(const AttentionArgs<T>& a, int i, int keys) {
   return a.causal ? min(keys, i + 1) : keys;
 }
 
+/// What the backward pass keeps of each row and head, (heads, query rows).
+template <class T>
+struct RowStatistics {
+  T *top, *inverse, *delta;  // of the centred keys and values; inverse = 0: every key masked out
+};
+
 // ---- tiles
 
 /// Begins to copy `count` rows of d columns to a tile, and zeros to the rest of it. `pieces`: the
-/// addresses allow 16 bytes at a time. Every thread always copies the same columns.
-template <int rows, int dim, class T>
-__device__ void copy_rows(T* tile, const T* x, Index ld, int count, int d, bool pieces) {
-  constexpr int w = piece<T>, per_row = dim / w;
+/// addresses allow 16 bytes at a time. Every thread always copies the same columns. A tile is of A,
+/// bf16 or the scalar of sums; what is not moved in 4 bytes or more, or is widened for it, is there
+/// when this returns.
+template <int rows, int dim, class A, class T>
+__device__ void copy_rows(A* tile, const T* x, Index ld, int count, int d, bool pieces) {
+  constexpr int w = piece<A>, per_row = dim / w;
+  constexpr bool same = std::is_same_v<A, T>;
   static_assert(threads % per_row == 0);
-  const int c = static_cast<int>(threadIdx.x) % per_row * w;
+  const int c = static_cast<int>(threadIdx.x) % per_row * w,
+            first = static_cast<int>(threadIdx.x) / per_row;
+  constexpr int step = threads / per_row;
+  if constexpr (same && sizeof(T) >= 4) {
 #pragma unroll 4
-  for (int r = static_cast<int>(threadIdx.x) / per_row; r < rows; r += threads / per_row) {
-    T* to = tile + r * pitch<T, dim> + c;
-    const T* from = x + r * ld + c;
-    if (pieces) {
-      const bool in = r < count && c < d;
-      __pipeline_memcpy_async(to, in ? from : x, 16, in ? 0 : 16);
-    } else {
+    for (int r = first; r < rows; r += step) {
+      A* to = tile + r * pitch<A, dim> + c;
+      const T* from = x + r * ld + c;
+      if (pieces) {
+        const bool in = r < count && c < d;
+        __pipeline_memcpy_async(to, in ? from : x, 16, in ? 0 : 16);
+        continue;
+      }
       for (int i = 0; i < w; ++i) {
         const bool in = r < count && c + i < d;
         __pipeline_memcpy_async(to + i, in ? from + i : x, sizeof(T), in ? 0 : sizeof(T));
       }
+    }
+  } else if (same && pieces) {
+#pragma unroll 4
+    for (int r = first; r < rows; r += step) {
+      const bool in = r < count && c < d;
+      __pipeline_memcpy_async(tile + r * pitch<A, dim> + c, in ? x + r * ld + c : x, 16,
+                              in ? 0 : 16);
+    }
+  } else {
+#pragma unroll 1
+    for (int r = first; r < rows; r += step) {
+      const T* from = x + r * ld + c;
+      Pack<T, w> part{};
+      if (pieces) {
+        if (r < count && c < d) part = load<w>(from);
+      } else {
+#pragma unroll
+        for (int i = 0; i < w; ++i)
+          if (r < count && c + i < d) part.v[i] = from[i];
+      }
+      A* to = tile + r * pitch<A, dim> + c;
+      if constexpr (same)
+        *reinterpret_cast<Pack<A, w>*>(to) = part;
+      else
+        *reinterpret_cast<Pack<A, w>*>(to) = widen(part);
     }
   }
 }
 
 /// Takes `centre` (d) from every row of a tile, the same elements that this thread has copied.
 template <int rows, int dim, class T>
-__device__ void subtract(T* tile, const T* centre, int d) {
+__device__ void subtract(T* tile, const accumulator_of<T>* centre, int d) {
+  using A = accumulator_of<T>;
   constexpr int w = piece<T>, per_row = dim / w;
   const int first = static_cast<int>(threadIdx.x) % per_row * w;
-  T from[w];
+  A from[w];
   bool any = false;
 #pragma unroll
   for (int i = 0; i < w; ++i) {
-    from[i] = first + i < d ? centre[first + i] : T(0);
-    any |= from[i] != T(0);
+    from[i] = first + i < d ? centre[first + i] : A(0);
+    any |= from[i] != A(0);
   }
   if (!any) return;  // as a rule
 #pragma unroll 1
@@ -191,7 +239,7 @@ __device__ void subtract(T* tile, const T* centre, int d) {
     T* p = tile + r * pitch<T, dim> + first;
     auto x = load<w>(p);
 #pragma unroll
-    for (int i = 0; i < w; ++i) x.v[i] -= from[i];
+    for (int i = 0; i < w; ++i) x.v[i] = narrow<T>(widen(x.v[i]) - from[i]);
     *reinterpret_cast<Pack<T, w>*>(p) = x;
   }
 }
@@ -287,16 +335,16 @@ __device__ void accumulate_queries(const T* weights, int weights_pitch, const T*
 }
 
 /// Writes a thread's part of a row, times `factor`.
-template <int dim, class T>
-__device__ void write_row(const T (&y)[dim / lanes], T factor, T* row, int d, int lane,
+template <int dim, class A, class T>
+__device__ void write_row(const A (&y)[dim / lanes], A factor, T* row, int d, int lane,
                           bool pieces) {
-  using Own = Columns<T, dim>;
+  using Own = Columns<A, dim>;
 #pragma unroll
   for (int part = 0; part < Own::pieces; ++part) {
     const int c = Own::first(lane, part);
     Pack<T, Own::width> p;
 #pragma unroll
-    for (int i = 0; i < Own::width; ++i) p.v[i] = y[part * Own::width + i] * factor;
+    for (int i = 0; i < Own::width; ++i) p.v[i] = narrow<T>(y[part * Own::width + i] * factor);
     if (pieces) {
       if (c < d) *reinterpret_cast<Pack<T, Own::width>*>(row + c) = p;
     } else {
@@ -318,16 +366,25 @@ extern __shared__ __align__(16) unsigned char memory[];
 
 // ---- host
 
-/// f(integral_constant<int, dim>) with the smallest tile width that holds d columns.
-template <class F>
+/// f(integral_constant<int, dim>) with the smallest tile width that holds d columns, `least` or
+/// more.
+template <int least, class F>
 void with_dim(Index d, const char* operation, F f) {
-  if (d <= 32) return f(std::integral_constant<int, 32>{});
-  if (d <= 64) return f(std::integral_constant<int, 64>{});
-  if (d <= 128) return f(std::integral_constant<int, 128>{});
+  if constexpr (least <= 32)
+    if (d <= 32) return f(std::integral_constant<int, 32>{});
+  if constexpr (least <= 64)
+    if (d <= 64) return f(std::integral_constant<int, 64>{});
+  if constexpr (least <= 128)
+    if (d <= 128) return f(std::integral_constant<int, 128>{});
   if (d <= 256) return f(std::integral_constant<int, 256>{});
   fail("cuda", operation, "a head has " + std::to_string(d) + " columns, more than 256",
        "more heads");
 }
+
+/// The narrowest tile of these kernels. What is narrower in bf16 is multiplied on tensor cores
+/// (attention_bf16.cuh); a wider head in bf16 is widened for them.
+template <class T>
+constexpr int least_dim = std::is_same_v<T, bfloat16> ? 256 : 32;
 
 template <class... P, class... Arguments>
 void launch(Context::State& c, const char* operation, void (*kernel)(P...), Index blocks, int block,
