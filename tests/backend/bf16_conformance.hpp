@@ -7,6 +7,12 @@
 #include <deque>
 
 #include "hybridmed/backend/concept.hpp"
+#ifdef HYBRIDMED_TEST_CUDA  // a program of its own
+#include "hybridmed/backend/cuda/backend.hpp"
+#define BF16_BACKENDS Cuda
+#else
+#define BF16_BACKENDS Reference, CpuBackend
+#endif
 
 namespace hybridmed::test {
 
@@ -45,6 +51,65 @@ struct Output {
   }
 };
 
+/// Numbers in memory of B, which an address is exact for: what is read or written beside them is
+/// seen by a sanitizer, and by a launcher.
+template <class S, class B>
+class Held {
+ public:
+  explicit Held(Values<S> x) : host_(std::move(x)) {
+    host_.reserve(host_.size() + 1);  // what is empty has an address too
+    if constexpr (on_device) {
+      device_ = static_cast<S*>(B::allocate(bytes() + 1));
+      B::copy_from_host(host_.data(), device_, bytes());
+    }
+  }
+  ~Held() {
+    if constexpr (on_device) B::deallocate(device_);
+  }
+  Held(const Held&) = delete;
+  Held& operator=(const Held&) = delete;
+  S* data() { return on_device ? device_ : host_.data(); }
+  Values<S> values() const {
+    Values<S> x = host_;
+    if constexpr (on_device) B::copy_to_host(device_, x.data(), bytes());
+    return x;
+  }
+
+ private:
+  static constexpr bool on_device = !requires { requires B::host_memory; };
+  std::size_t bytes() const { return host_.size() * sizeof(S); }
+  Values<S> host_;
+  S* device_ = nullptr;
+};
+
+/// An output between sentinels.
+template <class S, class B>
+class Fenced {
+ public:
+  explicit Fenced(const Values<S>& initial) : held_(fenced(initial)) {}
+  S* data() { return held_.data() + fence; }
+  bool intact() const {
+    const auto x = held_.values();
+    for (std::size_t i = 0; i < fence; ++i)
+      if (x[i] != sentinel() || x[x.size() - 1 - i] != sentinel()) return false;
+    return true;
+  }
+  Values<S> values() const {
+    const auto x = held_.values();
+    return Values<S>(x.begin() + fence, x.end() - fence);
+  }
+
+ private:
+  static constexpr std::ptrdiff_t fence = 32;
+  static S sentinel() { return static_cast<S>(-98765.25); }
+  static Values<S> fenced(const Values<S>& x) {
+    Values<S> all(x.size() + 2 * fence, sentinel());
+    std::copy(x.begin(), x.end(), all.begin() + fence);
+    return all;
+  }
+  Held<S, B> held_;
+};
+
 /// The arguments of a kernel in one precision: T for what is computed in, A for sums.
 template <class B_, class T_>
 class Arguments {
@@ -62,6 +127,13 @@ class Arguments {
   }
   const T* x(const Doubles& v) { return inputs_.emplace_back(converted<T>(v)).data(); }
   const A* wide(const Doubles& v) { return wide_inputs_.emplace_back(converted<A>(v)).data(); }
+  const std::int32_t* index(const std::vector<std::int32_t>& v) {
+    return indices_.emplace_back(v).data();
+  }
+  /// Room for n indices, which the test does not look at.
+  std::int32_t* places(Index n) {
+    return indices_.emplace_back(std::vector<std::int32_t>(static_cast<std::size_t>(n), -7)).data();
+  }
   A factor(double x) const { return static_cast<A>(sizes_ ? std::abs(x) : x); }
   T* y(std::size_t i) { return narrow_[i].data(); }
   A* sum(std::size_t i) { return wide_[i].data(); }
@@ -76,15 +148,16 @@ class Arguments {
   template <class S>
   Values<S> converted(const Doubles& v) const {
     Values<S> out;
-    out.reserve(v.size() + 1);  // what is empty has an address too
+    out.reserve(v.size());
     for (double x : v) out.push_back(static_cast<S>(static_cast<A>(sizes_ ? std::abs(x) : x)));
     return out;
   }
   bool sizes_;
-  std::deque<Guarded<T>> narrow_;
-  std::deque<Guarded<A>> wide_;
-  std::deque<Values<T>> inputs_;
-  std::deque<Values<A>> wide_inputs_;
+  std::deque<Fenced<T, B>> narrow_;
+  std::deque<Fenced<A, B>> wide_;
+  std::deque<Held<T, B>> inputs_;
+  std::deque<Held<A, B>> wide_inputs_;
+  std::deque<Held<std::int32_t, B>> indices_;
 };
 
 /// How many elements of a result are not what they must be; `want` in double.

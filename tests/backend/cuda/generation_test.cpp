@@ -8,7 +8,8 @@ using namespace hybridmed::test;
 
 namespace {
 
-static_assert(BackendGeneration<Cuda, float> && BackendGeneration<Cuda, double>);
+static_assert(BackendGeneration<Cuda, float> && BackendGeneration<Cuda, double> &&
+              BackendGeneration<Cuda, bfloat16>);
 
 template <class T>
 void same_best(Index rows, Index classes, const std::vector<double>& z) {
@@ -18,7 +19,7 @@ void same_best(Index rows, Index classes, const std::vector<double>& z) {
     using B = decltype(b);
     const auto logits = tensor<T, B>(z, {rows, classes});
     const IndexTensor<B> best({rows});
-    const Tensor<T, B> margin({rows});
+    const Tensor<accumulator_of<T>, B> margin({rows});
     b.best_class(rows, classes, logits.data(), best.data(), margin.data());
     return std::pair(best.to_host(), margin.to_host());
   };
@@ -43,7 +44,7 @@ TEST_CASE_TEMPLATE("put_rows", T, float, double) {
   }
 }
 
-TEST_CASE_TEMPLATE("best_class", T, float, double) {
+TEST_CASE_TEMPLATE("best_class", T, float, double, bfloat16) {
   const double inf = INFINITY, nan = NAN;
   same_best<T>(0, 7, {});
   same_best<T>(2, 1, {4, -3});

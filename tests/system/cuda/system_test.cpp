@@ -1,5 +1,5 @@
-// Whole training steps of every system on the CUDA backend equal those on the reference backend, in
-// double: losses, gradient norms and the weights after the steps.
+// Whole training steps on the CUDA backend equal those on the reference backend: of every system in
+// double, losses, gradient norms and the weights after the steps; of HybridMED in bf16, losses.
 #include <doctest/doctest.h>
 
 #include "hybridmed/backend/cuda/backend.hpp"
@@ -13,7 +13,7 @@ using namespace hybridmed::test;
 
 namespace {
 
-static_assert(Backend<Cuda, float> && Backend<Cuda, double>);
+static_assert(Backend<Cuda, float> && Backend<Cuda, double> && Backend<Cuda, bfloat16>);
 
 model::Config small(const char* preset) {
   auto c = model::Config::preset(preset);
@@ -26,11 +26,11 @@ model::Config small(const char* preset) {
 }
 
 /// Three samples: both sections, no findings, no impression.
-template <class B>
-model::Batch<double, B> batch_for(const system::System<double, B>& s, Index side) {
+template <class T, class B>
+model::Batch<T, B> batch_for(const system::System<T, B>& s, Index side) {
   const std::vector<std::int32_t> text{1, 20, 2, 1, 30, 31, 2}, at{0, 3, 7, 7},
       words{1, 7, 8, 2, 1, 9, 3, 2}, words_at{0, 4, 4, 8};
-  return {tensor<double, B>(normal(3 * 3 * side * side, 3, 0.5), {3, 3, side, side}),
+  return {tensor<T, B>(normal(3 * 3 * side * side, 3, 0.5), {3, 3, side, side}),
           s.plan({words, words_at}, {text, at}, {})};
 }
 
@@ -38,23 +38,24 @@ struct Trained {
   Values numbers;  // of each step: total, norm, losses
   std::map<std::string, Values> weights;
 };
-template <class B>
-Trained trained(const char* name, const char* preset) {
+template <class T, class B>
+Trained trained(const char* name, const char* preset, int steps = 2) {
+  using M = master_of<T>;
   const auto config = small(preset);
-  const auto s = system::make_system<double, B>(name, config);
+  const auto s = system::make_system<T, B>(name, config);
   std::uint64_t stream = 0;
   nn::for_each_parameter(*s, [&](const std::string&, auto& p) {
-    p.value = tensor<double, B>(normal(p.value.size(), ++stream, 0.2), p.value.shape());
+    p.value = tensor<M, B>(normal(p.value.size(), ++stream, 0.2), p.value.shape());
   });
   Trained out;
   for (std::size_t k = 0; k < s->stages().size(); ++k) {
     s->begin_stage(k);
     s->begin_epoch(k, 1);
     const auto batch = batch_for(*s, config.image_size);
-    optim::AdamW<double, B> optimizer(*s, {});
+    optim::AdamW<M, B> optimizer(*s, {});
     Tape tape;
-    system::StageOf<double, B> view(*s, k);
-    for (int i = 0; i < 2; ++i) {
+    system::StageOf<T, B> view(*s, k);
+    for (int i = 0; i < steps; ++i) {
       const auto r = train::train_step(view, batch, optimizer, 1e-3, tape, nn::Mode::training());
       CHECK(r.finite);
       out.numbers.push_back(r.total);
@@ -70,7 +71,8 @@ Trained trained(const char* name, const char* preset) {
 void same_on_both(const char* name, const char* preset) {
   CAPTURE(name);
   CAPTURE(preset);
-  const Trained want = trained<Reference>(name, preset), got = trained<Cuda>(name, preset);
+  const Trained want = trained<double, Reference>(name, preset),
+                got = trained<double, Cuda>(name, preset);
   REQUIRE(got.numbers.size() == want.numbers.size());
   for (std::size_t i = 0; i < want.numbers.size(); ++i) {
     if (std::isnan(want.numbers[i])) continue;  // a term that is left out
@@ -92,4 +94,26 @@ TEST_CASE("HybridMED trains on CUDA as on the reference, with every image encode
 TEST_CASE("each sibling trains on CUDA as on the reference") {
   for (const char* name : {"clip", "siglip", "convirt", "gloria", "mgca", "coca"})
     same_on_both(name, "tiny");
+}
+
+TEST_CASE("HybridMED in bf16 has the reference's losses in bf16, and the same bits every time") {
+  for (const char* preset : {"tiny", "tiny-swin", "tiny-resnet"}) {
+    CAPTURE(preset);
+    const auto got = trained<bfloat16, Cuda>("hybridmed", preset, 1),
+               again = trained<bfloat16, Cuda>("hybridmed", preset, 1),
+               want = trained<bfloat16, Reference>("hybridmed", preset, 1);
+    REQUIRE(got.numbers.size() == want.numbers.size());
+    for (std::size_t i = 0; i < want.numbers.size(); ++i) {
+      const double g = got.numbers[i], w = want.numbers[i];
+      CHECK(std::isnan(g) == std::isnan(w));  // a term that is left out
+      CHECK((std::isnan(g) || g == again.numbers[i]));
+      // Activations have 8 bits and gradients pass through all layers of them: a loss may be off by
+      // a few units of 2^-8, a norm of gradients alike.
+      if (!std::isnan(w)) CHECK(std::abs(g - w) <= 2e-2 * std::max(1.0, std::abs(w)));
+    }
+    for (const auto& [n, w] : got.weights) {
+      CAPTURE(n);
+      CHECK(difference(w, again.weights.at(n)) == 0);  // infinite where one is not finite
+    }
+  }
 }

@@ -1,7 +1,7 @@
 #pragma once
 // CUDA kernels of ragged attention; backend/reference/attention.hpp says what they compute.
-// Instantiated for float and double. Scores live in tiles of shared memory only. A head has at most
-// 256 columns. attention_backward needs AttentionArgs::query_rows.
+// Instantiated for float, double and bf16. Scores live in tiles of shared memory only. A head has
+// at most 256 columns. attention_backward needs AttentionArgs::query_rows.
 #include "hybridmed/backend/arguments.hpp"
 
 namespace hybridmed::cuda {

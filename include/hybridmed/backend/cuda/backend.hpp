@@ -1,5 +1,6 @@
 #pragma once
-// The CUDA backend: every group of the concept, in float and double.
+// The CUDA backend: every group of the concept, in float, double and bf16 (the last from compute
+// capability 8.0 on).
 // Declarations only, so any C++20 compiler may include it; link hybridmed::cuda for the kernels.
 // Everything runs on the stream of the thread's current context (context.hpp), in the order of the
 // calls, and nothing waits but copy_to_host: a value is read where the host asks for it.

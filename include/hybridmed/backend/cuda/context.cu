@@ -54,6 +54,15 @@ void check(cublasStatus_t status, const char* operation) {
   check(status, operation, current_if_made());
 }
 
+void need_bfloat16(const State& state, const char* operation) {
+  if (state.compute_capability < 80)
+    fail("cuda", operation,
+         "expected a device of compute capability 8.0 or newer for bfloat16, got " +
+             std::to_string(state.compute_capability / 10) + "." +
+             std::to_string(state.compute_capability % 10) + where(&state),
+         "precision float");
+}
+
 State::State(int on, bool is_standard) : device(on), listed(!is_standard) {
   try {
     open();
@@ -77,6 +86,7 @@ void State::open() {
   cudaDeviceProp properties{};
   check(cudaGetDeviceProperties(&properties, device), name, this);
   device_name = std::string(" (") + properties.name + ")";
+  compute_capability = 10 * properties.major + properties.minor;
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), name, this);
   check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), name, this);
   cudaMemPoolProps memory{};
@@ -94,8 +104,11 @@ void State::open() {
   check(cublasCreate(&blas), name, this);
   check(cublasSetStream(blas, stream), name, this);
   check(cublasSetWorkspace(blas, workspace, workspace_bytes), name, this);
-  // float32 means float32: no TF32
-  check(cublasSetMathMode(blas, CUBLAS_DEFAULT_MATH), name, this);
+  // float32 means float32: no TF32. Sums are rounded to bf16 once, not part by part.
+  check(cublasSetMathMode(
+            blas, static_cast<cublasMath_t>(CUBLAS_DEFAULT_MATH |
+                                            CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION)),
+        name, this);
   check(cublasLtCreate(&blas_lt), name, this);
   Registry& all = Registry::instance();
   const std::lock_guard lock(all.mutex);

@@ -49,12 +49,11 @@ __global__ void __launch_bounds__(block_size)
     const Index c = strip * chunk_cols + threadIdx.x % chunk_cols, end = c < cols ? last : first;
     double s = 0, e = 0, q = 0;
 #pragma unroll 4
-    for (Index r = first + lane; r < end; r += chunk_lanes)
-      s += static_cast<double>(x[r * cols + c]);
+    for (Index r = first + lane; r < end; r += chunk_lanes) s += wide(x[r * cols + c]);
     const double mean = lane_sum(s, shared) / static_cast<double>(last - first);
 #pragma unroll 4
     for (Index r = first + lane; r < end; r += chunk_lanes) {
-      const double d = static_cast<double>(x[r * cols + c]) - mean;
+      const double d = wide(x[r * cols + c]) - mean;
       e += d;
       q += d * d;
     }
@@ -99,28 +98,28 @@ __global__ void __launch_bounds__(block_size)
 }
 
 /// x (rows, cols); cols in packs. A thread stays in its columns.
-template <class V>
+template <class V, class W>
 __global__ void __launch_bounds__(block_size)
-    batch_norm_kernel(Index rows, Index cols, int bits, const V* x, const V* mean, const V* rstd,
-                      const V* gain, const V* bias, V* y) {
+    batch_norm_kernel(Index rows, Index cols, int bits, const V* x, const W* mean, const W* rstd,
+                      const W* gain, const W* bias, V* y) {
   const RowPlace at(bits);
   for (Index c = at.col; c < cols; c += at.cols_step) {
-    const V m = mean[c], g = gain[c], b = bias[c];
-    V k = rstd[c];
+    const W m = mean[c], g = gain[c], b = bias[c];
+    W k = rstd[c];
     for (int e = 0; e < V::size; ++e) k.v[e] *= g.v[e];
 #pragma unroll 4
     for (Index r = at.row; r < rows; r += at.rows_step) {
-      V value = x[r * cols + c];
+      auto value = widen(x[r * cols + c]);
       for (int e = 0; e < V::size; ++e) value.v[e] = fma(value.v[e] - m.v[e], k.v[e], b.v[e]);
-      y[r * cols + c] = value;
+      y[r * cols + c] = narrow<typename V::scalar>(value);
     }
   }
 }
 
 /// part (chunks, 2, cols): sums of dy times the normalised x, and of dy.
-template <class T>
+template <class T, class A = accumulator_of<T>>
 __global__ void __launch_bounds__(block_size)
-    chunk_slopes_kernel(Index rows, Index cols, const T* x, const T* mean, const T* rstd,
+    chunk_slopes_kernel(Index rows, Index cols, const T* x, const A* mean, const A* rstd,
                         const T* dy, double* part) {
   __shared__ double shared[chunk_lanes][chunk_cols];
   const Index first = blockIdx.x * chunk_rows, last = min(rows, first + chunk_rows),
@@ -132,8 +131,8 @@ __global__ void __launch_bounds__(block_size)
     double g = 0, b = 0;
 #pragma unroll 4
     for (Index r = first + lane; r < end; r += chunk_lanes) {
-      const auto d = static_cast<double>(dy[r * cols + c]);
-      g += d * ((static_cast<double>(x[r * cols + c]) - m) * k);
+      const double d = wide(dy[r * cols + c]);
+      g += d * ((wide(x[r * cols + c]) - m) * k);
       b += d;
     }
     g = lane_sum(g, shared);
@@ -173,13 +172,14 @@ __global__ void __launch_bounds__(block_size)
   }
 }
 
-template <class V, class T = typename V::scalar>
+template <class V, class W>
 __global__ void __launch_bounds__(block_size)
-    batch_norm_backward_kernel(Index rows, Index cols, int bits, const V* x, const V* mean,
+    batch_norm_backward_kernel(Index rows, Index cols, int bits, const V* x, const W* mean,
                                const Slope* slope, const V* dy, V* dx) {
+  using A = typename W::scalar;
   const RowPlace at(bits);
   for (Index c = at.col; c < cols; c += at.cols_step) {
-    const V m = mean[c];
+    const W m = mean[c];
     Slope s[V::size];
     for (int e = 0; e < V::size; ++e) s[e] = slope[c * V::size + e];
 #pragma unroll 2
@@ -187,9 +187,8 @@ __global__ void __launch_bounds__(block_size)
       const V xr = x[r * cols + c];
       V d = dy[r * cols + c];
       for (int e = 0; e < V::size; ++e)
-        d.v[e] = static_cast<T>(
-            s[e].k * (static_cast<double>(d.v[e]) - s[e].shift -
-                      (static_cast<double>(xr.v[e]) - static_cast<double>(m.v[e])) * s[e].by_x));
+        d.v[e] = narrow<typename V::scalar>(static_cast<A>(
+            s[e].k * (wide(d.v[e]) - s[e].shift - (wide(xr.v[e]) - wide(m.v[e])) * s[e].by_x)));
       dx[r * cols + c] = d;
     }
   }
@@ -244,10 +243,10 @@ __global__ void __launch_bounds__(block_size)
 
 /// The transpose of unfold for the output lines [first, last): one block a line of dx, counted from
 /// `target`; each place sums its taps in their order, after what dx holds where `add`.
-template <class V>
+template <class V, class W>
 __global__ void __launch_bounds__(block_size)
     fold_kernel(ConvShape s, Index height, Index width, Index first, Index last, Index target,
-                bool add, const V* patches, V* dx) {
+                bool add, const V* patches, W* dx) {
   const Index line = target + blockIdx.x, image = line / s.height,
               y = line - image * s.height + s.pad, taps = s.kernel * s.kernel * s.in;
   const auto in = static_cast<unsigned>(s.in), stride = static_cast<unsigned>(s.stride),
@@ -257,7 +256,7 @@ __global__ void __launch_bounds__(block_size)
     const unsigned column = e / in, c = e - column * in, x = column + pad;
     const Index j0 = x / stride, v0 = x % stride;
     V sum{};
-    if (add) sum = dx[line * elements + e];
+    if (add) sum = widen(dx[line * elements + e]);
     Index i = i0;
     for (Index u = u0; u < s.kernel; u += s.stride, --i) {
       if (i < first || i < image * height) break;
@@ -270,7 +269,7 @@ __global__ void __launch_bounds__(block_size)
         for (int n = 0; n < V::size; ++n) sum.v[n] += part.v[n];
       }
     }
-    dx[line * elements + e] = sum;
+    dx[line * elements + e] = narrow<typename W::scalar>(sum);
   }
 }
 
@@ -298,20 +297,20 @@ __global__ void __launch_bounds__(block_size)
   const auto in = static_cast<unsigned>(s.in);
   for (unsigned e = threadIdx.x; e < elements; e += block_size) {
     const unsigned j = e / in, c = e - j * in;
-    T best = -INFINITY;
+    accumulator_of<T> best = -INFINITY;
     Index at = -1;
     for (Index u = 0; u < s.kernel; ++u)
       for (Index v = 0; v < s.kernel; ++v) {
         const Index row = i * s.stride + u - s.pad, column = j * s.stride + v - s.pad;
         if (row < 0 || row >= s.height || column < 0 || column >= s.width) continue;
         const Index k = ((image * s.height + row) * s.width + column) * s.in + c;
-        const T value = x[k];
+        const auto value = widen(x[k]);
         if (value > best || value != value || at < 0) {
           best = value;
           at = k;
         }
       }
-    y[line * elements + e] = best;
+    y[line * elements + e] = narrow<T>(best);
     where[line * elements + e] = static_cast<std::int32_t>(at);
   }
 }
@@ -319,8 +318,9 @@ __global__ void __launch_bounds__(block_size)
 }  // namespace
 
 template <class T>
-void Convolution::column_moments(Index rows, Index cols, const T* x, T* mean, T* var) {
-  Context::State& context = current();
+void Convolution::column_moments(Index rows, Index cols, const T* x, accumulator_of<T>* mean,
+                                 accumulator_of<T>* var) {
+  Context::State& context = current_for<T>("column_moments");
   if (cols <= 0) return;
   const Index chunks = chunks_of(rows);
   Scratch<double> part(context, chunks * 3 * cols);
@@ -335,26 +335,30 @@ void Convolution::column_moments(Index rows, Index cols, const T* x, T* mean, T*
 }
 
 template <class T>
-void Convolution::batch_norm(Index rows, Index cols, const T* x, const T* mean, const T* rstd,
-                             const T* gain, const T* bias, T* y) {
-  Context::State& context = current();
+void Convolution::batch_norm(Index rows, Index cols, const T* x, const accumulator_of<T>* mean,
+                             const accumulator_of<T>* rstd, const accumulator_of<T>* gain,
+                             const accumulator_of<T>* bias, T* y) {
+  Context::State& context = current_for<T>("batch_norm");
   if (rows <= 0 || cols <= 0) return;
   by_packs<T>(cols, {x, mean, rstd, gain, bias, y}, [&]<class V>(V, Index n) {
-    const auto packs = [](const T* p) { return reinterpret_cast<const V*>(p); };
+    const auto packs = [](const accumulator_of<T>* p) {
+      return reinterpret_cast<const Pack<accumulator_of<T>, V::size>*>(p);
+    };
     const RowGroups groups(rows, n, 8);
     batch_norm_kernel<<<groups.grid, block_size, 0, context.stream>>>(
-        rows, n, groups.bits, packs(x), packs(mean), packs(rstd), packs(gain), packs(bias),
-        reinterpret_cast<V*>(y));
+        rows, n, groups.bits, reinterpret_cast<const V*>(x), packs(mean), packs(rstd), packs(gain),
+        packs(bias), reinterpret_cast<V*>(y));
     check(cudaGetLastError(), "batch_norm");
   });
 }
 
 template <class T>
-void Convolution::batch_norm_backward(Index rows, Index cols, const T* x, const T* mean,
-                                      const T* rstd, const T* gain, const T* dy, bool moments,
-                                      T* dx, T* dgain, T* dbias) {
+void Convolution::batch_norm_backward(Index rows, Index cols, const T* x,
+                                      const accumulator_of<T>* mean, const accumulator_of<T>* rstd,
+                                      const accumulator_of<T>* gain, const T* dy, bool moments,
+                                      T* dx, accumulator_of<T>* dgain, accumulator_of<T>* dbias) {
   constexpr const char* name = "batch_norm_backward";
-  Context::State& context = current();
+  Context::State& context = current_for<T>(name);
   if (rows <= 0 || cols <= 0) return;
   const Index chunks = chunks_of(rows);
   Scratch<double> part(context, chunks * 2 * cols);
@@ -371,7 +375,8 @@ void Convolution::batch_norm_backward(Index rows, Index cols, const T* x, const 
     const auto packs = [](const T* p) { return reinterpret_cast<const V*>(p); };
     const RowGroups groups(rows, n, 8);
     batch_norm_backward_kernel<<<groups.grid, block_size, 0, context.stream>>>(
-        rows, n, groups.bits, packs(x), packs(mean), slope.data(), packs(dy),
+        rows, n, groups.bits, packs(x),
+        reinterpret_cast<const Pack<accumulator_of<T>, V::size>*>(mean), slope.data(), packs(dy),
         reinterpret_cast<V*>(dx));
     check(cudaGetLastError(), name);
   });
@@ -379,14 +384,15 @@ void Convolution::batch_norm_backward(Index rows, Index cols, const T* x, const 
 
 template <class T>
 void Convolution::conv2d(const ConvShape& s, const T* x, const T* w, T* y, Index elements) {
+  using A = accumulator_of<T>;
   constexpr const char* name = "conv2d";
-  Context::State& context = current();
+  Context::State& context = current_for<T>(name);
   const Bands bands(s, elements, name);
   if (bands.empty() || s.out <= 0) return;
   const Index width = bands.width, taps = bands.taps;
   if (taps <= 0) return Elementwise::fill(bands.lines * width * s.out, T(0), y);
   const auto product = [&](Index first, Index lines, const T* patches) {
-    Products::gemm(false, true, lines * width, s.out, taps, T(1), patches, taps, w, taps, T(0),
+    Products::gemm(false, true, lines * width, s.out, taps, A(1), patches, taps, w, taps, A(0),
                    y + first * width * s.out, s.out);
   };
   if (pointwise(s)) return product(0, bands.lines, x);
@@ -400,47 +406,59 @@ void Convolution::conv2d(const ConvShape& s, const T* x, const T* w, T* y, Index
 template <class T>
 void Convolution::conv2d_backward_input(const ConvShape& s, const T* dy, const T* w, T* dx,
                                         Index elements) {
+  using A = accumulator_of<T>;
   constexpr const char* name = "conv2d_backward_input";
-  Context::State& context = current();
+  Context::State& context = current_for<T>(name);
   const Bands bands(s, elements, name);
   const Index width = bands.width, taps = bands.taps, all = s.batch * s.height * s.width * s.in;
   if (all <= 0) return;
   if (bands.empty() || s.out <= 0) return Elementwise::fill(all, T(0), dx);
-  const auto product = [&](Index first, Index lines, T* patches) {
-    Products::gemm(false, false, lines * width, taps, s.out, T(1), dy + first * width * s.out,
-                   s.out, w, taps, T(0), patches, taps);
+  const auto product = [&](Index first, Index lines, auto* patches) {
+    Products::gemm(false, false, lines * width, taps, s.out, A(1), dy + first * width * s.out,
+                   s.out, w, taps, A(0), patches, taps);
   };
   if (pointwise(s)) return product(0, bands.lines, dx);
-  // Bands of whole images have no line of dx in common.
-  const bool add = !bands.whole_images();
-  if (add) Elementwise::fill(all, T(0), dx);
-  Scratch<T> patches(context, bands.each * width * taps);
-  bands([&](Index first, Index lines) {
-    product(first, lines, patches.data());
-    const Index image = first / bands.height, last = (first + lines - 1) / bands.height;
-    by_packs<T>(s.in, {dx, patches.data()}, [&]<class V>(V, Index in) {
-      ConvShape packed = s;
-      packed.in = in;
-      fold_kernel<<<static_cast<unsigned>((last + 1 - image) * s.height), block_size, 0,
-                    context.stream>>>(
-          packed, bands.height, width, first, first + lines, image * s.height, add,
-          reinterpret_cast<const V*>(patches.data()), reinterpret_cast<V*>(dx));
-      check(cudaGetLastError(), name);
+  Scratch<A> patches(context, bands.each * width * taps);  // they are added up
+  const auto fold_into = [&](auto* sum, bool add) {
+    using Y = std::remove_pointer_t<decltype(sum)>;
+    bands([&](Index first, Index lines) {
+      product(first, lines, patches.data());
+      const Index image = first / bands.height, last = (first + lines - 1) / bands.height;
+      by_packs<A>(s.in, {sum, patches.data()}, [&]<class V>(V, Index in) {
+        ConvShape packed = s;
+        packed.in = in;
+        fold_kernel<<<static_cast<unsigned>((last + 1 - image) * s.height), block_size, 0,
+                      context.stream>>>(
+            packed, bands.height, width, first, first + lines, image * s.height, add,
+            reinterpret_cast<const V*>(patches.data()), reinterpret_cast<Pack<Y, V::size>*>(sum));
+        check(cudaGetLastError(), name);
+      });
     });
-  });
+  };
+  if (bands.whole_images()) return fold_into(dx, false);  // they have no line of dx in common
+  if constexpr (std::is_same_v<A, T>) {
+    Elementwise::fill(all, T(0), dx);
+    fold_into(dx, true);
+  } else {  // rounded once, after the last band
+    Scratch<A> sum(context, all);
+    Elementwise::fill(all, A(0), sum.data());
+    fold_into(sum.data(), true);
+    Elementwise::convert(all, sum.data(), dx);
+  }
 }
 
 template <class T>
-void Convolution::conv2d_backward_weight(const ConvShape& s, const T* x, const T* dy, T* dw,
-                                         Index elements) {
+void Convolution::conv2d_backward_weight(const ConvShape& s, const T* x, const T* dy,
+                                         accumulator_of<T>* dw, Index elements) {
+  using A = accumulator_of<T>;
   constexpr const char* name = "conv2d_backward_weight";
-  Context::State& context = current();
+  Context::State& context = current_for<T>(name);
   const Bands bands(s, elements, name);
   if (bands.empty() || s.out <= 0 || bands.taps <= 0) return;
   const Index width = bands.width, taps = bands.taps;
   const auto product = [&](Index first, Index lines, const T* patches) {
-    Products::gemm(true, false, s.out, taps, lines * width, T(1), dy + first * width * s.out, s.out,
-                   patches, taps, T(1), dw, taps);
+    Products::gemm(true, false, s.out, taps, lines * width, A(1), dy + first * width * s.out, s.out,
+                   patches, taps, A(1), dw, taps);
   };
   if (pointwise(s))  // in bands as well: long sums in float lose digits
     return bands(
@@ -454,11 +472,12 @@ void Convolution::conv2d_backward_weight(const ConvShape& s, const T* x, const T
 
 template <class T>
 void Convolution::max_pool(const ConvShape& s, const T* x, T* y, std::int32_t* where) {
-  Context::State& context = current();
+  constexpr const char* name = "max_pool";
+  Context::State& context = current_for<T>(name);
   const Index height = s.out_height(), elements = s.out_width() * s.in,
               image = s.height * s.width * s.in;
   if (image > 0 && s.batch > INT32_MAX / image)
-    fail("backend", "max_pool",
+    fail("backend", name,
          "a map of " + std::to_string(s.batch) + " x " + std::to_string(s.height) + " x " +
              std::to_string(s.width) + " x " + std::to_string(s.in) +
              " has more places than 32 bits tell apart",
@@ -466,7 +485,7 @@ void Convolution::max_pool(const ConvShape& s, const T* x, T* y, std::int32_t* w
   if (s.batch <= 0 || height <= 0 || elements <= 0) return;
   max_pool_kernel<<<static_cast<unsigned>(s.batch * height), block_size, 0, context.stream>>>(
       s, height, static_cast<unsigned>(elements), x, y, where);
-  check(cudaGetLastError(), "max_pool");
+  check(cudaGetLastError(), name);
 }
 
 template <class T>
@@ -474,21 +493,25 @@ void Convolution::max_pool_backward(Index n, const T* dy, const std::int32_t* wh
   Gather::scatter_add_rows(n, 1, dy, where, dx);  // windows overlap
 }
 
-#define HYBRIDMED_INSTANTIATE(T)                                                              \
-  template void Convolution::column_moments(Index, Index, const T*, T*, T*);                  \
-  template void Convolution::batch_norm(Index, Index, const T*, const T*, const T*, const T*, \
-                                        const T*, T*);                                        \
-  template void Convolution::batch_norm_backward(Index, Index, const T*, const T*, const T*,  \
-                                                 const T*, const T*, bool, T*, T*, T*);       \
-  template void Convolution::conv2d(const ConvShape&, const T*, const T*, T*, Index);         \
-  template void Convolution::conv2d_backward_input(const ConvShape&, const T*, const T*, T*,  \
-                                                   Index);                                    \
-  template void Convolution::conv2d_backward_weight(const ConvShape&, const T*, const T*, T*, \
-                                                    Index);                                   \
-  template void Convolution::max_pool(const ConvShape&, const T*, T*, std::int32_t*);         \
+#define HYBRIDMED_INSTANTIATE(T)                                                             \
+  template void Convolution::column_moments(Index, Index, const T*, accumulator_of<T>*,      \
+                                            accumulator_of<T>*);                             \
+  template void Convolution::batch_norm(Index, Index, const T*, const accumulator_of<T>*,    \
+                                        const accumulator_of<T>*, const accumulator_of<T>*,  \
+                                        const accumulator_of<T>*, T*);                       \
+  template void Convolution::batch_norm_backward(                                            \
+      Index, Index, const T*, const accumulator_of<T>*, const accumulator_of<T>*,            \
+      const accumulator_of<T>*, const T*, bool, T*, accumulator_of<T>*, accumulator_of<T>*); \
+  template void Convolution::conv2d(const ConvShape&, const T*, const T*, T*, Index);        \
+  template void Convolution::conv2d_backward_input(const ConvShape&, const T*, const T*, T*, \
+                                                   Index);                                   \
+  template void Convolution::conv2d_backward_weight(const ConvShape&, const T*, const T*,    \
+                                                    accumulator_of<T>*, Index);              \
+  template void Convolution::max_pool(const ConvShape&, const T*, T*, std::int32_t*);        \
   template void Convolution::max_pool_backward(Index, const T*, const std::int32_t*, T*);
 HYBRIDMED_INSTANTIATE(float)
 HYBRIDMED_INSTANTIATE(double)
+HYBRIDMED_INSTANTIATE(bfloat16)
 #undef HYBRIDMED_INSTANTIATE
 
 }  // namespace hybridmed::cuda

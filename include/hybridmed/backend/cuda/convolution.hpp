@@ -1,7 +1,7 @@
 #pragma once
 // CUDA kernels of convolutional networks, channels last: BatchNorm, convolution by cuBLAS over
-// gathered patches, max-pooling; backend/reference/ says what each computes. Instantiated for float
-// and double.
+// gathered patches, max-pooling; backend/reference/ says what each computes. Instantiated for
+// float, double and bf16.
 #include "hybridmed/backend/arguments.hpp"
 
 namespace hybridmed::cuda {
@@ -9,15 +9,18 @@ namespace hybridmed::cuda {
 struct Convolution {
   /// Sums in double, in chunks of rows that are fixed.
   template <class T>
-  static void column_moments(Index rows, Index cols, const T* x, T* mean, T* var);
+  static void column_moments(Index rows, Index cols, const T* x, accumulator_of<T>* mean,
+                             accumulator_of<T>* var);
   template <class T>
-  static void batch_norm(Index rows, Index cols, const T* x, const T* mean, const T* rstd,
-                         const T* gain, const T* bias, T* y);
+  static void batch_norm(Index rows, Index cols, const T* x, const accumulator_of<T>* mean,
+                         const accumulator_of<T>* rstd, const accumulator_of<T>* gain,
+                         const accumulator_of<T>* bias, T* y);
   /// In double: what it subtracts is nearly equal.
   template <class T>
-  static void batch_norm_backward(Index rows, Index cols, const T* x, const T* mean, const T* rstd,
-                                  const T* gain, const T* dy, bool moments, T* dx, T* dgain,
-                                  T* dbias);
+  static void batch_norm_backward(Index rows, Index cols, const T* x, const accumulator_of<T>* mean,
+                                  const accumulator_of<T>* rstd, const accumulator_of<T>* gain,
+                                  const T* dy, bool moments, T* dx, accumulator_of<T>* dgain,
+                                  accumulator_of<T>* dbias);
 
   /// Elements of gathered patches that lie in scratch memory at a time: enough for products that
   /// fill a device.
@@ -30,8 +33,8 @@ struct Convolution {
   static void conv2d_backward_input(const ConvShape& s, const T* dy, const T* w, T* dx,
                                     Index elements = patch_elements);
   template <class T>
-  static void conv2d_backward_weight(const ConvShape& s, const T* x, const T* dy, T* dw,
-                                     Index elements = patch_elements);
+  static void conv2d_backward_weight(const ConvShape& s, const T* x, const T* dy,
+                                     accumulator_of<T>* dw, Index elements = patch_elements);
 
   template <class T>
   static void max_pool(const ConvShape& s, const T* x, T* y, std::int32_t* where);

@@ -7,10 +7,13 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <string>
+#include <type_traits>
 
 #include "hybridmed/backend/cuda/context.hpp"
+#include "hybridmed/core/scalars.hpp"
 #include "hybridmed/core/shape.hpp"
 
 namespace hybridmed::cuda {
@@ -21,6 +24,7 @@ struct Context::State {
   static constexpr std::size_t workspace_bytes = std::size_t{32} << 20;
   static constexpr int most_partial_sums = 1024;
   const int device;
+  int compute_capability = 0;   // 10 * major + minor
   const bool listed;            // is it written down whose its memory is? Not for the default
   bool one_of_several = false;  // has the machine more devices?
   std::string device_name;      // for messages
@@ -31,6 +35,7 @@ struct Context::State {
   cublasLtHandle_t blas_lt = nullptr;
   void* workspace = nullptr;       // of the libraries; one stream, so never in use twice
   double* partial_sums = nullptr;  // of sums over whole arrays
+  std::shared_ptr<void> plans;     // of products.cu: how cuBLASLt computes which shape
   /// Held while launches that share workspace, partial sums or event are issued: another thread's
   /// must not come between them.
   std::mutex issue;
@@ -52,7 +57,12 @@ struct Context::State {
 
 /// The context of the calling thread, whose device becomes the context's.
 Context::State& current();
-/// The same, without touching the device; null where it is the default and that is not yet made.
+/// The same, for a kernel of tensors in T.
+/// @throws Error for bfloat16 where the device computes in none.
+template <class T>
+Context::State& current_for(const char* operation);
+/// The current context, without touching the device; null where it is the default and that is not
+/// yet made.
 Context::State* current_if_made() noexcept;
 /// The default context; null where it is not yet made.
 Context::State* standard_if_made() noexcept;
@@ -87,6 +97,15 @@ void* allocate_in(Context::State& context, std::size_t bytes);
 void free_in(Context::State& context, void* p) noexcept;
 /// Waits for every context of a device and hands what their pools keep back to it.
 void give_back_pools(int device) noexcept;
+
+/// @throws Error where the device of a context has no bfloat16.
+void need_bfloat16(const Context::State& context, const char* operation);
+template <class T>
+Context::State& current_for(const char* operation) {
+  Context::State& context = current();
+  if constexpr (std::is_same_v<T, bfloat16>) need_bfloat16(context, operation);
+  return context;
+}
 
 /// Device memory for one operation, freed in the order of the stream.
 template <class T>
@@ -131,6 +150,23 @@ void for_each(Index n, const char* operation, F f) {
 template <class T>
 __device__ double wide(T x) {
   return static_cast<double>(x);
+}
+/// x in the scalar that kernels compute in and hold sums in.
+template <class T>
+__device__ accumulator_of<T> widen(T x) {
+  return x;
+}
+/// x rounded to T, to nearest even.
+template <class T>
+__device__ T narrow(accumulator_of<T> x) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  if constexpr (std::is_same_v<T, bfloat16>) {
+    T y;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(y.bits) : "f"(x));
+    return y;
+  }
+#endif
+  return static_cast<T>(x);
 }
 template <class T>
 __device__ T warp_sum(T x) {

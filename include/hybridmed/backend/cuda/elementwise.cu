@@ -1,5 +1,6 @@
-#include "hybridmed/backend/cuda/device.cuh"
 #include "hybridmed/backend/cuda/elementwise.hpp"
+
+#include "hybridmed/backend/cuda/vector.cuh"
 
 namespace hybridmed::cuda {
 
@@ -76,46 +77,73 @@ void add_up(Index n, const char* operation, F term, G done) {
 
 template <class T>
 void Elementwise::fill(Index n, T value, T* y) {
-  for_each(n, "fill", [=] __device__(Index i) { y[i] = value; });
+  const accumulator_of<T> x = value;
+  map(
+      n, "fill", [=] __device__() { return x; }, y);
 }
 template <class T>
 void Elementwise::copy(Index n, const T* x, T* y) {
+  Context::State& c = current_for<T>("copy");
   if (n > 0)
     check(cudaMemcpyAsync(y, x, static_cast<std::size_t>(n) * sizeof(T), cudaMemcpyDeviceToDevice,
-                          current().stream),
+                          c.stream),
           "copy");
+}
+void Elementwise::convert(Index n, const bfloat16* x, float* y) {
+  map(
+      n, "convert", [] __device__(float v) { return v; }, y, x);
+}
+void Elementwise::convert(Index n, const float* x, bfloat16* y) {
+  map(
+      n, "convert", [] __device__(float v) { return v; }, y, x);
 }
 template <class T>
 void Elementwise::add(Index n, const T* a, const T* b, T* y) {
-  for_each(n, "add", [=] __device__(Index i) { y[i] = a[i] + b[i]; });
+  using A = accumulator_of<T>;
+  map(
+      n, "add", [] __device__(A s, A t) { return s + t; }, y, a, b);
 }
 template <class T>
 void Elementwise::multiply(Index n, const T* a, const T* b, T* y) {
-  for_each(n, "multiply", [=] __device__(Index i) { y[i] = a[i] * b[i]; });
+  using A = accumulator_of<T>;
+  map(
+      n, "multiply", [] __device__(A s, A t) { return s * t; }, y, a, b);
 }
 template <class T>
 void Elementwise::divide(Index n, const T* a, const T* b, T* y) {
-  for_each(n, "divide", [=] __device__(Index i) { y[i] = a[i] / b[i]; });
+  using A = accumulator_of<T>;
+  map(
+      n, "divide", [] __device__(A s, A t) { return s / t; }, y, a, b);
 }
 template <class T>
-void Elementwise::scale(Index n, T alpha, const T* x, T* y) {
-  for_each(n, "scale", [=] __device__(Index i) { y[i] = alpha * x[i]; });
+void Elementwise::scale(Index n, accumulator_of<T> alpha, const T* x, T* y) {
+  using A = accumulator_of<T>;
+  map(
+      n, "scale", [=] __device__(A v) { return alpha * v; }, y, x);
 }
 template <class T>
-void Elementwise::axpy(Index n, T alpha, const T* x, T* y) {
-  for_each(n, "axpy", [=] __device__(Index i) { y[i] += alpha * x[i]; });
+void Elementwise::axpy(Index n, accumulator_of<T> alpha, const T* x, accumulator_of<T>* y) {
+  using A = accumulator_of<T>;
+  map(
+      n, "axpy", [=] __device__(A s, A t) { return t + alpha * s; }, y, x, y);
 }
 template <class T>
 void Elementwise::scale_by(Index n, const T* alpha, const T* x, T* y) {
-  for_each(n, "scale_by", [=] __device__(Index i) { y[i] = *alpha * x[i]; });
+  using A = accumulator_of<T>;
+  map(
+      n, "scale_by", [=] __device__(A v) { return widen(*alpha) * v; }, y, x);
 }
 template <class T>
 void Elementwise::exponential(Index n, const T* x, T* y) {
-  for_each(n, "exponential", [=] __device__(Index i) { y[i] = exp(x[i]); });
+  using A = accumulator_of<T>;
+  map(
+      n, "exponential", [] __device__(A v) { return exp(v); }, y, x);
 }
 template <class T>
 void Elementwise::logarithm(Index n, const T* x, T* y) {
-  for_each(n, "logarithm", [=] __device__(Index i) { y[i] = log(x[i]); });
+  using A = accumulator_of<T>;
+  map(
+      n, "logarithm", [] __device__(A v) { return log(v); }, y, x);
 }
 template <class T>
 void Elementwise::clamp(Index n, T low, T high, T* y) {
@@ -129,12 +157,16 @@ void Elementwise::reciprocal_sqrt(Index n, const T* x, T eps, T* y) {
 }
 template <class T>
 void Elementwise::activation(Activation kind, Index n, const T* x, T* y) {
-  for_each(n, "activation", [=] __device__(Index i) { y[i] = activate(kind, x[i]); });
+  using A = accumulator_of<T>;
+  map(
+      n, "activation", [=] __device__(A v) { return activate(kind, v); }, y, x);
 }
 template <class T>
 void Elementwise::activation_backward(Activation kind, Index n, const T* x, const T* dy, T* dx) {
-  for_each(n, "activation_backward",
-           [=] __device__(Index i) { dx[i] = activation_slope(kind, x[i]) * dy[i]; });
+  using A = accumulator_of<T>;
+  map(
+      n, "activation_backward", [=] __device__(A v, A d) { return activation_slope(kind, v) * d; },
+      dx, x, dy);
 }
 template <class T>
 void Elementwise::sigmoid_cross_entropy(Index n, const T* x, const T* z, T* y) {
@@ -184,18 +216,22 @@ void Elementwise::adamw(Index n, const AdamWArgs& a, const T* g, T* m, T* v, T* 
   });
 }
 
-template <class T>
-void Elementwise::sum(Index n, double factor, const T* x, T* y) {
+template <class T, class Y>
+void Elementwise::sum(Index n, double factor, const T* x, Y* y) {
+  using A = accumulator_of<Y>;
+  current_for<T>("sum");
   add_up(
-      n, "sum", [=] __device__(Index i) { return static_cast<double>(x[i]); },
-      [=] __device__(double s) { *y += static_cast<T>(factor * s); });
+      n, "sum", [=] __device__(Index i) { return wide(x[i]); },
+      [=] __device__(double s) { *y = narrow<Y>(widen(*y) + static_cast<A>(factor * s)); });
 }
 template <class T>
-void Elementwise::dot(Index n, T alpha, const T* a, const T* b, T* y) {
+void Elementwise::dot(Index n, accumulator_of<T> alpha, const T* a, const T* b,
+                      accumulator_of<T>* y) {
+  using A = accumulator_of<T>;
+  current_for<T>("dot");
   add_up(
-      n, "dot",
-      [=] __device__(Index i) { return static_cast<double>(a[i]) * static_cast<double>(b[i]); },
-      [=] __device__(double s) { *y += static_cast<T>(static_cast<double>(alpha) * s); });
+      n, "dot", [=] __device__(Index i) { return wide(a[i]) * wide(b[i]); },
+      [=] __device__(double s) { *y += static_cast<A>(static_cast<double>(alpha) * s); });
 }
 template <class T>
 void Elementwise::squared_norm(Index n, const T* x, double* total) {
@@ -205,29 +241,37 @@ void Elementwise::squared_norm(Index n, const T* x, double* total) {
       [=] __device__(double s) { *total += s; });
 }
 
+#define HYBRIDMED_INSTANTIATE(T)                                                             \
+  template void Elementwise::fill(Index, T, T*);                                             \
+  template void Elementwise::copy(Index, const T*, T*);                                      \
+  template void Elementwise::add(Index, const T*, const T*, T*);                             \
+  template void Elementwise::multiply(Index, const T*, const T*, T*);                        \
+  template void Elementwise::divide(Index, const T*, const T*, T*);                          \
+  template void Elementwise::scale(Index, accumulator_of<T>, const T*, T*);                  \
+  template void Elementwise::axpy(Index, accumulator_of<T>, const T*, accumulator_of<T>*);   \
+  template void Elementwise::scale_by(Index, const T*, const T*, T*);                        \
+  template void Elementwise::exponential(Index, const T*, T*);                               \
+  template void Elementwise::logarithm(Index, const T*, T*);                                 \
+  template void Elementwise::activation(Activation, Index, const T*, T*);                    \
+  template void Elementwise::activation_backward(Activation, Index, const T*, const T*, T*); \
+  template void Elementwise::sum(Index, double, const T*, T*);                               \
+  template void Elementwise::dot(Index, accumulator_of<T>, const T*, const T*, accumulator_of<T>*);
+HYBRIDMED_INSTANTIATE(float)
+HYBRIDMED_INSTANTIATE(double)
+HYBRIDMED_INSTANTIATE(bfloat16)
+#undef HYBRIDMED_INSTANTIATE
+template void Elementwise::sum(Index, double, const bfloat16*, float*);
+
+// In scalars that parameters and losses are held in.
 #define HYBRIDMED_INSTANTIATE(T)                                                                 \
-  template void Elementwise::fill(Index, T, T*);                                                 \
-  template void Elementwise::copy(Index, const T*, T*);                                          \
-  template void Elementwise::add(Index, const T*, const T*, T*);                                 \
-  template void Elementwise::multiply(Index, const T*, const T*, T*);                            \
-  template void Elementwise::divide(Index, const T*, const T*, T*);                              \
-  template void Elementwise::scale(Index, T, const T*, T*);                                      \
-  template void Elementwise::axpy(Index, T, const T*, T*);                                       \
-  template void Elementwise::scale_by(Index, const T*, const T*, T*);                            \
-  template void Elementwise::exponential(Index, const T*, T*);                                   \
-  template void Elementwise::logarithm(Index, const T*, T*);                                     \
   template void Elementwise::clamp(Index, T, T, T*);                                             \
   template void Elementwise::reciprocal_sqrt(Index, const T*, T, T*);                            \
-  template void Elementwise::activation(Activation, Index, const T*, T*);                        \
-  template void Elementwise::activation_backward(Activation, Index, const T*, const T*, T*);     \
   template void Elementwise::sigmoid_cross_entropy(Index, const T*, const T*, T*);               \
   template void Elementwise::sigmoid_cross_entropy_backward(Index, const T*, const T*, const T*, \
                                                             T*);                                 \
   template void Elementwise::fill_normal(Index, Philox, double, T*);                             \
   template void Elementwise::dropout_mask(Index, Philox, double, T*);                            \
   template void Elementwise::adamw(Index, const AdamWArgs&, const T*, T*, T*, T*);               \
-  template void Elementwise::sum(Index, double, const T*, T*);                                   \
-  template void Elementwise::dot(Index, T, const T*, const T*, T*);                              \
   template void Elementwise::squared_norm(Index, const T*, double*);
 HYBRIDMED_INSTANTIATE(float)
 HYBRIDMED_INSTANTIATE(double)

@@ -1,6 +1,7 @@
 #pragma once
 // CUDA kernels, element by element, and sums over whole arrays; backend/reference/elementwise.hpp
-// says what each computes. Instantiated for float and double.
+// says what each computes. Instantiated for float and double, and what activations need for bf16:
+// it is read in float, computed in float, and rounded once.
 #include "hybridmed/backend/arguments.hpp"
 #include "hybridmed/core/philox.hpp"
 
@@ -11,6 +12,9 @@ struct Elementwise {
   static void fill(Index n, T value, T* y);
   template <class T>
   static void copy(Index n, const T* x, T* y);
+  /// y = x in another scalar, rounded to nearest even.
+  static void convert(Index n, const bfloat16* x, float* y);
+  static void convert(Index n, const float* x, bfloat16* y);
   template <class T>
   static void add(Index n, const T* a, const T* b, T* y);
   template <class T>
@@ -18,9 +22,9 @@ struct Elementwise {
   template <class T>
   static void divide(Index n, const T* a, const T* b, T* y);
   template <class T>
-  static void scale(Index n, T alpha, const T* x, T* y);
+  static void scale(Index n, accumulator_of<T> alpha, const T* x, T* y);
   template <class T>
-  static void axpy(Index n, T alpha, const T* x, T* y);
+  static void axpy(Index n, accumulator_of<T> alpha, const T* x, accumulator_of<T>* y);
   template <class T>
   static void scale_by(Index n, const T* alpha, const T* x, T* y);
   template <class T>
@@ -47,10 +51,10 @@ struct Elementwise {
   static void adamw(Index n, const AdamWArgs& a, const T* g, T* m, T* v, T* p);
 
   /// These sum in double, in an order that depends on n alone.
+  template <class T, class Y>
+  static void sum(Index n, double factor, const T* x, Y* y);
   template <class T>
-  static void sum(Index n, double factor, const T* x, T* y);
-  template <class T>
-  static void dot(Index n, T alpha, const T* a, const T* b, T* y);
+  static void dot(Index n, accumulator_of<T> alpha, const T* a, const T* b, accumulator_of<T>* y);
   template <class T>
   static void squared_norm(Index n, const T* x, double* sum);
 };

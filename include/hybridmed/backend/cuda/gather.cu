@@ -24,9 +24,9 @@ __global__ void __launch_bounds__(block_size)
 
 /// dy (rows, cols), dx (targets, cols); cols in packs. A group takes one place of the order: where
 /// a target begins there, it sums all its sources, several of them read at a time.
-template <class V>
+template <class V, class W>
 __global__ void __launch_bounds__(block_size)
-    scatter_add_rows_kernel(Index cols, int bits, const V* dy, TargetOrder order, V* dx) {
+    scatter_add_rows_kernel(Index cols, int bits, const V* dy, TargetOrder order, W* dx) {
   constexpr int ahead = 8;
   const RowPlace at(bits);
   const Index n = order.count();
@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(block_size)
     const std::int32_t target = targets[i];
     if (target < 0 || (i > 0 && targets[i - 1] == target)) continue;
     for (Index c = at.col; c < cols; c += at.cols_step) {
-      V sum = dx[target * cols + c];
+      auto sum = widen(dx[target * cols + c]);
       int length = ahead;
       for (Index j = i; length == ahead; j += ahead) {
         V part[ahead];
@@ -49,18 +49,18 @@ __global__ void __launch_bounds__(block_size)
 #pragma unroll
         for (int k = 0; k < ahead; ++k)
           if (k < length)
-            for (int e = 0; e < V::size; ++e) sum.v[e] += part[k].v[e];
+            for (int e = 0; e < V::size; ++e) sum.v[e] += widen(part[k].v[e]);
       }
-      dx[target * cols + c] = sum;
+      dx[target * cols + c] = narrow<typename W::scalar>(sum);
     }
   }
 }
 
 /// x (batch, inputs, cols) -> y (batch, outputs, cols); cols in packs.
-template <class V, class T = typename V::scalar>
+template <class V, class A = accumulator_of<typename V::scalar>>
 __global__ void __launch_bounds__(block_size)
     mix_rows_kernel(Index rows, Index outputs, Index inputs, Index cols, int bits,
-                    const std::int32_t* start, const std::int32_t* column, const T* weight,
+                    const std::int32_t* start, const std::int32_t* column, const A* weight,
                     const V* x, V* y) {
   const RowPlace at(bits);
   for (Index r = at.row; r < rows; r += at.rows_step) {
@@ -68,22 +68,22 @@ __global__ void __launch_bounds__(block_size)
     const std::int32_t begin = start[o], end = start[o + 1];
     const V* from = x + item * inputs * cols;
     for (Index c = at.col; c < cols; c += at.cols_step) {
-      V sum{};
+      Pack<A, V::size> sum{};
 #pragma unroll 4
       for (std::int32_t k = begin; k < end; ++k) {
-        const T w = weight[k];
-        const V part = from[column[k] * cols + c];
+        const A w = weight[k];
+        const auto part = widen(from[column[k] * cols + c]);
         for (int e = 0; e < V::size; ++e) sum.v[e] += w * part.v[e];
       }
-      y[r * cols + c] = sum;
+      y[r * cols + c] = narrow<typename V::scalar>(sum);
     }
   }
 }
 
 /// One warp a row.
-template <class T>
+template <class T, class A = accumulator_of<T>>
 __global__ void __launch_bounds__(block_size)
-    normalize_rows_kernel(Index rows, Index cols, const T* x, T* y, T* norm) {
+    normalize_rows_kernel(Index rows, Index cols, const T* x, T* y, A* norm) {
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
   for (Index r = blockIdx.x * Index{block_warps} + threadIdx.x / warp_size; r < rows;
        r += gridDim.x * Index{block_warps}) {
@@ -95,30 +95,29 @@ __global__ void __launch_bounds__(block_size)
     }
     s = sqrt(warp_sum(s));
     const double length = s > 1e-12 ? s : 1e-12, factor = 1 / length;
-    if (lane == 0) norm[r] = static_cast<T>(length);
+    if (lane == 0) norm[r] = static_cast<A>(length);
     for (Index c = lane; c < cols; c += warp_size)
-      y[r * cols + c] = static_cast<T>(static_cast<double>(xr[c]) * factor);
+      y[r * cols + c] = narrow<T>(static_cast<A>(wide(xr[c]) * factor));
   }
 }
 
-template <class T>
+template <class T, class A = accumulator_of<T>>
 __global__ void __launch_bounds__(block_size)
-    normalize_rows_backward_kernel(Index rows, Index cols, const T* y, const T* norm, const T* dy,
+    normalize_rows_backward_kernel(Index rows, Index cols, const T* y, const A* norm, const T* dy,
                                    T* dx) {
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
   for (Index r = blockIdx.x * Index{block_warps} + threadIdx.x / warp_size; r < rows;
        r += gridDim.x * Index{block_warps}) {
     const T *yr = y + r * cols, *dr = dy + r * cols;
-    const T length = norm[r];
+    const A length = norm[r];
     double s = 0;
-    if (length > T(1e-12))  // below it the divisor is a constant
+    if (length > A(1e-12))  // below it the divisor is a constant
       for (Index c = lane; c < cols; c += warp_size)
         s += static_cast<double>(yr[c]) * static_cast<double>(dr[c]);
     s = warp_sum(s);
     const double factor = 1 / static_cast<double>(length);
     for (Index c = lane; c < cols; c += warp_size)
-      dx[r * cols + c] =
-          static_cast<T>((static_cast<double>(dr[c]) - static_cast<double>(yr[c]) * s) * factor);
+      dx[r * cols + c] = narrow<T>(static_cast<A>((wide(dr[c]) - wide(yr[c]) * s) * factor));
   }
 }
 
@@ -144,37 +143,39 @@ __global__ void __launch_bounds__(block_size)
 
 template <class T>
 void Gather::gather_rows(Index rows, Index cols, const T* x, const std::int32_t* index, T* y) {
-  Context::State& context = current();
+  constexpr const char* name = "gather_rows";
+  Context::State& context = current_for<T>(name);
   if (rows <= 0 || cols <= 0) return;
   by_packs<T>(cols, {x, y}, [&]<class V>(V, Index n) {
     const RowGroups groups(rows, n);
     gather_rows_kernel<<<groups.grid, block_size, 0, context.stream>>>(
         rows, n, groups.bits, reinterpret_cast<const V*>(x), index, reinterpret_cast<V*>(y));
-    check(cudaGetLastError(), "gather_rows");
+    check(cudaGetLastError(), name);
   });
 }
 
-template <class T>
+template <class T, class Y>
 void Gather::scatter_add_rows(Index rows, Index cols, const T* dy, const std::int32_t* index,
-                              T* dx) {
-  Context::State& context = current();
-  if (rows <= 0 || cols <= 0) return;
+                              Y* dx) {
   constexpr const char* name = "scatter_add_rows";
+  Context::State& context = current_for<T>(name);
+  if (rows <= 0 || cols <= 0) return;
   const InTargetOrder by_target(context, rows, index, name);
   by_packs<T>(cols, {dy, dx}, [&]<class V>(V, Index n) {
     const RowGroups groups(rows, n);
     scatter_add_rows_kernel<<<groups.grid, block_size, 0, context.stream>>>(
         n, groups.bits, reinterpret_cast<const V*>(dy), by_target.order(),
-        reinterpret_cast<V*>(dx));
+        reinterpret_cast<Pack<Y, V::size>*>(dx));
     check(cudaGetLastError(), name);
   });
 }
 
 template <class T>
 void Gather::mix_rows(Index batch, Index outputs, Index inputs, Index cols,
-                      const std::int32_t* start, const std::int32_t* column, const T* weight,
-                      const T* x, T* y) {
-  Context::State& context = current();
+                      const std::int32_t* start, const std::int32_t* column,
+                      const accumulator_of<T>* weight, const T* x, T* y) {
+  constexpr const char* name = "mix_rows";
+  Context::State& context = current_for<T>(name);
   const Index rows = batch * outputs;
   if (rows <= 0 || cols <= 0) return;
   by_packs<T>(cols, {x, y}, [&]<class V>(V, Index n) {
@@ -182,33 +183,35 @@ void Gather::mix_rows(Index batch, Index outputs, Index inputs, Index cols,
     mix_rows_kernel<<<groups.grid, block_size, 0, context.stream>>>(
         rows, outputs, inputs, n, groups.bits, start, column, weight, reinterpret_cast<const V*>(x),
         reinterpret_cast<V*>(y));
-    check(cudaGetLastError(), "mix_rows");
+    check(cudaGetLastError(), name);
   });
 }
 
 template <class T>
-void Gather::normalize_rows(Index rows, Index cols, const T* x, T* y, T* norm) {
-  Context::State& context = current();
+void Gather::normalize_rows(Index rows, Index cols, const T* x, T* y, accumulator_of<T>* norm) {
+  constexpr const char* name = "normalize_rows";
+  Context::State& context = current_for<T>(name);
   if (rows <= 0) return;
   normalize_rows_kernel<<<blocks_for(rows, block_warps), block_size, 0, context.stream>>>(
       rows, cols, x, y, norm);
-  check(cudaGetLastError(), "normalize_rows");
+  check(cudaGetLastError(), name);
 }
 template <class T>
-void Gather::normalize_rows_backward(Index rows, Index cols, const T* y, const T* norm, const T* dy,
-                                     T* dx) {
-  Context::State& context = current();
+void Gather::normalize_rows_backward(Index rows, Index cols, const T* y,
+                                     const accumulator_of<T>* norm, const T* dy, T* dx) {
+  constexpr const char* name = "normalize_rows_backward";
+  Context::State& context = current_for<T>(name);
   if (rows <= 0) return;
   normalize_rows_backward_kernel<<<blocks_for(rows, block_warps), block_size, 0, context.stream>>>(
       rows, cols, y, norm, dy, dx);
-  check(cudaGetLastError(), "normalize_rows_backward");
+  check(cudaGetLastError(), name);
 }
 
 template <class T>
 void Gather::patchify(Index batch, Index channels, Index side, Index patch, const T* x, T* y) {
-  Context::State& context = current();
-  if (batch <= 0 || channels <= 0 || side < patch) return;
   constexpr const char* name = "patchify";
+  Context::State& context = current_for<T>(name);
+  if (batch <= 0 || channels <= 0 || side < patch) return;
   if (channels * patch * patch > INT32_MAX)
     fail("cuda", name, "patches of more than " + std::to_string(INT32_MAX) + " numbers");
   const Index n = side / patch, patches = batch * n * n;
@@ -220,16 +223,21 @@ void Gather::patchify(Index batch, Index channels, Index side, Index patch, cons
   });
 }
 
-#define HYBRIDMED_INSTANTIATE(T)                                                                 \
-  template void Gather::gather_rows(Index, Index, const T*, const std::int32_t*, T*);            \
-  template void Gather::scatter_add_rows(Index, Index, const T*, const std::int32_t*, T*);       \
-  template void Gather::mix_rows(Index, Index, Index, Index, const std::int32_t*,                \
-                                 const std::int32_t*, const T*, const T*, T*);                   \
-  template void Gather::normalize_rows(Index, Index, const T*, T*, T*);                          \
-  template void Gather::normalize_rows_backward(Index, Index, const T*, const T*, const T*, T*); \
+#define HYBRIDMED_INSTANTIATE(T)                                                                  \
+  template void Gather::gather_rows(Index, Index, const T*, const std::int32_t*, T*);             \
+  template void Gather::scatter_add_rows(Index, Index, const T*, const std::int32_t*,             \
+                                         accumulator_of<T>*);                                     \
+  template void Gather::mix_rows(Index, Index, Index, Index, const std::int32_t*,                 \
+                                 const std::int32_t*, const accumulator_of<T>*, const T*, T*);    \
+  template void Gather::normalize_rows(Index, Index, const T*, T*, accumulator_of<T>*);           \
+  template void Gather::normalize_rows_backward(Index, Index, const T*, const accumulator_of<T>*, \
+                                                const T*, T*);                                    \
   template void Gather::patchify(Index, Index, Index, Index, const T*, T*);
 HYBRIDMED_INSTANTIATE(float)
 HYBRIDMED_INSTANTIATE(double)
+HYBRIDMED_INSTANTIATE(bfloat16)
 #undef HYBRIDMED_INSTANTIATE
+template void Gather::scatter_add_rows(Index, Index, const bfloat16*, const std::int32_t*,
+                                       bfloat16*);
 
 }  // namespace hybridmed::cuda

@@ -51,7 +51,7 @@ __global__ void __launch_bounds__(block_size)
   for (Index r = blockIdx.x; r < rows; r += gridDim.x) {
     Best<A> b = Best<A>::of_none();
     for (Index k = threadIdx.x; k < classes; k += block_size)
-      b.add(static_cast<A>(z[r * classes + k]), static_cast<std::int32_t>(k));
+      b.add(widen(z[r * classes + k]), static_cast<std::int32_t>(k));
     b = warp_best(b);
     __syncthreads();  // the row before is over
     if (threadIdx.x % warp_size == 0) of_warps[threadIdx.x / warp_size] = b;
@@ -69,6 +69,7 @@ __global__ void __launch_bounds__(block_size)
 template <class T>
 void Generation::put_rows(Index rows, Index cols, const T* x, Index ldx, const std::int32_t* index,
                           T* y) {
+  current_for<T>("put_rows");
   for_each(rows * cols, "put_rows", [=] __device__(Index i) {
     const Index r = i / cols, c = i - r * cols;
     y[index[r] * cols + c] = x[r * ldx + c];
@@ -78,7 +79,7 @@ void Generation::put_rows(Index rows, Index cols, const T* x, Index ldx, const s
 template <class T>
 void Generation::best_class(Index rows, Index classes, const T* z, std::int32_t* best,
                             accumulator_of<T>* margin) {
-  Context::State& c = current();
+  Context::State& c = current_for<T>("best_class");
   if (rows <= 0) return;
   best_class_kernel<<<blocks_for(rows, 1), block_size, 0, c.stream>>>(rows, classes, z, best,
                                                                       margin);
@@ -90,6 +91,7 @@ void Generation::best_class(Index rows, Index classes, const T* z, std::int32_t*
   template void Generation::best_class(Index, Index, const T*, std::int32_t*, accumulator_of<T>*);
 HYBRIDMED_INSTANTIATE(float)
 HYBRIDMED_INSTANTIATE(double)
+HYBRIDMED_INSTANTIATE(bfloat16)
 #undef HYBRIDMED_INSTANTIATE
 
 }  // namespace hybridmed::cuda

@@ -1,6 +1,6 @@
 #pragma once
 // CUDA kernels of writing token by token; backend/reference/generation.hpp says what each computes.
-// Instantiated for float and double.
+// Instantiated for float, double and bf16.
 #include "hybridmed/backend/arguments.hpp"
 
 namespace hybridmed::cuda {

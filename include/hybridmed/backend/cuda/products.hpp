@@ -5,21 +5,27 @@
 namespace hybridmed::cuda {
 
 struct Products {
-  /// c (m, n) = alpha op(a) op(b) + beta c, row-major; float32 arithmetic throughout, no TF32.
-  template <class T>
-  static void gemm(bool ta, bool tb, Index m, Index n, Index k, T alpha, const T* a, Index lda,
-                   const T* b, Index ldb, T beta, T* c, Index ldc);
+  /// c (m, n) = alpha op(a) op(b) + beta c, row-major. C: T, or the scalar of sums. Float
+  /// arithmetic throughout, no TF32; products of bf16 are added up in float, on tensor cores, and
+  /// rounded once where c is in bf16.
+  template <class T, class C>
+  static void gemm(bool ta, bool tb, Index m, Index n, Index k, accumulator_of<T> alpha, const T* a,
+                   Index lda, const T* b, Index ldb, accumulator_of<T> beta, C* c, Index ldc);
 
-  /// `batch` such products, whose operands lie the given numbers of elements apart.
+  /// `batch` such products, whose operands lie the given numbers of elements apart; in float and
+  /// double.
   template <class T>
   static void gemm_batch(Index batch, bool ta, bool tb, Index m, Index n, Index k, T alpha,
                          const T* a, Index lda, Index next_a, const T* b, Index ldb, Index next_b,
                          T beta, T* c, Index ldc, Index next_c);
 
   /// A linear layer in one pass; false, with nothing written, where cuBLASLt does not serve it:
-  /// double, no bias, empty extents, an activation other than tanh-form GELU with `pre`.
-  template <class T>
-  static bool linear(const LinearArgs<T>& a);
+  /// double, no bias, empty extents, in float an activation other than tanh-form GELU with `pre`.
+  ///
+  /// Where y is in bf16, the product is rounded once, after its bias. cuBLASLt reads that bias in
+  /// bf16, so it is rounded as the weights are; a y in float adds the bias as it is.
+  template <class T, class Y>
+  static bool linear(const LinearArgs<T, Y>& a);
 };
 
 }  // namespace hybridmed::cuda

@@ -1,5 +1,6 @@
-#include "hybridmed/backend/cuda/device.cuh"
 #include "hybridmed/backend/cuda/rows.hpp"
+
+#include "hybridmed/backend/cuda/vector.cuh"
 
 namespace hybridmed::cuda {
 
@@ -44,62 +45,128 @@ void column_sums(Index rows, Index cols, const char* operation, F term, G done) 
   });
 }
 
-/// One warp a row, two passes: the mean, then the squared distances from it.
-template <class T>
+/// Neighbours that a lane takes of a row; by the extent alone, since it orders sums. Float and
+/// double rows fill a warp's accesses one by one.
+template <class X, class T>
+constexpr int lane_columns = sizeof(X) == 2 || sizeof(T) == 2 ? 8 : 1;
+
+/// w neighbours in the scalar of sums. `packed`: the address allows one access.
+template <int w, class T>
+__device__ Pack<accumulator_of<T>, w> load(const T* p, bool packed) {
+  if (w > 1 && packed) return widen(*reinterpret_cast<const Pack<T, w>*>(p));
+  Pack<accumulator_of<T>, w> x;
+#pragma unroll
+  for (int e = 0; e < w; ++e) x.v[e] = widen(p[e]);
+  return x;
+}
+template <int w, class T>
+__device__ void store(const Pack<accumulator_of<T>, w>& x, T* p, bool packed) {
+  const Pack<T, w> y = narrow<T>(x);
+  if (w > 1 && packed) {
+    *reinterpret_cast<Pack<T, w>*>(p) = y;
+    return;
+  }
+#pragma unroll
+  for (int e = 0; e < w; ++e) p[e] = y.v[e];
+}
+
+/// One warp a row, two passes: the mean, then the squared distances from it. A lane takes w
+/// neighbours at a time.
+template <int w, class X, class T, class A = accumulator_of<T>>
 __global__ void __launch_bounds__(block_size)
-    layer_norm_kernel(Index rows, Index cols, const T* x, const T* gain, const T* bias, T eps, T* y,
-                      T* mean, T* rstd) {
-  const int lane = static_cast<int>(threadIdx.x) % warp_size;
+    layer_norm_kernel(Index rows, Index cols, bool packed, const X* x, const A* gain, const A* bias,
+                      A eps, T* y, A* mean, A* rstd) {
+  const int lane = static_cast<int>(threadIdx.x) % warp_size * w;
   for (Index r = blockIdx.x * Index{block_warps} + threadIdx.x / warp_size; r < rows;
        r += gridDim.x * Index{block_warps}) {
-    const T* xr = x + r * cols;
-    T s = 0, q = 0;
-    for (Index c = lane; c < cols; c += warp_size) s += xr[c];
-    const T m = warp_sum(s) / static_cast<T>(cols);
-    for (Index c = lane; c < cols; c += warp_size) q += (xr[c] - m) * (xr[c] - m);
-    const T k = T(1) / sqrt(warp_sum(q) / static_cast<T>(cols) + eps);
+    const X* xr = x + r * cols;
+    A s = 0, q = 0;
+    for (Index c = lane; c < cols; c += warp_size * w) {
+      const auto v = load<w>(xr + c, packed);
+#pragma unroll
+      for (int e = 0; e < w; ++e) s += v.v[e];
+    }
+    const A m = warp_sum(s) / static_cast<A>(cols);
+    for (Index c = lane; c < cols; c += warp_size * w) {
+      const auto v = load<w>(xr + c, packed);
+#pragma unroll
+      for (int e = 0; e < w; ++e) q += (v.v[e] - m) * (v.v[e] - m);
+    }
+    const A k = A(1) / sqrt(warp_sum(q) / static_cast<A>(cols) + eps);
     if (lane == 0) {
       mean[r] = m;
       rstd[r] = k;
     }
-    for (Index c = lane; c < cols; c += warp_size)
-      y[r * cols + c] = (xr[c] - m) * k * gain[c] + bias[c];
+    for (Index c = lane; c < cols; c += warp_size * w) {
+      auto v = load<w>(xr + c, packed);
+      const auto g = load<w>(gain + c, packed), b = load<w>(bias + c, packed);
+#pragma unroll
+      for (int e = 0; e < w; ++e) v.v[e] = (v.v[e] - m) * k * g.v[e] + b.v[e];
+      store<w>(v, y + r * cols + c, packed);
+    }
   }
 }
 
-template <class T>
+template <int w, class X, class T, class A = accumulator_of<T>>
 __global__ void __launch_bounds__(block_size)
-    layer_norm_backward_kernel(Index rows, Index cols, const T* x, const T* gain, const T* mean,
-                               const T* rstd, const T* dy, T* dx) {
-  const int lane = static_cast<int>(threadIdx.x) % warp_size;
+    layer_norm_backward_kernel(Index rows, Index cols, bool packed, const X* x, const A* gain,
+                               const A* mean, const A* rstd, const T* dy, X* dx) {
+  const int lane = static_cast<int>(threadIdx.x) % warp_size * w;
   for (Index r = blockIdx.x * Index{block_warps} + threadIdx.x / warp_size; r < rows;
        r += gridDim.x * Index{block_warps}) {
-    const T m = mean[r], k = rstd[r], *xr = x + r * cols, *dr = dy + r * cols;
-    T a = 0, b = 0;
-    for (Index c = lane; c < cols; c += warp_size) {
-      const T d = dr[c] * gain[c];
-      a += d;
-      b += d * (xr[c] - m) * k;
+    const A m = mean[r], k = rstd[r];
+    const X* xr = x + r * cols;
+    const T* dr = dy + r * cols;
+    A a = 0, b = 0;
+    for (Index c = lane; c < cols; c += warp_size * w) {
+      const auto v = load<w>(xr + c, packed), d = load<w>(dr + c, packed),
+                 g = load<w>(gain + c, packed);
+#pragma unroll
+      for (int e = 0; e < w; ++e) {
+        const A slope = d.v[e] * g.v[e];
+        a += slope;
+        b += slope * (v.v[e] - m) * k;
+      }
     }
-    a = warp_sum(a) / static_cast<T>(cols);
-    b = warp_sum(b) / static_cast<T>(cols);
-    for (Index c = lane; c < cols; c += warp_size)
-      dx[r * cols + c] = (dr[c] * gain[c] - a - (xr[c] - m) * k * b) * k;
+    a = warp_sum(a) / static_cast<A>(cols);
+    b = warp_sum(b) / static_cast<A>(cols);
+    for (Index c = lane; c < cols; c += warp_size * w) {
+      auto v = load<w>(xr + c, packed);
+      const auto d = load<w>(dr + c, packed), g = load<w>(gain + c, packed);
+#pragma unroll
+      for (int e = 0; e < w; ++e) v.v[e] = (d.v[e] * g.v[e] - a - (v.v[e] - m) * k * b) * k;
+      store<w>(v, dx + r * cols + c, packed);
+    }
   }
+}
+
+/// f(integral_constant<int, w>, packed) with the neighbours that a lane takes of rows of X and T.
+template <class X, class T, class F>
+void by_lanes(Index cols, std::initializer_list<const void*> addresses, F f) {
+  constexpr int most = lane_columns<X, T>;
+  bool packed = true;
+  for (const void* p : addresses) packed = packed && reinterpret_cast<std::uintptr_t>(p) % 16 == 0;
+  if constexpr (most > 1)
+    if (cols % most == 0) return f(std::integral_constant<int, most>{}, packed);
+  f(std::integral_constant<int, 1>{}, packed);
 }
 
 }  // namespace
 
 template <class T>
-void Rows::add_vector(Index rows, Index cols, const T* x, const T* v, T* y) {
-  for_each(rows * cols, "add_vector", [=] __device__(Index i) { y[i] = x[i] + v[i % cols]; });
+void Rows::add_vector(Index rows, Index cols, const T* x, const accumulator_of<T>* v, T* y) {
+  current_for<T>("add_vector");
+  for_each(rows * cols, "add_vector",
+           [=] __device__(Index i) { y[i] = narrow<T>(widen(x[i]) + v[i % cols]); });
 }
 template <class T>
-void Rows::column_sum(Index rows, Index cols, const T* x, T* y) {
+void Rows::column_sum(Index rows, Index cols, const T* x, accumulator_of<T>* y) {
+  using A = accumulator_of<T>;
+  current_for<T>("column_sum");
   column_sums<1>(
       rows, cols, "column_sum",
-      [=] __device__(Index r, Index c, double* s) { s[0] += static_cast<double>(x[r * cols + c]); },
-      [=] __device__(Index c, const double* s) { y[c] += static_cast<T>(s[0]); });
+      [=] __device__(Index r, Index c, double* s) { s[0] += wide(x[r * cols + c]); },
+      [=] __device__(Index c, const double* s) { y[c] += static_cast<A>(s[0]); });
 }
 void Rows::repeat_indices(Index count, const std::int32_t* first, Index repeats, Index period,
                           std::int32_t* y) {
@@ -111,53 +178,72 @@ void Rows::repeat_indices(Index count, const std::int32_t* first, Index repeats,
 
 template <class T>
 void Rows::transpose(Index batch, Index rows, Index cols, const T* x, T* y) {
+  current_for<T>("transpose");
   for_each(batch * rows * cols, "transpose", [=] __device__(Index i) {
     const Index r = i % rows, c = i / rows % cols, b = i / rows / cols;
     y[i] = x[(b * rows + r) * cols + c];
   });
 }
 
-template <class T>
-void Rows::layer_norm(Index rows, Index cols, const T* x, const T* gain, const T* bias, double eps,
-                      T* y, T* mean, T* rstd) {
-  Context::State& c = current();
+template <class X, class T>
+void Rows::layer_norm(Index rows, Index cols, const X* x, const accumulator_of<T>* gain,
+                      const accumulator_of<T>* bias, double eps, T* y, accumulator_of<T>* mean,
+                      accumulator_of<T>* rstd) {
+  constexpr const char* name = "layer_norm";
+  Context::State& c = current_for<T>(name);
   if (rows <= 0) return;
-  layer_norm_kernel<<<blocks_for(rows, block_warps), block_size, 0, c.stream>>>(
-      rows, cols, x, gain, bias, static_cast<T>(eps), y, mean, rstd);
-  check(cudaGetLastError(), "layer_norm");
+  by_lanes<X, T>(cols, {x, gain, bias, y}, [&]<int w>(std::integral_constant<int, w>, bool packed) {
+    layer_norm_kernel<w><<<blocks_for(rows, block_warps), block_size, 0, c.stream>>>(
+        rows, cols, packed, x, gain, bias, static_cast<accumulator_of<T>>(eps), y, mean, rstd);
+    check(cudaGetLastError(), name);
+  });
 }
-template <class T>
-void Rows::layer_norm_backward(Index rows, Index cols, const T* x, const T* gain, const T* mean,
-                               const T* rstd, const T* dy, T* dx, T* dgain, T* dbias) {
-  Context::State& c = current();
+template <class X, class T>
+void Rows::layer_norm_backward(Index rows, Index cols, const X* x, const accumulator_of<T>* gain,
+                               const accumulator_of<T>* mean, const accumulator_of<T>* rstd,
+                               const T* dy, X* dx, accumulator_of<T>* dgain,
+                               accumulator_of<T>* dbias) {
+  using A = accumulator_of<T>;
+  constexpr const char* name = "layer_norm_backward";
+  Context::State& c = current_for<T>(name);
   if (rows <= 0) return;
   if (dgain || dbias)
     column_sums<2>(
-        rows, cols, "layer_norm_backward",
+        rows, cols, name,
         [=] __device__(Index r, Index k, double* s) {
-          const auto d = static_cast<double>(dy[r * cols + k]);
-          s[0] += d * static_cast<double>(x[r * cols + k] - mean[r]) * static_cast<double>(rstd[r]);
+          const double d = wide(dy[r * cols + k]);
+          s[0] += d * wide(widen(x[r * cols + k]) - mean[r]) * wide(rstd[r]);
           s[1] += d;
         },
         [=] __device__(Index k, const double* s) {
-          if (dgain) dgain[k] += static_cast<T>(s[0]);
-          if (dbias) dbias[k] += static_cast<T>(s[1]);
+          if (dgain) dgain[k] += static_cast<A>(s[0]);
+          if (dbias) dbias[k] += static_cast<A>(s[1]);
         });
   if (!dx) return;
-  layer_norm_backward_kernel<<<blocks_for(rows, block_warps), block_size, 0, c.stream>>>(
-      rows, cols, x, gain, mean, rstd, dy, dx);
-  check(cudaGetLastError(), "layer_norm_backward");
+  by_lanes<X, T>(cols, {x, gain, dy, dx}, [&]<int w>(std::integral_constant<int, w>, bool packed) {
+    layer_norm_backward_kernel<w><<<blocks_for(rows, block_warps), block_size, 0, c.stream>>>(
+        rows, cols, packed, x, gain, mean, rstd, dy, dx);
+    check(cudaGetLastError(), name);
+  });
 }
 
-#define HYBRIDMED_INSTANTIATE(T)                                                                  \
-  template void Rows::add_vector(Index, Index, const T*, const T*, T*);                           \
-  template void Rows::column_sum(Index, Index, const T*, T*);                                     \
-  template void Rows::transpose(Index, Index, Index, const T*, T*);                               \
-  template void Rows::layer_norm(Index, Index, const T*, const T*, const T*, double, T*, T*, T*); \
-  template void Rows::layer_norm_backward(Index, Index, const T*, const T*, const T*, const T*,   \
-                                          const T*, T*, T*, T*);
+#define HYBRIDMED_INSTANTIATE_NORM(X, T)                                                      \
+  template void Rows::layer_norm(Index, Index, const X*, const accumulator_of<T>*,            \
+                                 const accumulator_of<T>*, double, T*, accumulator_of<T>*,    \
+                                 accumulator_of<T>*);                                         \
+  template void Rows::layer_norm_backward(Index, Index, const X*, const accumulator_of<T>*,   \
+                                          const accumulator_of<T>*, const accumulator_of<T>*, \
+                                          const T*, X*, accumulator_of<T>*, accumulator_of<T>*);
+#define HYBRIDMED_INSTANTIATE(T)                                                        \
+  template void Rows::add_vector(Index, Index, const T*, const accumulator_of<T>*, T*); \
+  template void Rows::column_sum(Index, Index, const T*, accumulator_of<T>*);           \
+  template void Rows::transpose(Index, Index, Index, const T*, T*);                     \
+  HYBRIDMED_INSTANTIATE_NORM(T, T)
 HYBRIDMED_INSTANTIATE(float)
 HYBRIDMED_INSTANTIATE(double)
+HYBRIDMED_INSTANTIATE(bfloat16)
+HYBRIDMED_INSTANTIATE_NORM(float, bfloat16)
 #undef HYBRIDMED_INSTANTIATE
+#undef HYBRIDMED_INSTANTIATE_NORM
 
 }  // namespace hybridmed::cuda
