@@ -188,8 +188,8 @@ struct Recorder {
           column_scratch(rows, cols, 1)});
   }
 
-  // ---- LayerNorm: a warp reads its row three times, the gradients of gain and bias read both
-  // inputs once more
+  // ---- LayerNorm: rows of up to 1024 numbers are read once, longer ones three times; sums of gain
+  // and bias over 64 rows go through memory
   template <class X, class Y, class A>
   static void layer_norm(Index rows, Index cols, const X* x, const A* gain, const A* bias, double,
                          Y* y, A* mean, A* rstd) {
@@ -199,21 +199,35 @@ struct Recorder {
           1,
           {span(n, x), span(cols, gain), span(cols, bias)},
           {span(n, y), span(rows, mean), span(rows, rstd)},
-          2 * span(n, x).bytes});
+          cols > longest_held ? 2 * span(n, x).bytes : 0});
+  }
+  template <class Y, class A>
+  static bool add_norm(Index rows, Index cols, const A* x, const A* y, const A* gain, const A* bias,
+                       double, A* sum, Y* norm, A* mean, A* rstd) {
+    const Index n = rows * cols;
+    note({"layer_norm",
+          Pass::rows,
+          1,
+          {span(n, x), span(n, y), span(cols, gain), span(cols, bias)},
+          {span(n, sum), span(n, norm), span(rows, mean), span(rows, rstd)},
+          cols > longest_held ? 4 * span(n, x).bytes : 0});
+    return true;
   }
   template <class X, class G, class D, class A>
   static void layer_norm_backward(Index rows, Index cols, const X* x, const A* gain, const A* mean,
                                   const A* rstd, const G* dy, D* dx, A* dgain, A* dbias) {
     const Index n = rows * cols;
-    const bool slopes = dgain || dbias;
-    const double inputs = span(n, x).bytes + span(n, dy).bytes;
+    const bool slopes = dgain || dbias, held = cols <= longest_held;
+    const double inputs = span(n, x).bytes + span(n, dy).bytes,
+                 partial = 4.0 * std::ceil(static_cast<double>(rows) / 64) * real(cols) * sizeof(A);
     note({"layer_norm_backward",
           Pass::rows,
-          (slopes ? 2 : 0) + (dx ? 1 : 0),
+          held ? (slopes ? 2 : 1) : (slopes ? 2 : 0) + (dx ? 1 : 0),
           {span(n, x), span(n, dy), span(cols, gain), span(rows, mean), span(rows, rstd)},
           {span(dx ? n : 0, dx), span(dgain ? cols : 0, dgain), span(dbias ? cols : 0, dbias)},
-          (dx ? inputs : 0) + (slopes && dx ? inputs : 0) +
-              (slopes ? column_scratch(rows, cols, 2) : 0)});
+          held ? (slopes ? partial : 0)
+               : (dx ? inputs : 0) + (slopes && dx ? inputs : 0) +
+                     (slopes ? column_scratch(rows, cols, 2) : 0)});
   }
 
   // ---- losses over classes: the backward passes read their rows twice
@@ -473,6 +487,8 @@ struct Recorder {
   }
 
  private:
+  static constexpr Index longest_held = 1024;
+
   template <class T>
   static Span span(Index n, const T* p) {
     return {reinterpret_cast<std::uintptr_t>(p), static_cast<double>(n) * sizeof(T)};

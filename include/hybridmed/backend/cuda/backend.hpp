@@ -11,6 +11,7 @@
 #include "hybridmed/backend/cuda/elementwise.hpp"
 #include "hybridmed/backend/cuda/gather.hpp"
 #include "hybridmed/backend/cuda/generation.hpp"
+#include "hybridmed/backend/cuda/layer_norm.hpp"
 #include "hybridmed/backend/cuda/local_alignment.hpp"
 #include "hybridmed/backend/cuda/losses.hpp"
 #include "hybridmed/backend/cuda/memory.hpp"
@@ -23,6 +24,7 @@ namespace hybridmed {
 struct Cuda : cuda::Memory,
               cuda::Elementwise,
               cuda::Rows,
+              cuda::LayerNorm,
               cuda::Products,
               cuda::Gather,
               cuda::Attention,
