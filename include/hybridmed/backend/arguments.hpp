@@ -166,4 +166,18 @@ struct AdamWArgs {
   }
 };
 
+/// One of the tensors that a backend updates in one pass over all of them (BackendAdamWList).
+/// Backend memory; M: the master scalar.
+template <class M>
+struct AdamWTensor {
+  Index n = 0;
+  const M* gradient = nullptr;                     // (n); null: a gradient of zeros
+  M *m = nullptr, *v = nullptr, *value = nullptr;  // (n)
+  bfloat16* rounded =
+      nullptr;  // (n): the new value as bf16 products read it; null: nobody wants it
+  double decay = 0;
+
+  bool operator==(const AdamWTensor&) const = default;
+};
+
 }  // namespace hybridmed

@@ -7,6 +7,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <type_traits>
 
 #include "hybridmed/backend/arguments.hpp"
@@ -178,6 +179,20 @@ concept BackendFusedAddNorm = requires(Index n, double e, const A* x, A* sum, T*
   { B::add_norm(n, n, x, x, x, x, e, sum, norm, sum, sum) } -> std::same_as<bool>;
 };
 
+/// Optional: the gradient norm and the update of all parameters in a number of passes that does not
+/// depend on how many there are. `assign` says where they lie, before each of the others.
+/// gradient_norm adds to the sums of a StepState; a loss (one element, or null) that is not finite
+/// makes them NaN. adamw takes its decay from the tensors and changes nothing where the norm is not
+/// finite.
+template <class B, class M>
+concept BackendAdamWList = requires(typename B::template AdamWList<M>& list, StepState* state,
+                                    std::span<const AdamWTensor<M>> tensors, const M* loss,
+                                    const AdamWArgs& args) {
+  list.assign(tensors);
+  B::gradient_norm(list, loss, state);
+  B::adamw(list, args);
+};
+
 /// Names the groups of kernels that a class lacks for layers without attention; instantiate it to
 /// check.
 template <class B, class T>
@@ -218,6 +233,11 @@ struct RequireFeedForwardBackend {
                     T* norm) { B::add_norm(n, n, x, x, x, x, e, sum, norm, sum, sum); },
       "hybridmed: add_norm of a backend must return bool, false where it does not serve a shape; "
       "see BackendFusedAddNorm in hybridmed/backend/concept.hpp");
+  static_assert(
+      BackendAdamWList<B, master_of<T>> ||
+          !requires { typename B::template AdamWList<master_of<T>>; },
+      "hybridmed: a backend with an AdamWList needs assign of it, gradient_norm and adamw "
+      "for this scalar; see BackendAdamWList in hybridmed/backend/concept.hpp");
 };
 
 /// The same for whole models.

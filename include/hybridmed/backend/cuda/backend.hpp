@@ -15,6 +15,7 @@
 #include "hybridmed/backend/cuda/products.hpp"
 #include "hybridmed/backend/cuda/rows.hpp"
 #include "hybridmed/backend/cuda/token_alignment.hpp"
+#include "hybridmed/backend/cuda/update.hpp"
 
 namespace hybridmed {
 
@@ -27,7 +28,10 @@ struct Cuda : cuda::Memory,
               cuda::Convolution,
               cuda::Losses,
               cuda::LocalAlignment,
-              cuda::TokenAlignment {
+              cuda::TokenAlignment,
+              cuda::Update {
+  using cuda::Elementwise::adamw;  // of one tensor
+  using cuda::Update::adamw;       // of all
   static constexpr const char* name = "cuda";
 };
 
