@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "hybridmed/core/host_device.hpp"
+#include "hybridmed/core/philox.hpp"
 #include "hybridmed/core/scalars.hpp"
 #include "hybridmed/core/shape.hpp"
 
@@ -142,6 +143,7 @@ struct StepState {
                                   // changes nothing
   double squared_norm_small = 0;  // the same of the gradients times `shrink`, read where the other
                                   // overflows; below 0: not kept
+  Philox random{};                // of dropout in this step
 
   static constexpr double shrink = 0x1p-512;
 

@@ -7,6 +7,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <type_traits>
 
@@ -193,6 +194,30 @@ concept BackendAdamWList = requires(typename B::template AdamWList<M>& list, Ste
   B::adamw(list, args);
 };
 
+/// Optional: a few bytes that begin their way to the host now, in the order of the calls, and are
+/// waited for when they are read: for them alone, not for what was issued after them.
+template <class B>
+concept BackendDownload = std::movable<typename B::Download> &&
+    std::constructible_from<typename B::Download, const void*, std::size_t> &&
+    requires(const typename B::Download& sent, void* host) {
+  sent.read(host);
+};
+
+/// Optional: what a function issues, recorded and run again as one. Kernels get the same pointers
+/// and extents then; what differs from step to step they read in the backend's memory: numbers of a
+/// StepState, random numbers of dropout, inputs that `move` brings to where they were. M: the
+/// scalar that masks are in.
+template <class B, class M>
+concept BackendReplay = requires(const std::function<void()>& issue, const Philox* random,
+                                 std::uint64_t site, double p, Index n, M* y, const void* from,
+                                 void* to, std::size_t bytes) {
+  typename B::Recording;
+  { B::record(issue) } -> std::same_as<typename B::Recording>;
+  requires requires(const typename B::Recording& r) { B::replay(r); };
+  B::move(from, to, bytes);
+  B::dropout_mask(n, random, site, p, y);
+};
+
 /// Names the groups of kernels that a class lacks for layers without attention; instantiate it to
 /// check.
 template <class B, class T>
@@ -238,6 +263,11 @@ struct RequireFeedForwardBackend {
           !requires { typename B::template AdamWList<master_of<T>>; },
       "hybridmed: a backend with an AdamWList needs assign of it, gradient_norm and adamw "
       "for this scalar; see BackendAdamWList in hybridmed/backend/concept.hpp");
+  static_assert(
+      BackendReplay<B, accumulator_of<T>> || !requires { typename B::Recording; },
+      "hybridmed: a backend with a Recording needs record, replay, move and the "
+      "dropout_mask of random numbers in its memory; see BackendReplay in "
+      "hybridmed/backend/concept.hpp");
 };
 
 /// The same for whole models.

@@ -57,14 +57,19 @@ class AdamW {
   }
 
   /// Brings the numbers of the next step to the backend, in one copy of a few bytes: with the
-  /// batch, before what is to run without the host.
-  void begin_step(double learning_rate) {
+  /// batch, before what is to run without the host. `random`: of dropout, where the step reads it
+  /// there.
+  void begin_step(double learning_rate, Philox random = Philox()) {
     if (!(learning_rate >= 0) || !std::isfinite(learning_rate))
       fail("optim", "AdamW",
            "expected a learning rate of at least 0, got " + std::to_string(learning_rate));
     const auto t = static_cast<double>(steps_ + 1);
-    const StepState now{learning_rate, 1 - std::pow(options_.beta1, t),
-                        1 - std::pow(options_.beta2, t), 0, squares_overflow ? 0.0 : -1.0};
+    const StepState now{learning_rate,
+                        1 - std::pow(options_.beta1, t),
+                        1 - std::pow(options_.beta2, t),
+                        0,
+                        squares_overflow ? 0.0 : -1.0,
+                        random};
     state_ = Tensor<StepState, B>::from_host({&now, 1}, {1});
     begun_ = true;
   }
@@ -83,6 +88,20 @@ class AdamW {
     else
       update_one_by_one(loss, a);
     for (Entry& e : entries_) e.parameter->slot.grad = {};
+    begun_ = false;
+    ++steps_;
+  }
+  /// The numbers of the step that was begun last, in the backend. An update adds to them.
+  const Tensor<StepState, B>& state() const { return state_; }
+  /// What was issued since begin_step was recorded and has not run: the step is begun as before.
+  void not_run() {
+    --steps_;
+    begun_ = true;
+  }
+  /// An update that was recorded ran again for the step that was begun, and left its numbers there.
+  void replayed(Tensor<StepState, B> numbers) {
+    check();
+    state_ = std::move(numbers);
     begun_ = false;
     ++steps_;
   }

@@ -4,6 +4,7 @@
 #include "hybridmed/optim/schedule.hpp"
 #include "hybridmed/train/console.hpp"
 #include "hybridmed/train/initial_weights.hpp"
+#include "hybridmed/train/replay.hpp"
 #include "hybridmed/train/run_report.hpp"
 #include "hybridmed/train/run_state.hpp"
 #include "hybridmed/train/validation.hpp"
@@ -106,14 +107,15 @@ class Trainer {
         seed, static_cast<std::uint64_t>(p.epoch), static_cast<std::size_t>(p.batch));
     if (p.batch == 0) p.sums.assign(stages()[k].losses.size() + 1, 0.0);
     system::StageOf<T, B> view(*state_.system, k);
+    ReplayedSteps<system::StageOf<T, B>, master_of<T>, B> steps(cannot_record_ ? 0 : 8);
     std::optional<Pending> last;  // read while the next one runs
     while (auto host = loader.next()) {
       const double rate = schedule(p.stage_step);
-      const nn::Mode mode =
-          nn::Mode::training(seed.fork(1u << 30).fork(static_cast<std::uint64_t>(p.stage_step)));
-      state_.optimizer->begin_step(rate);
-      auto issued =
-          issue_step(view, upload<T, B>(*host, *state_.system), *state_.optimizer, tape_, mode);
+      const Philox random = seed.fork(1u << 30).fork(static_cast<std::uint64_t>(p.stage_step));
+      state_.optimizer->begin_step(rate, random);
+      auto issued = steps.issue(view, upload<T, B>(*host, *state_.system), *state_.optimizer, tape_,
+                                nn::Mode::training(random));
+      if (!steps.failure().empty()) say_not_recorded(steps.failure());
       p.count_step();
       if (last) note_step(*last, log);
       last = Pending{std::move(issued), std::move(host->studies), rate, p.step, p.stage_step};
@@ -133,11 +135,10 @@ class Trainer {
   }
 
   void note_step(const Pending& pending, RunLog& log) {
-    const StepReport<master_of<T>, B> r = pending.issued.read();
+    const StepNumbers r = pending.issued.numbers();
     Progress& p = state_.progress;
     LossValues losses;
-    for (const auto& loss : r.losses)
-      losses.emplace_back(loss.name, static_cast<double>(loss.value.item()));
+    for (const auto& [name, value] : r.losses) losses.emplace_back(name, value);
     add_to_sums(p, losses, r.total);
     if (!r.finite) stop_on_nan(pending.step, pending.studies, false);
     io::Json row = log_row("step", p, p.epoch + 1, pending.step, r.total);
@@ -230,6 +231,12 @@ class Trainer {
     line_.finish();
     std::fprintf(stderr, "%s\n", odd.c_str());
   }
+  void say_not_recorded(const std::string& why) {
+    if (std::exchange(cannot_record_, true)) return;
+    line_.finish();
+    std::fprintf(stderr, "steps run launch by launch, since one could not be recorded: %s\n",
+                 why.c_str());
+  }
   [[noreturn]] void stop_on_nan(std::int64_t step, const std::vector<std::size_t>& studies,
                                 bool validation) const {
     fail_not_finite(step, studies, validation ? state_.data.valid : state_.data.train, validation,
@@ -242,7 +249,8 @@ class Trainer {
   Tape tape_;
   ProgressLine line_;
   bool said_odd_pictures_ = false, taught_ = false;  // by weights of another file
-  std::size_t planned_ = 0;                          // bytes
+  bool cannot_record_ = false;
+  std::size_t planned_ = 0;  // bytes
 };
 
 }  // namespace hybridmed::train

@@ -13,6 +13,7 @@
 #include "hybridmed/backend/cuda/losses.hpp"
 #include "hybridmed/backend/cuda/memory.hpp"
 #include "hybridmed/backend/cuda/products.hpp"
+#include "hybridmed/backend/cuda/replay.hpp"
 #include "hybridmed/backend/cuda/rows.hpp"
 #include "hybridmed/backend/cuda/token_alignment.hpp"
 #include "hybridmed/backend/cuda/update.hpp"
@@ -29,9 +30,12 @@ struct Cuda : cuda::Memory,
               cuda::Losses,
               cuda::LocalAlignment,
               cuda::TokenAlignment,
-              cuda::Update {
-  using cuda::Elementwise::adamw;  // of one tensor
-  using cuda::Update::adamw;       // of all
+              cuda::Update,
+              cuda::Replay {
+  using cuda::Elementwise::adamw;         // of one tensor
+  using cuda::Elementwise::dropout_mask;  // of random numbers that the host gives
+  using cuda::Replay::dropout_mask;       // of those in device memory
+  using cuda::Update::adamw;              // of all
   static constexpr const char* name = "cuda";
 };
 

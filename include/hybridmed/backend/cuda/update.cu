@@ -160,7 +160,9 @@ Table<T> table_of(const Tensor<std::byte, Memory>& memory, std::size_t count, In
 
 template <class T>
 void AdamWList<T>::assign(std::span<const AdamWTensor<T>> tensors) {
-  if (table_.defined() &&
+  // A step that is recorded has a table of its own, in its memory.
+  const bool recording = current().blocks.recording();
+  if (!recording && !recorded_ && table_.defined() &&
       std::equal(tensors.begin(), tensors.end(), tensors_.begin(), tensors_.end()))
     return;
   // A plain vector: a table of this length is made again only where addresses change.
@@ -178,6 +180,7 @@ void AdamWList<T>::assign(std::span<const AdamWTensor<T>> tensors) {
   tensors_.assign(tensors.begin(), tensors.end());
   table_ = std::move(table);
   chunks_ = chunks;
+  recorded_ = recording;
 }
 
 template <class T>

@@ -23,6 +23,7 @@ class AdamWList {
     std::swap(tensors_, o.tensors_);
     std::swap(table_, o.table_);
     chunks_ = o.chunks_;
+    recorded_ = o.recorded_;
     return *this;
   }
   /// @throws Error where the device refuses.
@@ -33,6 +34,7 @@ class AdamWList {
   std::vector<AdamWTensor<T>> tensors_;  // what the table holds
   Tensor<std::byte, Memory> table_;
   Index chunks_ = 0;
+  bool recorded_ = false;  // does the table belong to a step that is recorded?
 };
 
 struct Update {
