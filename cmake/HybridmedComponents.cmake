@@ -149,6 +149,10 @@ function(hybridmed_add_cuda include)
   add_library(hybridmed_cuda STATIC
     "${include}/hybridmed/backend/cuda/context.cu"
     "${include}/hybridmed/backend/cuda/memory.cu"
+    "${include}/hybridmed/backend/cuda/blocks.cu"
+    "${include}/hybridmed/backend/cuda/staging.cu"
+    "${include}/hybridmed/backend/cuda/update.cu"
+    "${include}/hybridmed/backend/cuda/replay.cu"
     "${include}/hybridmed/backend/cuda/elementwise.cu"
     "${include}/hybridmed/backend/cuda/rows.cu"
     "${include}/hybridmed/backend/cuda/attention.cu"

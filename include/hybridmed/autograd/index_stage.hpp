@@ -18,13 +18,15 @@ class IndexStage {
   void add(std::span<const std::int32_t> numbers, IndexTensor<B>& target) {
     add(numbers, {static_cast<Index>(numbers.size())}, target);
   }
-  void upload() {
+  /// Returns the block.
+  IndexTensor<B> upload() {
     const auto n = static_cast<Index>(all_.size());
     const auto block = IndexTensor<B>::from_host({all_.data(), all_.size()}, {n, 1});
     for (const Slot& s : slots_)
       *s.target = block.row_slice(s.begin, s.begin + s.shape.size()).view(s.shape);
     slots_.clear();
     all_.clear();
+    return block;
   }
 
  private:

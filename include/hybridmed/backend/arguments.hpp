@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "hybridmed/core/host_device.hpp"
+#include "hybridmed/core/philox.hpp"
 #include "hybridmed/core/scalars.hpp"
 #include "hybridmed/core/shape.hpp"
 
@@ -142,6 +143,7 @@ struct StepState {
                                   // changes nothing
   double squared_norm_small = 0;  // the same of the gradients times `shrink`, read where the other
                                   // overflows; below 0: not kept
+  Philox random{};                // of dropout in this step
 
   static constexpr double shrink = 0x1p-512;
 
@@ -164,6 +166,20 @@ struct AdamWArgs {
     const double limit = clip / (norm + 1e-6);
     return clip > 0 && limit < 1 ? limit : 1.0;
   }
+};
+
+/// One of the tensors that a backend updates in one pass over all of them (BackendAdamWList).
+/// Backend memory; M: the master scalar.
+template <class M>
+struct AdamWTensor {
+  Index n = 0;
+  const M* gradient = nullptr;                     // (n); null: a gradient of zeros
+  M *m = nullptr, *v = nullptr, *value = nullptr;  // (n)
+  bfloat16* rounded =
+      nullptr;  // (n): the new value as bf16 products read it; null: nobody wants it
+  double decay = 0;
+
+  bool operator==(const AdamWTensor&) const = default;
 };
 
 }  // namespace hybridmed

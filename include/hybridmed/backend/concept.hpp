@@ -7,6 +7,8 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <span>
 #include <type_traits>
 
 #include "hybridmed/backend/arguments.hpp"
@@ -186,6 +188,44 @@ concept BackendFusedAddNorm = requires(Index n, double e, const A* x, A* sum, T*
   { B::add_norm(n, n, x, x, x, x, e, sum, norm, sum, sum) } -> std::same_as<bool>;
 };
 
+/// Optional: the gradient norm and the update of all parameters in a number of passes that does not
+/// depend on how many there are. `assign` says where they lie, before each of the others.
+/// gradient_norm adds to the sums of a StepState; a loss (one element, or null) that is not finite
+/// makes them NaN. adamw takes its decay from the tensors and changes nothing where the norm is not
+/// finite.
+template <class B, class M>
+concept BackendAdamWList = requires(typename B::template AdamWList<M>& list, StepState* state,
+                                    std::span<const AdamWTensor<M>> tensors, const M* loss,
+                                    const AdamWArgs& args) {
+  list.assign(tensors);
+  B::gradient_norm(list, loss, state);
+  B::adamw(list, args);
+};
+
+/// Optional: a few bytes that begin their way to the host now, in the order of the calls, and are
+/// waited for when they are read: for them alone, not for what was issued after them.
+template <class B>
+concept BackendDownload = std::movable<typename B::Download> &&
+    std::constructible_from<typename B::Download, const void*, std::size_t> &&
+    requires(const typename B::Download& sent, void* host) {
+  sent.read(host);
+};
+
+/// Optional: what a function issues, recorded and run again as one. Kernels get the same pointers
+/// and extents then; what differs from step to step they read in the backend's memory: numbers of a
+/// StepState, random numbers of dropout, inputs that `move` brings to where they were. M: the
+/// scalar that masks are in.
+template <class B, class M>
+concept BackendReplay = requires(const std::function<void()>& issue, const Philox* random,
+                                 std::uint64_t site, double p, Index n, M* y, const void* from,
+                                 void* to, std::size_t bytes) {
+  typename B::Recording;
+  { B::record(issue) } -> std::same_as<typename B::Recording>;
+  requires requires(const typename B::Recording& r) { B::replay(r); };
+  B::move(from, to, bytes);
+  B::dropout_mask(n, random, site, p, y);
+};
+
 /// Names the groups of kernels that a class lacks for layers without attention; instantiate it to
 /// check.
 template <class B, class T>
@@ -226,6 +266,16 @@ struct RequireFeedForwardBackend {
                     T* norm) { B::add_norm(n, n, x, x, x, x, e, sum, norm, sum, sum); },
       "hybridmed: add_norm of a backend must return bool, false where it does not serve a shape; "
       "see BackendFusedAddNorm in hybridmed/backend/concept.hpp");
+  static_assert(
+      BackendAdamWList<B, master_of<T>> ||
+          !requires { typename B::template AdamWList<master_of<T>>; },
+      "hybridmed: a backend with an AdamWList needs assign of it, gradient_norm and adamw "
+      "for this scalar; see BackendAdamWList in hybridmed/backend/concept.hpp");
+  static_assert(
+      BackendReplay<B, accumulator_of<T>> || !requires { typename B::Recording; },
+      "hybridmed: a backend with a Recording needs record, replay, move and the "
+      "dropout_mask of random numbers in its memory; see BackendReplay in "
+      "hybridmed/backend/concept.hpp");
 };
 
 /// The same for whole models.

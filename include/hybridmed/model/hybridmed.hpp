@@ -18,6 +18,31 @@ struct Batch {
   Tensor<T, B> image;  ///< (B, 3, S, S); undefined where no objective looks at images
   TextPlan<B> text;
   Tensor<master_of<T>, B> teacher_logits{};  ///< teacher(text), where an objective distils them
+
+  /// Calls f(tensor) for what lies in the backend's memory.
+  template <class F>
+  void each_input(F&& f) const {
+    f(image);
+    f(text.numbers);
+    f(teacher_logits);
+  }
+  /// Calls f(Index) for everything that the host reads of it. Where all of these are equal, two
+  /// batches differ in their inputs alone.
+  template <class F>
+  void each_extent(F&& f) const {
+    const auto extents = [&](bool defined, const Shape& shape) {
+      f(defined ? shape.rank() : -1);
+      for (int i = 0; defined && i < shape.rank(); ++i) f(shape[i]);
+    };
+    extents(image.defined(), image.shape());
+    extents(teacher_logits.defined(), teacher_logits.shape());
+    text.each_extent(f);
+  }
+  /// A batch of these extents in other memory, where the inputs are still to be brought.
+  Batch elsewhere() const {
+    const auto like = []<class X>(const X& t) { return t.defined() ? X(t.shape()) : X(); };
+    return {like(image), text.elsewhere(), like(teacher_logits)};
+  }
 };
 
 /// Frozen copy of what the summarization branch uses, taken at the stage boundary; its forward pass

@@ -47,7 +47,8 @@ struct TextPlan {
   Tensor<std::int32_t, Host> word_offsets;  // (samples with words + 1), host
   IndexTensor<B> word_samples;              // those samples
   IndexTensor<B>
-      region_rows;  // their rows among the regions of all images; empty where all have words
+      region_rows;         // their rows among the regions of all images; empty where all have words
+  IndexTensor<B> numbers;  // all of these index tensors are parts of it
 
   TextPlan() = default;
   /// places: rows of the captioning memory per image; max_position: rows of the position table;
@@ -153,12 +154,54 @@ struct TextPlan {
         for (Index n = 0; n < regions; ++n)
           region.push_back(static_cast<std::int32_t>(b * regions + n));
     stage.add(region, region_rows);
-    stage.upload();
+    numbers = stage.upload();
     word_offsets =
         Tensor<std::int32_t, Host>::from_host(word_start, {static_cast<Index>(word_start.size())});
   }
 
+  /// Calls f(Index) for everything that the host reads of it. Where all of these are equal, two
+  /// plans differ in what lies in the backend's memory alone.
+  template <class F>
+  void each_extent(F&& f) const {
+    for (Index n : {batch, rows, findings_rows, Index{same_rows}, summarize.count, caption.count})
+      f(n);
+    each_index(*this, [&](const IndexTensor<B>& t) { f(t.size()); });
+    each_segments(*this, [&](const Segments<B>& s) {
+      for (Index n : {s.count, s.rows, s.longest, Index{s.covering}}) f(n);
+    });
+    f(word_offsets.size());
+    for (Index i = 0; i < word_offsets.size(); ++i) f(word_offsets.data()[i]);
+  }
+  /// The same plan with its index tensors in other memory, where `numbers` is still to be brought.
+  TextPlan elsewhere() const {
+    TextPlan copy(*this);
+    if (!numbers.defined()) return copy;
+    copy.numbers = IndexTensor<B>(numbers.shape());
+    each_index(copy, [&](IndexTensor<B>& t) {
+      if (!t.defined()) return;
+      const Index begin = t.data() - numbers.data();
+      t = copy.numbers.row_slice(begin, begin + t.size()).view(t.shape());
+    });
+    return copy;
+  }
+
  private:
+  template <class Plan, class F>
+  static void each_segments(Plan& p, F&& f) {
+    for (auto* s : {&p.segments, &p.summarize.queries, &p.summarize.memory, &p.caption.queries,
+                    &p.caption.memory, &p.stacked})
+      f(*s);
+  }
+  template <class Plan, class F>
+  static void each_index(Plan& p, F&& f) {
+    for (auto* t : {&p.token, &p.position, &p.cls, &p.findings_cls, &p.impression_cls,
+                    &p.summarize.rows, &p.summarize.target, &p.summarize.sample, &p.caption.rows,
+                    &p.caption.target, &p.caption.sample, &p.summarize_in_caption, &p.present,
+                    &p.present_cls, &p.keys, &p.word_rows, &p.word_samples, &p.region_rows})
+      f(*t);
+    each_segments(p, [&](auto& s) { f(s.ranges); });
+  }
+
   struct Branch {
     ArenaVector<std::int32_t> rows, target, sample, range, memory;
     void add(const SectionView& impression, Index b, std::int32_t first_row,

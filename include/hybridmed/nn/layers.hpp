@@ -6,6 +6,7 @@
 #include "hybridmed/autograd/convolution.hpp"
 #include "hybridmed/autograd/linear.hpp"
 #include "hybridmed/autograd/norm.hpp"
+#include "hybridmed/backend/concept.hpp"
 #include "hybridmed/nn/module.hpp"
 
 namespace hybridmed::nn {
@@ -87,8 +88,17 @@ struct Dropout {
   V operator()(const V& x, const Mode& mode, std::uint64_t site) const {
     if (!mode.dropout || probability <= 0) return x;
     tensor_of<Wide<V>> mask(value(x).shape());
-    backend_of<V>::dropout_mask(mask.size(), mode.random.fork(site), probability, mask.data());
+    draw(mask, mode, site);
     return narrow<scalar_of<V>>(multiply(widen(x), mask));
+  }
+
+ private:
+  template <class A, class B>
+  void draw(Tensor<A, B>& mask, const Mode& mode, std::uint64_t site) const {
+    if constexpr (BackendReplay<B, A>)
+      if (mode.random_in_backend)
+        return B::dropout_mask(mask.size(), mode.random_in_backend, site, probability, mask.data());
+    B::dropout_mask(mask.size(), mode.random.fork(site), probability, mask.data());
   }
 };
 

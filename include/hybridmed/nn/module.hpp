@@ -19,6 +19,8 @@ struct Mode {
   Statistics statistics = Statistics::running;
   bool dropout = false;
   Philox random{};  // of dropout; fork it per step
+  /// The same in the backend's memory, where a step that was recorded reads it (BackendReplay).
+  const Philox* random_in_backend = nullptr;
 
   static Mode evaluation() { return {}; }
   static Mode training(Philox random = Philox{}) {

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "hybridmed/backend/arguments.hpp"
+#include "hybridmed/backend/concept.hpp"
 #include "hybridmed/nn/module.hpp"
 
 namespace hybridmed::optim {
@@ -57,14 +57,19 @@ class AdamW {
   }
 
   /// Brings the numbers of the next step to the backend, in one copy of a few bytes: with the
-  /// batch, before what is to run without the host.
-  void begin_step(double learning_rate) {
+  /// batch, before what is to run without the host. `random`: of dropout, where the step reads it
+  /// there.
+  void begin_step(double learning_rate, Philox random = Philox()) {
     if (!(learning_rate >= 0) || !std::isfinite(learning_rate))
       fail("optim", "AdamW",
            "expected a learning rate of at least 0, got " + std::to_string(learning_rate));
     const auto t = static_cast<double>(steps_ + 1);
-    const StepState now{learning_rate, 1 - std::pow(options_.beta1, t),
-                        1 - std::pow(options_.beta2, t), 0, squares_overflow ? 0.0 : -1.0};
+    const StepState now{learning_rate,
+                        1 - std::pow(options_.beta1, t),
+                        1 - std::pow(options_.beta2, t),
+                        0,
+                        squares_overflow ? 0.0 : -1.0,
+                        random};
     state_ = Tensor<StepState, B>::from_host({&now, 1}, {1});
     begun_ = true;
   }
@@ -76,22 +81,29 @@ class AdamW {
   /// frozen when the optimizer was made.
   void update(const Tensor<T, B>& loss = {}) {
     check();
-    for (const Entry& e : entries_)
-      if (const Tensor<T, B>& g = e.parameter->slot.grad; e.parameter->trainable && g.defined())
-        add_to_norm(g);
-    if (loss.defined()) forbid_unless_finite(loss);
+    const AdamWArgs a{options_.beta1, options_.beta2, options_.eps, 0,
+                      options_.clip,  state_.data()};
+    if constexpr (listed)
+      update_as_list(loss, a);
+    else
+      update_one_by_one(loss, a);
+    for (Entry& e : entries_) e.parameter->slot.grad = {};
     begun_ = false;
     ++steps_;
-    AdamWArgs a{options_.beta1, options_.beta2, options_.eps, 0, options_.clip, state_.data()};
-    for (Entry& e : entries_) {
-      auto& slot = e.parameter->slot;
-      if (e.parameter->trainable) {
-        a.decay = e.parameter->decays ? options_.weight_decay : 0;
-        B::adamw(e.m.size(), a, slot.grad.defined() ? slot.grad.data() : nullptr, e.m.data(),
-                 e.v.data(), e.parameter->value.data());
-      }
-      slot.grad = {};
-    }
+  }
+  /// The numbers of the step that was begun last, in the backend. An update adds to them.
+  const Tensor<StepState, B>& state() const { return state_; }
+  /// What was issued since begin_step was recorded and has not run: the step is begun as before.
+  void not_run() {
+    --steps_;
+    begun_ = true;
+  }
+  /// An update that was recorded ran again for the step that was begun, and left its numbers there.
+  void replayed(Tensor<StepState, B> numbers) {
+    check();
+    state_ = std::move(numbers);
+    begun_ = false;
+    ++steps_;
   }
   /// What an update measured; its numbers stay in the backend until they are read.
   struct Norm {
@@ -128,6 +140,45 @@ class AdamW {
  private:
   // The squares of doubles overflow; those of floats, summed in double, do not.
   static constexpr bool squares_overflow = std::is_same_v<T, double>;
+  static constexpr bool listed = BackendAdamWList<B, T>;
+  struct NoList {};
+  template <class X>
+  struct ListOf {
+    using type = NoList;
+  };
+  template <class X>
+  requires BackendAdamWList<X, T>
+  struct ListOf<X> {
+    using type = typename X::template AdamWList<T>;
+  };
+
+  void update_one_by_one(const Tensor<T, B>& loss, AdamWArgs a) {
+    for (const Entry& e : entries_)
+      if (const Tensor<T, B>& g = e.parameter->slot.grad; e.parameter->trainable && g.defined())
+        add_to_norm(g);
+    if (loss.defined()) forbid_unless_finite(loss);
+    for (Entry& e : entries_) {
+      if (!e.parameter->trainable) continue;
+      a.decay = decay_of(e);
+      B::adamw(e.m.size(), a, gradient_of(e), e.m.data(), e.v.data(), e.parameter->value.data());
+    }
+  }
+  /// The same in a number of passes that does not depend on how many parameters there are.
+  void update_as_list(const Tensor<T, B>& loss, const AdamWArgs& a) {
+    tensors_.clear();
+    for (const Entry& e : entries_)
+      if (e.parameter->trainable)
+        tensors_.push_back({e.m.size(), gradient_of(e), e.m.data(), e.v.data(),
+                            e.parameter->value.data(), nullptr, decay_of(e)});
+    list_.assign(tensors_);
+    B::gradient_norm(list_, loss.defined() ? loss.data() : nullptr, state_.data());
+    B::adamw(list_, a);
+  }
+  double decay_of(const Entry& e) const { return e.parameter->decays ? options_.weight_decay : 0; }
+  static const T* gradient_of(const Entry& e) {
+    const Tensor<T, B>& g = e.parameter->slot.grad;
+    return g.defined() ? g.data() : nullptr;
+  }
 
   void check() const {
     if (!begun_)
@@ -168,6 +219,8 @@ class AdamW {
   std::vector<Entry> entries_;
   std::vector<std::pair<std::string, Parameter<T, B>*>> frozen_;  // parameters without moments
   std::int64_t steps_ = 0;
+  [[no_unique_address]] typename ListOf<B>::type list_;
+  std::vector<AdamWTensor<T>> tensors_;
 };
 
 }  // namespace hybridmed::optim

@@ -69,6 +69,12 @@ inline std::string stopped_text(std::int64_t step, const std::filesystem::path& 
          "; go on with: " + program + " --run " + shell_word(run.string()) + " --resume" + with;
 }
 
+/// That steps are not recorded, and why; empty where there is no reason.
+inline std::string not_recorded_text(const std::string& reason) {
+  return reason.empty() ? reason
+                        : "steps run launch by launch, since one could not be recorded: " + reason;
+}
+
 /// How many pictures were odd so far; empty where none was.
 inline std::string odd_pictures_text(const data::Dataset& train, const std::string& folder) {
   const auto [count, first] = train.noted_pictures();

@@ -1,6 +1,10 @@
 #pragma once
 // One training step, whole: issued without waiting for a device, and read when its numbers are
 // wanted.
+#include <string_view>
+#include <utility>
+#include <vector>
+
 #include "hybridmed/optim/adamw.hpp"
 #include "hybridmed/system/composed.hpp"
 
@@ -16,13 +20,71 @@ struct StepReport {
                        ///< changed (running statistics of BatchNorm have moved)
 };
 
+/// The same as numbers on the host.
+struct StepNumbers {
+  std::vector<std::pair<std::string_view, double>> losses;
+  double total = 0, gradient_norm = 0;
+  bool finite = true;
+};
+
+namespace detail {
+template <class B>
+struct DownloadOf {
+  struct type {};
+};
+template <BackendDownload B>
+struct DownloadOf<B> {
+  using type = typename B::Download;
+};
+}  // namespace detail
+
 /// A step that was issued: its losses and its norm are in the backend, and read() waits for them.
 template <class T, class B>
 struct IssuedStep {
   objective::Losses<T, B> losses;
   Tensor<T, B> total;
   typename optim::AdamW<T, B>::Norm norm;
+  Tensor<T, B> together{};  ///< the losses, then the total, where they lie side by side
+  std::vector<typename detail::DownloadOf<B>::type> sent{};
 
+  /// Lets the numbers begin their way to the host, where the backend can: numbers() waits for this
+  /// step alone then, however many were issued after it.
+  void send() {
+    if constexpr (BackendDownload<B>) {
+      const auto begin = [&]<class X>(const Tensor<X, B>& t) {
+        sent.emplace_back(t.data(), static_cast<std::size_t>(t.size()) * sizeof(X));
+      };
+      sent.clear();
+      begin(norm.state);
+      if (together.defined()) return begin(together);
+      for (const auto& loss : losses) begin(loss.value);
+      begin(total);
+    }
+  }
+  /// Waits for the step; for that alone where its numbers were sent.
+  StepNumbers numbers() const {
+    const std::size_t n = losses.size() + 1;
+    std::vector<T> values(n);
+    StepState state;
+    if constexpr (BackendDownload<B>) {
+      if (!sent.empty()) {
+        sent[0].read(&state);
+        for (std::size_t i = 1; i < sent.size(); ++i) sent[i].read(values.data() + i - 1);
+      }
+    }
+    if (sent.empty()) {
+      state = norm.state.item();
+      for (std::size_t i = 0; i + 1 < n; ++i) values[i] = losses[i].value.item();
+      values.back() = total.item();
+    }
+    StepNumbers out;
+    for (std::size_t i = 0; i + 1 < n; ++i)
+      out.losses.emplace_back(losses[i].name, static_cast<double>(values[i]));
+    out.total = static_cast<double>(values.back());
+    out.gradient_norm = state.norm();
+    out.finite = std::isfinite(out.total) && std::isfinite(out.gradient_norm);
+    return out;
+  }
   StepReport<T, B> read() const {
     StepReport<T, B> report{losses, static_cast<double>(total.item()), norm.read()};
     report.finite = std::isfinite(report.total) && std::isfinite(report.gradient_norm);

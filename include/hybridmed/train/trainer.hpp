@@ -3,6 +3,7 @@
 // checkpoints and exact resume.
 #include "hybridmed/optim/schedule.hpp"
 #include "hybridmed/train/console.hpp"
+#include "hybridmed/train/replay.hpp"
 #include "hybridmed/train/run_report.hpp"
 #include "hybridmed/train/run_state.hpp"
 #include "hybridmed/train/validation.hpp"
@@ -104,14 +105,15 @@ class Trainer {
         seed, static_cast<std::uint64_t>(p.epoch), static_cast<std::size_t>(p.batch));
     if (p.batch == 0) p.sums.assign(stages()[k].losses.size() + 1, 0.0);
     system::StageOf<T, B> view(*state_.system, k);
+    ReplayedSteps<system::StageOf<T, B>, master_of<T>, B> steps(cannot_record_ ? 0 : 8);
     std::optional<Pending> last;  // read while the next one runs
     while (auto host = loader.next()) {
       const double rate = schedule(p.stage_step);
-      const nn::Mode mode =
-          nn::Mode::training(seed.fork(1u << 30).fork(static_cast<std::uint64_t>(p.stage_step)));
-      state_.optimizer->begin_step(rate);
-      auto issued =
-          issue_step(view, upload<T, B>(*host, *state_.system), *state_.optimizer, tape_, mode);
+      const Philox random = seed.fork(1u << 30).fork(static_cast<std::uint64_t>(p.stage_step));
+      state_.optimizer->begin_step(rate, random);
+      auto issued = steps.issue(view, upload<T, B>(*host, *state_.system), *state_.optimizer, tape_,
+                                nn::Mode::training(random));
+      say_once(cannot_record_, not_recorded_text(steps.failure()));
       p.count_step();
       if (last) note_step(*last, log);
       last = Pending{std::move(issued), std::move(host->studies), rate, p.step, p.stage_step};
@@ -131,11 +133,10 @@ class Trainer {
   }
 
   void note_step(const Pending& pending, RunLog& log) {
-    const StepReport<master_of<T>, B> r = pending.issued.read();
+    const StepNumbers r = pending.issued.numbers();
     Progress& p = state_.progress;
     LossValues losses;
-    for (const auto& loss : r.losses)
-      losses.emplace_back(loss.name, static_cast<double>(loss.value.item()));
+    for (const auto& [name, value] : r.losses) losses.emplace_back(name, value);
     add_to_sums(p, losses, r.total);
     if (!r.finite) stop_on_nan(pending.step, pending.studies, false);
     io::Json row = log_row("step", p, p.epoch + 1, pending.step, r.total);
@@ -188,7 +189,7 @@ class Trainer {
       if (last) finish_stage();
       return;
     }
-    say_odd_pictures();
+    say_once(said_odd_pictures_, odd_pictures_text(state_.data.train, state_.config.data));
     note_validation(*mean, log);
     const bool early =
         state_.config.patience > 0 && state_.progress.bad_epochs >= state_.config.patience;
@@ -222,11 +223,10 @@ class Trainer {
       state_.progress.finished = true;
     line_.restart();
   }
-  void say_odd_pictures() {
-    const std::string odd = odd_pictures_text(state_.data.train, state_.config.data);
-    if (odd.empty() || std::exchange(said_odd_pictures_, true)) return;
+  void say_once(bool& said, const std::string& text) {
+    if (text.empty() || std::exchange(said, true)) return;
     line_.finish();
-    std::fprintf(stderr, "%s\n", odd.c_str());
+    std::fprintf(stderr, "%s\n", text.c_str());
   }
   [[noreturn]] void stop_on_nan(std::int64_t step, const std::vector<std::size_t>& studies,
                                 bool validation) const {
@@ -240,7 +240,7 @@ class Trainer {
   Tape tape_;
   ProgressLine line_;
   InitialWeights initial_;
-  bool said_odd_pictures_ = false;
+  bool said_odd_pictures_ = false, cannot_record_ = false;
   std::size_t planned_ = 0;  // bytes
 };
 

@@ -16,8 +16,10 @@
 #include "hybridmed/backend/cuda/losses.hpp"
 #include "hybridmed/backend/cuda/memory.hpp"
 #include "hybridmed/backend/cuda/products.hpp"
+#include "hybridmed/backend/cuda/replay.hpp"
 #include "hybridmed/backend/cuda/rows.hpp"
 #include "hybridmed/backend/cuda/token_alignment.hpp"
+#include "hybridmed/backend/cuda/update.hpp"
 
 namespace hybridmed {
 
@@ -32,7 +34,13 @@ struct Cuda : cuda::Memory,
               cuda::Losses,
               cuda::LocalAlignment,
               cuda::TokenAlignment,
-              cuda::Generation {
+              cuda::Generation,
+              cuda::Update,
+              cuda::Replay {
+  using cuda::Elementwise::adamw;         // of one tensor
+  using cuda::Elementwise::dropout_mask;  // of random numbers that the host gives
+  using cuda::Replay::dropout_mask;       // of those in device memory
+  using cuda::Update::adamw;              // of all
   static constexpr const char* name = "cuda";
 };
 

@@ -63,7 +63,7 @@ void need_bfloat16(const State& state, const char* operation) {
          "precision float");
 }
 
-State::State(int on, bool is_standard) : device(on), listed(!is_standard) {
+State::State(int on) : device(on) {
   try {
     open();
   } catch (...) {
@@ -88,6 +88,7 @@ void State::open() {
   device_name = std::string(" (") + properties.name + ")";
   compute_capability = 10 * properties.major + properties.minor;
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), name, this);
+  check(cudaStreamCreateWithFlags(&copies, cudaStreamNonBlocking), name, this);
   check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), name, this);
   cudaMemPoolProps memory{};
   memory.allocType = cudaMemAllocationTypePinned;
@@ -126,9 +127,12 @@ void State::close() noexcept {
   const OnDevice on_device(*this);
   if (blas_lt) cublasLtDestroy(blas_lt);
   if (blas) cublasDestroy(blas);
+  blocks.trim();
+  staging.close();
   if (partial_sums) cudaFreeAsync(partial_sums, stream);
   if (workspace) cudaFreeAsync(workspace, stream);
   if (event) cudaEventDestroy(event);
+  if (copies) cudaStreamDestroy(copies);
   cudaStreamDestroy(stream);
   if (pool) cudaMemPoolDestroy(pool);
 }
@@ -149,9 +153,25 @@ cudaError_t State::wait_for(State& other) noexcept {
 void give_back_pools(int device) noexcept {
   Registry& all = Registry::instance();
   const std::lock_guard lock(all.mutex);
-  for (State* s : all.states)
-    if (s->device == device && cudaStreamSynchronize(s->stream) == cudaSuccess)
-      cudaMemPoolTrimTo(s->pool, 0);
+  for (State* s : all.states) {
+    if (s->device != device) continue;
+    // A stream that is recorded has nothing under way, and must not be waited for.
+    const cudaStream_t last = s->blocks.recording() ? s->copies : s->stream;
+    if (cudaStreamSynchronize(last) != cudaSuccess) continue;
+    s->blocks.trim();
+    if (cudaStreamSynchronize(last) == cudaSuccess) cudaMemPoolTrimTo(s->pool, 0);
+  }
+}
+
+void throw_out_of_memory(const State& context, std::size_t bytes) {
+  std::size_t free = 0, total = 0;
+  cudaMemGetInfo(&free, &total);
+  throw OutOfMemory("cuda", "allocate",
+                    "the device is out of memory for " + std::to_string(bytes) +
+                        " bytes: " + std::to_string(free) + " of its " + std::to_string(total) +
+                        " are free, and " + std::to_string(context.blocks.statistics().in_use) +
+                        " in use by this context" + where(&context),
+                    "a smaller batch needs less");
 }
 
 State* standard_if_made() noexcept { return standard_state.load(std::memory_order_acquire); }
@@ -171,7 +191,7 @@ State& current() {
   return *state;
 }
 
-Context::Context(int device) : state_(new State(device, false)) {}
+Context::Context(int device) : state_(new State(device)) {}
 Context::~Context() {
   if (!state_) return;
   cudaStreamSynchronize(state_->stream);
@@ -189,7 +209,7 @@ const Context& Context::standard() {
   static const Context* context = [] {
     int device = 0;
     check(cudaGetDevice(&device), "context", nullptr);
-    auto* made = new Context(new State(device, true));
+    auto* made = new Context(new State(device));
     standard_state.store(made->state_, std::memory_order_release);
     return made;
   }();

@@ -12,7 +12,9 @@
 #include <string>
 #include <type_traits>
 
+#include "hybridmed/backend/cuda/blocks.cuh"
 #include "hybridmed/backend/cuda/context.hpp"
+#include "hybridmed/backend/cuda/staging.cuh"
 #include "hybridmed/core/scalars.hpp"
 #include "hybridmed/core/shape.hpp"
 
@@ -25,11 +27,11 @@ struct Context::State {
   static constexpr int most_partial_sums = 1024;
   const int device;
   int compute_capability = 0;   // 10 * major + minor
-  const bool listed;            // is it written down whose its memory is? Not for the default
   bool one_of_several = false;  // has the machine more devices?
   std::string device_name;      // for messages
   cudaStream_t stream = nullptr;
-  cudaEvent_t event = nullptr;  // of wait_for
+  cudaStream_t copies = nullptr;  // uploads cross the bus here while kernels run
+  cudaEvent_t event = nullptr;    // of wait_for
   cudaMemPool_t pool = nullptr;
   cublasHandle_t blas = nullptr;
   cublasLtHandle_t blas_lt = nullptr;
@@ -39,8 +41,10 @@ struct Context::State {
   /// Held while launches that share workspace, partial sums or event are issued: another thread's
   /// must not come between them.
   std::mutex issue;
+  Blocks blocks{*this};
+  Staging staging{*this};
 
-  State(int on, bool is_standard);
+  explicit State(int on);
   ~State();
   State(const State&) = delete;
   State& operator=(const State&) = delete;
@@ -92,11 +96,9 @@ void check(cublasStatus_t status, const char* operation);
 void check(cudaError_t status, const char* operation, const Context::State* state);
 void check(cublasStatus_t status, const char* operation, const Context::State* state);
 
-/// Memory in the order of a context's stream, without a note whose it is.
-void* allocate_in(Context::State& context, std::size_t bytes);
-void free_in(Context::State& context, void* p) noexcept;
-/// Waits for every context of a device and hands what their pools keep back to it.
+/// Waits for every context of a device and hands what they keep back to it.
 void give_back_pools(int device) noexcept;
+[[noreturn]] void throw_out_of_memory(const Context::State& context, std::size_t bytes);
 
 /// @throws Error where the device of a context has no bfloat16.
 void need_bfloat16(const Context::State& context, const char* operation);
@@ -113,8 +115,8 @@ class Scratch {
  public:
   Scratch(Context::State& context, Index n)
       : context_(context),
-        data_(static_cast<T*>(allocate_in(context, static_cast<std::size_t>(n) * sizeof(T)))) {}
-  ~Scratch() { free_in(context_, data_); }
+        data_(static_cast<T*>(context.blocks.allocate(static_cast<std::size_t>(n) * sizeof(T)))) {}
+  ~Scratch() { Blocks::release(data_, &context_); }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
   T* data() const { return data_; }

@@ -308,10 +308,8 @@ class Tiles {
         context(current()),
         memory(context, static_cast<Index>(Buffers<T>(a, plan, backward, nullptr).bytes)),
         b(a, plan, backward, memory.data()) {
-    check(cudaMemcpyAsync(b.offsets, a.offsets,
-                          static_cast<std::size_t>(a.texts + 1) * sizeof(std::int32_t),
-                          cudaMemcpyHostToDevice, context.stream),
-          name);
+    context.staging.upload(a.offsets, b.offsets,
+                           static_cast<std::size_t>(a.texts + 1) * sizeof(std::int32_t));
     row_norm_kernel<<<blocks_for(a.offsets[a.texts], block_warps), block_size, 0, context.stream>>>(
         a.offsets[a.texts], a.dim, a.w, b.word_norm);
     launched();

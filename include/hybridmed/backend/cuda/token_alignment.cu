@@ -351,10 +351,8 @@ class Contrast {
         memory(context, static_cast<Index>(Buffers<T>(a, plan, backward, nullptr).bytes)),
         buffers(a, plan, backward, memory.data()),
         inverse(static_cast<T>(1 / a.temperature)) {
-    check(cudaMemcpyAsync(buffers.offsets, a.offsets,
-                          static_cast<std::size_t>(a.samples + 1) * sizeof(std::int32_t),
-                          cudaMemcpyHostToDevice, context.stream),
-          name);
+    context.staging.upload(a.offsets, buffers.offsets,
+                           static_cast<std::size_t>(a.samples + 1) * sizeof(std::int32_t));
   }
 
   /// The losses of the samples, and after each direction of a tile then(first sample, are its

@@ -36,7 +36,10 @@ struct PrototypeAlignment {
   };
   template <class S>
   void constrain(S& state) const {
-    state.prototypes.value = normalize_rows(state.prototypes.value);
+    const auto& rows = state.prototypes.value;
+    const auto normal = normalize_rows(rows);
+    // Into the memory that it has: a step that was recorded finds it there.
+    backend_of<std::remove_cvref_t<decltype(rows)>>::copy(rows.size(), normal.data(), rows.data());
   }
   template <class S>
   void begin_epoch(S& state, Index epoch) const {
