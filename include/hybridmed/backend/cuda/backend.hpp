@@ -29,6 +29,9 @@ struct Cuda : cuda::Memory,
               cuda::LocalAlignment,
               cuda::TokenAlignment {
   static constexpr const char* name = "cuda";
+
+  /// The most bytes that the current context has handed out at once. Waits for its work.
+  static std::size_t memory_peak() { return cuda::memory_statistics().peak; }
 };
 
 }  // namespace hybridmed
