@@ -120,8 +120,8 @@ macro(hybridmed_find_cuda)
   check_language(CUDA)
   if(CMAKE_CUDA_COMPILER)
     if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-      # Binary code for compute capability 8.0 and PTX for everything newer.
-      set(CMAKE_CUDA_ARCHITECTURES 80)
+      # Machine code for these, and PTX, which everything newer compiles when it starts.
+      set(CMAKE_CUDA_ARCHITECTURES 80 90)
     endif()
     if(NOT DEFINED CMAKE_CUDA_RUNTIME_LIBRARY)
       set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)

@@ -69,7 +69,7 @@ static std::vector<std::string> spelled(const Run& run, const std::string& text)
   return out;
 }
 
-int run_attention(const AttentionOptions& o) {
+int run_attention(const Common& common, const AttentionOptions& o) {
   for (const auto& [option, file, extension] :
        {std::tuple{"--out", o.out, ".png"}, {"--npy", o.npy, ".npy"}, {"--csv", o.csv, ".csv"}}) {
     if (file.empty()) continue;
@@ -85,7 +85,7 @@ int run_attention(const AttentionOptions& o) {
   const data::Image radiograph = data::read_image(o.image);
   for (const auto& note : radiograph.notes)
     std::cerr << "note: " << data::printable(o.image) << ": " << note << "\n";
-  const Run run = open_run(o.run);
+  const Run run = open_run(common, o.run);
   if (!run.system.parts.regions || !run.system.parts.words)
     fail("app", "attention",
          o.run + ": a run of the system " + run.config.system +
@@ -94,7 +94,8 @@ int run_attention(const AttentionOptions& o) {
   const auto& m = run.config.model;
   const EncodedTexts text = encode_texts(run, {o.prompt}, "the prompt");
   const auto maps = task::attention_maps(
-      embed_images(run, run.upload({run.prepare(radiograph)})).regions[0], text.words, m.gamma1);
+      run.model->embed_images(run.together({run.prepare(radiograph)})).regions[0], text.words,
+      m.gamma1);
   const std::vector<std::string> spellings = spelled(run, o.prompt);
   std::size_t at = 0;  // word_maps asks for the tokens in their order
   const auto words = task::word_maps(maps, text.tokens[0], m.gamma2, [&](std::int32_t id) {

@@ -39,9 +39,9 @@ static std::string present_calibration(const Run& run) {
   }
 }
 
-int run_calibrate(const CalibrateOptions& o) {
+int run_calibrate(const Common& common, const CalibrateOptions& o) {
   const auto prompts = task::read_prompts(o.prompts);
-  const Run run = open_run(o.run);
+  const Run run = open_run(common, o.run);
   const auto& c = run.config;
   const data::DataFolder folder(o.data, folder_options(c.folder, o.tables));
   const data::Labels labels = folder.labels();
@@ -72,7 +72,7 @@ int run_calibrate(const CalibrateOptions& o) {
                  "probabilities will be too sure\n";
   const std::string replaced = present_calibration(run);
   const EncodedPrompts encoded = encode_prompts(run, prompts);
-  const auto scores = zero_shot(run, encoded, embed_dataset(run, dataset));
+  const auto scores = run.model->zero_shot(encoded, embed_dataset(run, dataset));
   const double scale = log_scale(run);
 
   task::RunCalibration calibration{run.checksum, o.data, split, {}, {}};

@@ -3,9 +3,9 @@
 
 namespace hybridmed::app {
 
-int run_classify(const ImagesOptions& o) {
+int run_classify(const Common& common, const ImagesOptions& o) {
   const auto prompts = task::read_prompts(o.prompts);
-  const Run run = open_run(o.run);
+  const Run run = open_run(common, o.run);
   std::vector<const task::LabelCalibration*> fits(prompts.size(), nullptr);
   std::optional<task::RunCalibration> calibration;
   try {
@@ -47,7 +47,7 @@ int run_classify(const ImagesOptions& o) {
   }
   std::cout << "\n";
   return in_batches(run, o.images, [&](const auto& paths, const auto& images) {
-    const auto scores = zero_shot(run, encoded, embed_images(run, images));
+    const auto scores = run.model->zero_shot(encoded, run.model->embed_images(images));
     for (std::size_t i = 0; i < paths.size(); ++i) {
       std::cout << data::csv_field(paths[i]);
       for (std::size_t k = 0; k < prompts.size(); ++k) {

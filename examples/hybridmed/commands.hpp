@@ -12,6 +12,8 @@ struct TrainerOptions;
 namespace hybridmed::app {
 
 struct Common {
+  std::string backend = "cpu";  // or cuda
+  int device = 0;               // of cuda, counted from 0
   int threads = 0;
   long long seed = -1;
   std::string command;  // as it was typed, for files that say how they were made
@@ -63,20 +65,26 @@ struct PhantomCommand {
 void set_threads(const Common&);
 int run_pretrain(const Common&, const PretrainOptions&);
 int run_evaluate(const Common&, const EvaluateOptions&);
-int run_calibrate(const CalibrateOptions&);
-int run_caption(const ImagesOptions&);
-int run_summarize(const std::string& run);
-int run_classify(const ImagesOptions&);
-int run_embed(const EmbedOptions&);
-int run_attention(const AttentionOptions&);
+int run_calibrate(const Common&, const CalibrateOptions&);
+int run_caption(const Common&, const ImagesOptions&);
+int run_summarize(const Common&, const std::string& run);
+int run_classify(const Common&, const ImagesOptions&);
+int run_embed(const Common&, const EmbedOptions&);
+int run_attention(const Common&, const AttentionOptions&);
 int run_check(const CheckOptions&);
 int run_config(const ConfigOptions&);
 int run_phantom(const Common&, const PhantomCommand&);
 int run_curves(const std::string& run);
 
-/// One precision each, in a source file of its own: these are most of the compile time.
+/// On the CPU; one precision each, in a source file of its own: these are most of the compile time.
 int pretrain_float(const train::RunConfig&, const train::TrainerOptions&);
 int pretrain_double(const train::RunConfig&, const train::TrainerOptions&);
 int pretrain_bf16(const train::RunConfig&, const train::TrainerOptions&);
+/// In the precision of the configuration.
+int pretrain_on_cuda(const train::RunConfig&, const train::TrainerOptions&, int device);
+
+/// Why this program cannot compute on a backend, and what to do; empty where it can. Only CUDA is
+/// ever left out: on_cuda.cpp or, in a build without it, without_cuda.cpp.
+std::string cuda_is_missing();
 
 }  // namespace hybridmed::app

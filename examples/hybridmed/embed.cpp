@@ -11,7 +11,7 @@ static std::string read_texts(const std::string& file) {
   }
 }
 
-int run_embed(const EmbedOptions& o) {
+int run_embed(const Common& common, const EmbedOptions& o) {
   if (o.images.empty() == o.texts.empty())
     fail("app", "embed", o.images.empty() ? "nothing to embed" : "images and --texts at once",
          "give images, or --texts FILE with a text a line");
@@ -25,7 +25,7 @@ int run_embed(const EmbedOptions& o) {
     }
     if (texts.empty()) fail("app", "embed", o.texts + ": no text");
   }
-  const Run run = open_run(o.run);
+  const Run run = open_run(common, o.run);
   for (std::size_t i = 0; i < texts.size(); ++i)
     if (!data::has_words(data::clean_text(texts[i], run.cleaning())))
       fail("app", "embed",
@@ -47,7 +47,7 @@ int run_embed(const EmbedOptions& o) {
     for (std::size_t k = 0; k < part.size(); ++k) row(part[k], encoded.global, k);
   }
   return in_batches(run, o.images, [&](const auto& paths, const auto& images) {
-    const auto e = embed_images(run, images);
+    const auto e = run.model->embed_images(images);
     for (std::size_t i = 0; i < paths.size(); ++i) row(paths[i], e.image, i);
   });
 }

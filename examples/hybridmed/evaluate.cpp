@@ -56,7 +56,7 @@ static std::vector<std::string> label_notes(const data::Labels& labels,
 static std::vector<std::string> draw_attention(const Run& run, const data::DataFolder& folder,
                                                const data::Dataset& dataset,
                                                const std::vector<task::PlantedBox>& boxes,
-                                               const std::vector<X>& regions,
+                                               const std::vector<Tensor<float, Host>>& regions,
                                                const EncodedTexts& texts, const std::string& path) {
   picture::Sheet sheet{"Where the sentence of each finding looks (green: the planted finding)",
                        {"up to three studies a label; the thin line is what the model sees"},
@@ -100,7 +100,7 @@ static io::Json description(const Common& common, const EvaluateOptions& o, cons
 }
 
 int run_evaluate(const Common& common, const EvaluateOptions& o) {
-  const Run run = open_run(o.run);
+  const Run run = open_run(common, o.run);
   const auto& c = run.config;
   const data::DataFolder folder(o.data, folder_options(c.folder, o.tables));
   const std::string split = chosen_split(folder, o.split, "test");
@@ -230,7 +230,7 @@ int run_evaluate(const Common& common, const EvaluateOptions& o) {
   const auto batch = static_cast<std::size_t>(c.batch);
   const Embeddings embeddings = embed_dataset(run, dataset);
   if (!prompts.empty()) {
-    const auto scores = zero_shot(run, encode_prompts(run, prompts), embeddings);
+    const auto scores = run.model->zero_shot(encode_prompts(run, prompts), embeddings);
     task::zero_shot_figures(prompts, scores, dataset.studies(), labels, figures, mean_of);
     if (calibration)
       task::calibration_figures(*calibration, log_scale(run), prompts, scores, dataset.studies(),
@@ -251,7 +251,7 @@ int run_evaluate(const Common& common, const EvaluateOptions& o) {
                                      with_text.begin() + static_cast<std::ptrdiff_t>(end)},
                                     nullptr);
     std::vector<std::string> written, summary;
-    if (parts.captioning) written = caption(run, train::upload_images<float, B>(host.images));
+    if (parts.captioning) written = caption(run, host.images);
     if (parts.summarization) summary = summarize(run, host.findings_view());
     for (std::size_t i = 0; i < host.studies.size(); ++i) {
       const auto& s = dataset.study(host.studies[i]);
@@ -285,8 +285,8 @@ int run_evaluate(const Common& common, const EvaluateOptions& o) {
     std::vector<std::string> sentences;
     for (const auto& box : boxes) sentences.push_back(box.text);
     box_texts = encode_texts(run, sentences, "the sentences of boxes.csv");
-    task::pointing_figures(boxes, embeddings.regions, run.model.aggregator.grid, *box_texts,
-                           c.model.gamma1, figures);
+    task::pointing_figures(boxes, embeddings.regions, c.model.grid, *box_texts, c.model.gamma1,
+                           figures);
   }
   for (const std::string& warning : {task::collapse_warning("captions", captions, constant),
                                      task::collapse_warning("summaries", summaries, constant)})

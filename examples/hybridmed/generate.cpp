@@ -3,8 +3,8 @@
 
 namespace hybridmed::app {
 
-int run_caption(const ImagesOptions& o) {
-  const Run run = open_run(o.run);
+int run_caption(const Common& common, const ImagesOptions& o) {
+  const Run run = open_run(common, o.run);
   std::vector<std::string> all;
   const int code = in_batches(run, o.images, [&](const auto& paths, const auto& images) {
     const auto texts = caption(run, images);
@@ -39,8 +39,8 @@ static void summarize_line(const Run& run, const std::string& line, std::size_t 
   std::cout << (ids.empty() ? "" : summarize(run, {ids, offsets})[0]) << "\n" << std::flush;
 }
 
-int run_summarize(const std::string& folder) {
-  const Run run = open_run(folder);
+int run_summarize(const Common& common, const std::string& folder) {
+  const Run run = open_run(common, folder);
   std::size_t number = 0;
   // Line by line, so that another program can ask and wait for its answer.
   for (std::string read; std::getline(std::cin, read);) {

@@ -126,6 +126,15 @@ int main(int argc, char** argv) {
                     : "expected a number of threads from 1 to 99999, got '" + text + "'";
       },
       "");
+  const CLI::Validator built_in(
+      [](const std::string& text) { return text == "cuda" ? cuda_is_missing() : std::string(); },
+      "");
+  auto* backend = app.add_option("--backend", common.backend,
+                                 "what computes: cpu | cuda, a GPU of NVIDIA (default: cpu)");
+  backend->check(CLI::IsMember({"cpu", "cuda"}))->check(built_in);
+  app.add_option("--device", common.device, "which GPU, counted from 0 (default: 0)")
+      ->check(CLI::Range(0, 1023))
+      ->needs(backend);
   app.add_option("--threads", common.threads, "threads of the CPU backend (default: all)")
       ->check(thread_count);
   app.add_option("--seed", common.seed, "seed; overrides the configuration's")->check(whole_number);
@@ -288,12 +297,12 @@ int main(int argc, char** argv) {
     }
     set_threads(common);
     if (*evaluate_command) return run_evaluate(common, evaluate);
-    if (*calibrate_command) return run_calibrate(calibrate);
-    if (*caption_command) return run_caption(caption);
-    if (*classify_command) return run_classify(classify);
-    if (*embed_command) return run_embed(embed);
-    if (*summarize_command) return run_summarize(summarize_run);
-    if (*attention_command) return run_attention(attention);
+    if (*calibrate_command) return run_calibrate(common, calibrate);
+    if (*caption_command) return run_caption(common, caption);
+    if (*classify_command) return run_classify(common, classify);
+    if (*embed_command) return run_embed(common, embed);
+    if (*summarize_command) return run_summarize(common, summarize_run);
+    if (*attention_command) return run_attention(common, attention);
     if (*check_command) return run_check(check);
     if (*config_command) return run_config(config);
     if (*phantom_command) return run_phantom(common, phantom);

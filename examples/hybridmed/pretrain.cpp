@@ -41,9 +41,12 @@ int run_pretrain(const Common& common, const PretrainOptions& o) {
     fail("app", "pretrain", config.data + ": no such folder; it held the data when the run began",
          "--set data=FOLDER where it is now");
   set_threads(common);
-  const train::TrainerOptions options{
-      o.run, o.resume, o.init, o.stop_after,
-      common.threads > 0 ? " --threads " + std::to_string(common.threads) : ""};
+  std::string with;  // what a resumed run is to be started with
+  if (common.threads > 0) with += " --threads " + std::to_string(common.threads);
+  if (common.backend != "cpu") with += " --backend " + common.backend;
+  if (common.device > 0) with += " --device " + std::to_string(common.device);
+  const train::TrainerOptions options{o.run, o.resume, o.init, o.stop_after, with};
+  if (common.backend == "cuda") return pretrain_on_cuda(config, options, common.device);
   if (config.precision == "double") return pretrain_double(config, options);
   if (config.precision == "bf16") return pretrain_bf16(config, options);
   return pretrain_float(config, options);

@@ -5,8 +5,8 @@
 
 namespace hybridmed::app {
 
-Run open_run(const std::string& folder) {
-  Run run(folder);
+Run open_run(const Common& common, const std::string& folder) {
+  Run run(common.backend == "cuda" ? open_on_cuda(folder, common.device) : open_on_cpu(folder));
   const std::string from = run.weights.parent_path().filename().string();
   if (!run.finished())
     std::cerr << "note: the training of " << folder << " is not finished: these are the weights of "
@@ -28,18 +28,12 @@ Run open_run(const std::string& folder) {
   return run;
 }
 
-Embeddings embed_images(const Run& run, const X& images) {
-  return task::embed_images<float, B>(run.model, images);
-}
-
 Embeddings embed_dataset(const Run& run, const data::Dataset& dataset) {
   train::ProgressLine line;
-  return task::embed_dataset<float, B>(
-      run.model, dataset, static_cast<std::size_t>(run.config.batch),
-      static_cast<int>(run.config.workers), [&](std::size_t done, std::size_t total) {
-        line.update("embedding", static_cast<double>(done), static_cast<double>(total), "studies",
-                    "", done == total);
-      });
+  return run.model->embed_dataset(dataset, [&](std::size_t done, std::size_t total) {
+    line.update("embedding", static_cast<double>(done), static_cast<double>(total), "studies", "",
+                done == total);
+  });
 }
 
 static void note_cut(std::size_t cut, const std::string& what) {
@@ -67,7 +61,7 @@ EncodedTexts encode_texts(const Run& run, const std::vector<std::string>& texts,
                           const std::string& what) {
   note_lost(texts, run.cleaning(), what);
   note_unknown(run, texts, what);
-  auto encoded = task::encode_texts<float, B>(run.model, run.vocabulary, texts, run.cleaning());
+  auto encoded = run.model->encode_texts(texts);
   note_cut(encoded.cut, what);
   return encoded;
 }
@@ -78,14 +72,9 @@ EncodedPrompts encode_prompts(const Run& run, const std::vector<task::LabelPromp
       note_lost(*side, run.cleaning(), "the prompts of '" + p.label + "'");
       note_unknown(run, *side, "the prompts of '" + p.label + "'");
     }
-  auto encoded = task::encode_prompts<float, B>(run.model, run.vocabulary, run.cleaning(), prompts);
+  auto encoded = run.model->encode_prompts(prompts);
   note_cut(encoded.texts.cut, "the prompts");
   return encoded;
-}
-
-task::ZeroShotScores zero_shot(const Run& run, const EncodedPrompts& prompts,
-                               const Embeddings& embeddings) {
-  return task::zero_shot(run.model, prompts, embeddings);
 }
 
 /// @throws Error where the run's system does not write impressions from `source`.
@@ -102,15 +91,13 @@ static std::vector<std::string> decode_all(const Run& run, const task::Generated
   for (const auto& ids : g.ids) out.push_back(run.vocabulary.decode(ids));
   return out;
 }
-std::vector<std::string> caption(const Run& run, const X& images) {
+std::vector<std::string> caption(const Run& run, const Images& images) {
   need_branch(run, run.system.parts.captioning, "images", "hybridmed or coca");
-  return decode_all(run,
-                    task::caption(run.model, images, {run.config.model.t_impression - 1, true}));
+  return decode_all(run, run.model->caption(images, {run.config.model.t_impression - 1, true}));
 }
 std::vector<std::string> summarize(const Run& run, const SectionView& findings) {
   need_branch(run, run.system.parts.summarization, "findings", "hybridmed");
-  return decode_all(run, task::summarize<float, B>(run.model, findings,
-                                                   {run.config.model.t_impression - 1, true}));
+  return decode_all(run, run.model->summarize(findings, {run.config.model.t_impression - 1, true}));
 }
 
 double log_scale(const Run& run) {

@@ -1,25 +1,53 @@
 #pragma once
-// A trained run opened for use. What computes is declared here and instantiated once, in run.cpp.
+// A trained run opened for use. What computes is behind `Model`, made once for each backend: so a
+// command is compiled once, whatever the backend.
+#include <functional>
 #include <iostream>
+#include <memory>
 
 #include "commands.hpp"
-#include "hybridmed/backend/cpu/backend.hpp"
 #include "hybridmed/task/evaluation.hpp"
+#include "hybridmed/task/generate.hpp"
 #include "hybridmed/task/pointing.hpp"
+#include "hybridmed/train/trained_run.hpp"
 
 namespace hybridmed::app {
 
-using B = CpuBackend;
-using X = Tensor<float, B>;
-using Run = train::TrainedRun<float, B>;
-using EncodedTexts = task::EncodedTexts<float, B>;
-using EncodedPrompts = task::EncodedPrompts<float, B>;
-using Embeddings = task::Embeddings<float, B>;
+using Images = xt::xtensor<float, 3>;  // grey, as the model sees them: (B, S, S)
+using EncodedTexts = task::EncodedTexts<float, Host>;
+using EncodedPrompts = task::EncodedPrompts<float, Host>;
+using Embeddings = task::Embeddings<float, Host>;
 namespace fs = std::filesystem;
 
+/// What a trained run computes, on the backend that it was opened on. All arrays are the host's.
+/// `ModelOn` of model_on.hpp is the one implementation.
+class Model {
+ public:
+  virtual ~Model() = default;
+  virtual const train::OpenedRun& opened() const = 0;
+  virtual Embeddings embed_images(const Images&) const = 0;
+  /// `progress(done, total)` is called after every batch.
+  virtual Embeddings embed_dataset(
+      const data::Dataset&,
+      const std::function<void(std::size_t, std::size_t)>& progress) const = 0;
+  virtual EncodedTexts encode_texts(const std::vector<std::string>&) const = 0;
+  virtual EncodedPrompts encode_prompts(const std::vector<task::LabelPrompts>&) const = 0;
+  virtual task::ZeroShotScores zero_shot(const EncodedPrompts&, const Embeddings&) const = 0;
+  virtual task::Generated caption(const Images&, const task::GenerateOptions&) const = 0;
+  virtual task::Generated summarize(const SectionView&, const task::GenerateOptions&) const = 0;
+};
+
+/// Opens the model of a run folder; on_cpu.cpp and on_cuda.cpp.
+std::unique_ptr<const Model> open_on_cpu(const std::string& folder);
+std::unique_ptr<const Model> open_on_cuda(const std::string& folder, int device);
+
+struct Run : train::OpenedRun {
+  std::unique_ptr<const Model> model;
+  explicit Run(std::unique_ptr<const Model> of) : OpenedRun(of->opened()), model(std::move(of)) {}
+};
+
 /// Opens a run and says what its weights file holds besides the model.
-Run open_run(const std::string& folder);
-Embeddings embed_images(const Run& run, const X& images);
+Run open_run(const Common& common, const std::string& folder);
 /// With a progress line.
 Embeddings embed_dataset(const Run& run, const data::Dataset& dataset);
 /// Says what cleaning and length take from the texts. `what`: "the prompt", "sentences of
@@ -27,10 +55,8 @@ Embeddings embed_dataset(const Run& run, const data::Dataset& dataset);
 EncodedTexts encode_texts(const Run& run, const std::vector<std::string>& texts,
                           const std::string& what);
 EncodedPrompts encode_prompts(const Run& run, const std::vector<task::LabelPrompts>& prompts);
-task::ZeroShotScores zero_shot(const Run& run, const EncodedPrompts& prompts,
-                               const Embeddings& embeddings);
-/// Impressions written from images (B, 3, S, S), or from findings.
-std::vector<std::string> caption(const Run& run, const X& images);
+/// Impressions written from images, or from findings.
+std::vector<std::string> caption(const Run& run, const Images& images);
 std::vector<std::string> summarize(const Run& run, const SectionView& findings);
 /// ln of the contrastive scale that the run has learned.
 double log_scale(const Run& run);
@@ -74,7 +100,7 @@ int in_batches(const Run& run, const std::vector<std::string>& images, F&& f) {
         std::cerr << data::printable(e.what()) << "\n";
         code = 1;
       }
-    if (!paths.empty()) f(paths, run.upload(read));
+    if (!paths.empty()) f(paths, run.together(read));
   }
   return code;
 }

@@ -6,17 +6,20 @@
 // median at most 1.5 times PyTorch's.
 //
 // usage: parity DIR [--backend cpu|reference]
+//        parity_cuda DIR   the same on the CUDA backend; 77 where there is no device
 #include <cstdio>
 #include <cstring>
 #include <functional>
 #include <map>
 #include <set>
 
-#ifdef HYBRIDMED_PARITY_CPU
+#ifdef HYBRIDMED_PARITY_CUDA
+#include "hybridmed/backend/cuda/backend.hpp"
+#else
 #include "hybridmed/backend/cpu/backend.hpp"
+#include "hybridmed/backend/reference/backend.hpp"
 #endif
 #include "golden_set.hpp"
-#include "hybridmed/backend/reference/backend.hpp"
 #include "hybridmed/system/hybridmed.hpp"
 #include "hybridmed/task/generate.hpp"
 #include "hybridmed/train/step.hpp"
@@ -445,26 +448,43 @@ bool every_precision(const std::filesystem::path& dir) {
     std::printf("bf16: not compared, the set has no bf16 run of PyTorch\n");
     return ok;
   }
-  return Run<bfloat16, B>(dir).all() && ok;
+  if constexpr (Backend<B, bfloat16>) {
+    return Run<bfloat16, B>(dir).all() && ok;
+  } else {
+    std::printf("bf16: not compared, the backend has none\n");
+    return ok;
+  }
 }
+
+/// The backends of this program, the default first.
+constexpr std::pair<const char*, bool (*)(const std::filesystem::path&)> backends[] = {
+#ifdef HYBRIDMED_PARITY_CUDA
+    {"cuda", every_precision<Cuda>},
+#else
+    {"cpu", every_precision<CpuBackend>},
+    {"reference", every_precision<Reference>},
+#endif
+};
 
 }  // namespace
 
 int main(int argc, char** argv) {
   try {
-    if (argc < 2) {
-      std::fprintf(stderr, "usage: parity DIR [--backend cpu|reference]\n");
+    const std::string asked = argc == 4 && !std::strcmp(argv[2], "--backend") ? argv[3] : "";
+    const auto* backend = argc == 2 ? backends
+                                    : std::find_if(std::begin(backends), std::end(backends),
+                                                   [&](const auto& b) { return b.first == asked; });
+    if (backend == std::end(backends)) {
+      std::fprintf(stderr, "usage: parity DIR [--backend cpu|reference], parity_cuda DIR\n");
       return 2;
     }
-    const bool reference =
-        argc > 3 && !std::strcmp(argv[2], "--backend") && !std::strcmp(argv[3], "reference");
-    bool ok = true;
-#ifdef HYBRIDMED_PARITY_CPU
-    ok = reference ? every_precision<Reference>(argv[1]) : every_precision<CpuBackend>(argv[1]);
-#else
-    (void)reference;
-    ok = every_precision<Reference>(argv[1]);
+#ifdef HYBRIDMED_PARITY_CUDA
+    if (cuda::device_count() == 0 && !std::getenv("HYBRIDMED_REQUIRE_CUDA")) {
+      std::printf("SKIPPED: no CUDA device here\n");
+      return 77;
+    }
 #endif
+    const bool ok = backend->second(argv[1]);
     std::printf("%s\n", ok ? "parity: all groups within their bounds" : "parity: FAILED");
     return ok ? 0 : 1;
   } catch (const std::exception& e) {

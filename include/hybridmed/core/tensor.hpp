@@ -4,6 +4,7 @@
 // backend's arena.
 #include <atomic>
 #include <span>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -118,6 +119,14 @@ class Tensor {
     std::vector<T> v(static_cast<std::size_t>(size()));
     if (!v.empty()) copy_to_host(v.data());
     return v;
+  }
+  /// The same values in memory of another backend; where they are there already, this tensor.
+  template <class Other>
+  Tensor<T, Other> on() const {
+    if constexpr (std::is_same_v<Other, Backend>)
+      return *this;
+    else
+      return defined() ? Tensor<T, Other>::from_host(to_host(), shape_) : Tensor<T, Other>();
   }
   /// The value of a one-element tensor.
   T item() const {

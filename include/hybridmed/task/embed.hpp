@@ -25,6 +25,12 @@ struct EncodedTexts {
   std::vector<std::vector<std::int32_t>> tokens;  // without BOS and EOS
   std::size_t cut = 0;                            // texts longer than the model reads
   std::size_t unknown = 0;                        // tokens that the vocabulary lacks
+
+  /// The same with its words on another backend.
+  template <class Other>
+  EncodedTexts<T, Other> on() const {
+    return {global, words.template on<Other>(), offsets, tokens, cut, unknown};
+  }
 };
 
 namespace detail {
@@ -86,17 +92,18 @@ Embeddings<T, B> embed_images(const M& model, const Tensor<T, B>& images) {
   return out;
 }
 
-/// `progress(done, total)` is called after every batch.
-template <class T, class B, class M, class F>
-Embeddings<T, B> embed_dataset(const M& model, const data::Dataset& dataset, std::size_t batch,
-                               int workers, F&& progress) {
+/// `progress(done, total)` is called after every batch. The image tokens are kept on the backend
+/// `Keep`: of a device, `Host` has more room.
+template <class T, class B, class Keep = B, class M, class F>
+Embeddings<T, Keep> embed_dataset(const M& model, const data::Dataset& dataset, std::size_t batch,
+                                  int workers, F&& progress) {
   using X = Tensor<T, B>;
   const auto d_e = static_cast<std::size_t>(model.config.d_e);
   detail::need_part(detail::parts_of(model).text_global, "embed_dataset",
                     "the global projection of texts");
-  Embeddings<T, B> out{xt::xtensor<double, 2>::from_shape({dataset.size(), d_e}),
-                       xt::xtensor<double, 2>::from_shape({dataset.size(), d_e}),
-                       {}};
+  Embeddings<T, Keep> out{xt::xtensor<double, 2>::from_shape({dataset.size(), d_e}),
+                          xt::xtensor<double, 2>::from_shape({dataset.size(), d_e}),
+                          {}};
   out.text.fill(0.0);
   data::Loader loader(dataset, {batch, false, false, workers}, Philox(), 0);
   std::size_t done = 0;
@@ -105,7 +112,7 @@ Embeddings<T, B> embed_dataset(const M& model, const data::Dataset& dataset, std
     const auto images = embed_images<T, B>(model, b.image);
     for (std::size_t i = 0; i < host->studies.size(); ++i)
       for (std::size_t c = 0; c < d_e; ++c) out.image(host->studies[i], c) = images.image(i, c);
-    for (const auto& regions : images.regions) out.regions.push_back(regions);
+    for (const auto& regions : images.regions) out.regions.push_back(regions.template on<Keep>());
     if (b.text.present.size()) {
       std::vector<std::size_t> rows;
       for (std::int32_t i : b.text.present.to_host())
@@ -183,11 +190,12 @@ inline xt::xtensor<double, 2> cosines(const xt::xtensor<double, 2>& a,
   return out;
 }
 
-/// Local scores Z_max / gamma2 of every image with every text: (n, k).
-template <class T, class B>
-xt::xtensor<double, 2> local_similarity(const std::vector<Tensor<T, B>>& regions, Index per_image,
-                                        const EncodedTexts<T, B>& texts, double gamma1,
-                                        double gamma2) {
+/// Local scores Z_max / gamma2 of every image with every text: (n, k), computed where the texts
+/// are. Regions of another backend go there batch by batch.
+template <class T, class B, class Keep>
+xt::xtensor<double, 2> local_similarity(const std::vector<Tensor<T, Keep>>& regions,
+                                        Index per_image, const EncodedTexts<T, B>& texts,
+                                        double gamma1, double gamma2) {
   if (per_image < 1 || !texts.words.defined() || !texts.offsets.defined())
     fail("task", "local_similarity", "expected at least one region an image and encoded texts");
   for (const auto& r : regions)
@@ -200,7 +208,7 @@ xt::xtensor<double, 2> local_similarity(const std::vector<Tensor<T, B>>& regions
   for (const auto& r : regions) n += static_cast<std::size_t>(r.rows() / per_image);
   auto out = xt::xtensor<double, 2>::from_shape({n, k});
   for (const auto& r : regions)
-    for (T z : local_scores(r, r.rows() / per_image, texts.words, texts.offsets,
+    for (T z : local_scores(r.template on<B>(), r.rows() / per_image, texts.words, texts.offsets,
                             {gamma1, gamma2, LocalAggregation::max})
                    .to_host()) {
       if (!std::isfinite(z))

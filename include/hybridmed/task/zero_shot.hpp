@@ -136,9 +136,10 @@ struct ZeroShotScores {
   const xt::xtensor<double, 2>& used() const { return both.size() > 0 ? both : global; }
 };
 
-template <class T, class B, class M>
+/// Local scores are computed where the prompts are, see local_similarity.
+template <class T, class B, class Keep, class M>
 ZeroShotScores zero_shot(const M& model, const EncodedPrompts<T, B>& encoded,
-                         const Embeddings<T, B>& e) {
+                         const Embeddings<T, Keep>& e) {
   const std::vector<LabelPrompts>& prompts = encoded.labels;
   const model::Parts parts = detail::parts_of(model);
   const bool has_local = parts.regions && parts.words;

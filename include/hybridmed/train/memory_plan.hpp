@@ -19,12 +19,23 @@ inline double image_bytes(const RunConfig& config, const Preparation& data) {
   return kept(data.train) + kept(data.valid);
 }
 
+/// The most bytes that tensors of backend B have had at once. A backend with memory of its own says
+/// so by memory_peak(); 0 where it does not.
+template <class B>
+std::size_t peak_of_tensors() {
+  if constexpr (HostMemory<B>)
+    return HostArena::instance().statistics().peak;
+  else if constexpr (requires { B::memory_peak(); })
+    return B::memory_peak();
+  else
+    return 0;
+}
+
 /// Bytes of tensors at the worst moment of a step of stage k: a forward and backward pass over the
 /// longest texts, measured, plus moments. Begins that stage.
 template <class T, class B>
 std::size_t step_bytes(system::System<T, B>& system, std::size_t k, const RunConfig& config,
                        const Preparation& data, Tape& tape) {
-  auto& arena = HostArena::instance();
   std::vector<std::size_t> longest(data.train.size());
   for (std::size_t i = 0; i < longest.size(); ++i) longest[i] = i;
   const auto tokens = [&](std::size_t i) {
@@ -34,7 +45,7 @@ std::size_t step_bytes(system::System<T, B>& system, std::size_t k, const RunCon
     return tokens(a) != tokens(b) ? tokens(a) > tokens(b) : a < b;
   });
   longest.resize(static_cast<std::size_t>(config.batch), longest.back());
-  arena.reset_peak();
+  HostArena::instance().reset_peak();
   system.begin_stage(k);
   std::size_t moments = 0;
   nn::for_each_parameter(
@@ -53,11 +64,12 @@ std::size_t step_bytes(system::System<T, B>& system, std::size_t k, const RunCon
   nn::for_each_parameter(
       system,
       nn::ParameterVisitor<T, B>([](const std::string&, Parameter<T, B>& p) { p.slot.grad = {}; }));
-  return arena.statistics().peak + moments;
+  return peak_of_tensors<B>() + moments;
 }
 
-/// Bytes that a run needs at its worst moment, that of stage k.
-/// @throws Error where the machine does not have them.
+/// Bytes of tensors that a run needs at its worst moment, that of stage k.
+/// @throws Error where the backend does not have them, or the machine has no room for what it
+/// keeps.
 template <class T, class B>
 std::size_t plan_memory(system::System<T, B>& system, std::size_t k, const RunConfig& config,
                         const Preparation& data, Tape& tape) {
@@ -77,9 +89,10 @@ std::size_t plan_memory(system::System<T, B>& system, std::size_t k, const RunCo
   const std::size_t free =
       at_hand > (std::numeric_limits<std::size_t>::max)() - held ? at_hand : at_hand + held;
   const auto megabytes = [](std::size_t n) { return std::to_string(n >> 20) + " MB"; };
-  if (bytes + images > free)
+  const std::size_t here = HostMemory<B> ? bytes : 0;  // of them in this memory
+  if (here + images > free)
     throw OutOfMemory("train", "memory",
-                      "the run needs " + megabytes(bytes) + " of tensors and keeps " +
+                      "the run needs " + megabytes(here) + " of tensors and keeps " +
                           megabytes(images) + " of images, but the machine has " + megabytes(free),
                       keys + (images > bytes / 4 ? ", or cache_mb" : ""));
   return bytes;

@@ -52,9 +52,8 @@ inline void check_belongs(const io::Safetensors& weights, const RunConfig& confi
   }
 }
 
-template <class T, class B>
-struct TrainedRun {
-  using Model = decltype(model::make_hybridmed<T, B>(model::Config()));
+/// What the folder of a run says of it; its model is a TrainedRun's.
+struct OpenedRun {
   std::filesystem::path folder;
   RunConfig config;
   system::Facts system;  // of what was trained; the model has its parts and no others
@@ -63,28 +62,20 @@ struct TrainedRun {
   std::vector<std::string> unused;  // tensors of the weights file that the system has no use for
   std::optional<double> log_scale;  // of its contrastive loss, where it has one
   data::Tokenizer vocabulary;
-  Model model;
 
   /// `own`: the facts of a system that is not of this library, see system::facts_of_recipe.
-  explicit TrainedRun(const std::filesystem::path& run,
-                      const std::optional<system::Facts>& own = std::nullopt)
+  explicit OpenedRun(const std::filesystem::path& run,
+                     const std::optional<system::Facts>& own = std::nullopt)
       : folder(run),
         config(read_config(run)),
         system(own ? *own : system::facts_of(config.system)),
         weights(weights_of(run, stages())),
-        vocabulary(data::Tokenizer::read(tokenizer_file(run))),
-        model(checked_model()) {
-    const io::Safetensors stored = read_weights();
-    checksum = io::checksum_text(stored.bytes());
-    check_belongs(stored, config, vocabulary_hash(run), run);
-    if (system.gamma1) config.model.gamma1 = model.config.gamma1 = *system.gamma1;
-    unused = load_model(stored, weights, checksum, model).unexpected;
-    std::erase_if(unused, [&](const std::string& name) {
-      return std::find(system.parameters.begin(), system.parameters.end(), name) !=
-             system.parameters.end();
-    });
-    if (const auto* s = stored.find("log_scale"); s && s->is_float() && s->size() == 1)
-      log_scale = s->at(0);
+        vocabulary(data::Tokenizer::read(tokenizer_file(run))) {
+    config.model.validate();
+    if (static_cast<Index>(vocabulary.size()) != config.model.vocab)
+      fail("train", "run",
+           folder.string() + ": vocab.txt has " + std::to_string(vocabulary.size()) +
+               " tokens, config.json says " + std::to_string(config.model.vocab));
   }
   /// Were these weights trained to the end of the last stage?
   bool finished() const {
@@ -92,12 +83,6 @@ struct TrainedRun {
                                                                  std::to_string(stages()));
   }
   data::Cleaning cleaning() const { return data::cleaning_from(config.cleaning); }
-  /// Images of one study or file as the model sees them in evaluation: (B, 3, S, S).
-  Tensor<T, B> load_images(const std::vector<std::filesystem::path>& paths) const {
-    std::vector<xt::xtensor<float, 2>> images;
-    for (const auto& path : paths) images.push_back(read_image(path));
-    return upload(images);
-  }
   /// One image in host memory, cropped and normalised: (S, S). What is odd about the file goes to
   /// `notes`, if given.
   xt::xtensor<float, 2> read_image(const std::filesystem::path& path,
@@ -116,7 +101,8 @@ struct TrainedRun {
     data::crop(data::make_square(picture, o.resize), o, nullptr, {image.data(), image.size()});
     return image;
   }
-  Tensor<T, B> upload(const std::vector<xt::xtensor<float, 2>>& images) const {
+  /// Images of that size as one array: (B, S, S).
+  xt::xtensor<float, 3> together(const std::vector<xt::xtensor<float, 2>>& images) const {
     const auto side = static_cast<std::size_t>(config.model.image_size);
     auto grey = xt::xtensor<float, 3>::from_shape({images.size(), side, side});
     for (const auto& image : images)
@@ -128,8 +114,10 @@ struct TrainedRun {
              "prepare() makes them");
     for (std::size_t i = 0; i < images.size(); ++i)
       std::copy(images[i].begin(), images[i].end(), grey.data() + i * side * side);
-    return train::upload_images<T, B>(grey);
+    return grey;
   }
+  /// Its stages, up to the last that is trained.
+  std::size_t stages() const { return config.trained_stages(system.stages); }
 
  private:
   static RunConfig read_config(const std::filesystem::path& run) {
@@ -141,8 +129,40 @@ struct TrainedRun {
            "name the folder that pretrain --run has written");
     return RunConfig::read(run / "config.json");
   }
-  /// Those that are trained.
-  std::size_t stages() const { return config.trained_stages(system.stages); }
+};
+
+/// A run with its model, on backend B.
+template <class T, class B>
+struct TrainedRun : OpenedRun {
+  using Model = decltype(model::make_hybridmed<T, B>(model::Config()));
+  Model model;
+
+  explicit TrainedRun(const std::filesystem::path& run,
+                      const std::optional<system::Facts>& own = std::nullopt)
+      : OpenedRun(run, own), model(model::make_hybridmed<T, B>(config.model, system.parts)) {
+    const io::Safetensors stored = read_weights();
+    checksum = io::checksum_text(stored.bytes());
+    check_belongs(stored, config, vocabulary_hash(run), run);
+    if (system.gamma1) config.model.gamma1 = model.config.gamma1 = *system.gamma1;
+    unused = load_model(stored, weights, checksum, model).unexpected;
+    std::erase_if(unused, [&](const std::string& name) {
+      return std::find(system.parameters.begin(), system.parameters.end(), name) !=
+             system.parameters.end();
+    });
+    if (const auto* s = stored.find("log_scale"); s && s->is_float() && s->size() == 1)
+      log_scale = s->at(0);
+  }
+  /// Images of one study or file as the model sees them in evaluation: (B, 3, S, S).
+  Tensor<T, B> load_images(const std::vector<std::filesystem::path>& paths) const {
+    std::vector<xt::xtensor<float, 2>> images;
+    for (const auto& path : paths) images.push_back(read_image(path));
+    return upload(images);
+  }
+  Tensor<T, B> upload(const std::vector<xt::xtensor<float, 2>>& images) const {
+    return train::upload_images<T, B>(together(images));
+  }
+
+ private:
   /// A run that is still training replaces its best weights: then the new ones are read.
   io::Safetensors read_weights() {
     for (int left = 10;; --left) try {
@@ -152,14 +172,6 @@ struct TrainedRun {
         if (now == weights || left == 0) throw;
         weights = now;
       }
-  }
-  Model checked_model() const {
-    config.model.validate();
-    if (static_cast<Index>(vocabulary.size()) != config.model.vocab)
-      fail("train", "run",
-           folder.string() + ": vocab.txt has " + std::to_string(vocabulary.size()) +
-               " tokens, config.json says " + std::to_string(config.model.vocab));
-    return model::make_hybridmed<T, B>(config.model, system.parts);
   }
 };
 

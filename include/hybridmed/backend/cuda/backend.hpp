@@ -42,6 +42,9 @@ struct Cuda : cuda::Memory,
   using cuda::Replay::dropout_mask;       // of those in device memory
   using cuda::Update::adamw;              // of all
   static constexpr const char* name = "cuda";
+
+  /// The most bytes that the current context has handed out at once. Waits for its work.
+  static std::size_t memory_peak() { return cuda::memory_statistics().peak; }
 };
 
 }  // namespace hybridmed
