@@ -5,6 +5,7 @@
 
 #include "hybridmed/system/systems.hpp"
 #include "hybridmed/train/checkpoint.hpp"
+#include "hybridmed/train/console.hpp"
 #include "hybridmed/train/run_config.hpp"
 #include "hybridmed/train/upload.hpp"
 
