@@ -98,7 +98,7 @@ class ReplayedSteps {
   }
 
   Recorded* record(S& system, const Batch& batch, optim::AdamW<T, B>& optimizer, Tape& tape,
-                   const nn::Mode& mode) {
+                   const nn::Mode& mode) requires(replays) {
     if (recorded_.size() >= most_)
       recorded_.erase(
           std::min_element(recorded_.begin(), recorded_.end(),
@@ -132,7 +132,8 @@ class ReplayedSteps {
     return failure_.empty() ? &recorded_.back() : nullptr;
   }
 
-  IssuedStep<T, B> run(Recorded& r, const Batch& batch, optim::AdamW<T, B>& optimizer) {
+  IssuedStep<T, B> run(Recorded& r, const Batch& batch,
+                       optim::AdamW<T, B>& optimizer) requires(replays) {
     r.used = ++uses_;
     bring(batch, r.batch);
     B::move(optimizer.state().data(), r.state.data(), sizeof(StepState));
@@ -155,7 +156,7 @@ class ReplayedSteps {
     issued.send();
     return issued;
   }
-  static void bring(const Batch& from, const Batch& to) {
+  static void bring(const Batch& from, const Batch& to) requires(replays) {
     std::vector<std::pair<const void*, std::size_t>> inputs;
     from.each_input([&]<class X>(const Tensor<X, B>& t) {
       inputs.emplace_back(t.data(), static_cast<std::size_t>(t.size()) * sizeof(X));
