@@ -9,10 +9,8 @@ int pretrain_on_cuda(const train::RunConfig& config, const train::TrainerOptions
   const cuda::Context context(device);
   const cuda::Use use(context);
   if (config.precision == "double") return pretrain_as<double, Cuda>(config, options);
-  if (config.precision == "float") return pretrain_as<float, Cuda>(config, options);
-  fail("app", "pretrain",
-       "--backend cuda: expected precision float or double, got " + config.precision,
-       "--backend cpu trains in bf16");
+  if (config.precision == "bf16") return pretrain_as<bfloat16, Cuda>(config, options);
+  return pretrain_as<float, Cuda>(config, options);
 }
 
 }  // namespace hybridmed::app
