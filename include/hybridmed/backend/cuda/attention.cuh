@@ -177,28 +177,21 @@ __device__ void copy_rows(A* tile, const T* x, Index ld, int count, int d, bool 
   const int c = static_cast<int>(threadIdx.x) % per_row * w,
             first = static_cast<int>(threadIdx.x) / per_row;
   constexpr int step = threads / per_row;
-  if constexpr (same && sizeof(T) >= 4) {
-#pragma unroll 4
-    for (int r = first; r < rows; r += step) {
-      A* to = tile + r * pitch<A, dim> + c;
-      const T* from = x + r * ld + c;
-      if (pieces) {
-        const bool in = r < count && c < d;
-        __pipeline_memcpy_async(to, in ? from : x, 16, in ? 0 : 16);
-        continue;
-      }
-      for (int i = 0; i < w; ++i) {
-        const bool in = r < count && c + i < d;
-        __pipeline_memcpy_async(to + i, in ? from + i : x, sizeof(T), in ? 0 : sizeof(T));
-      }
-    }
-  } else if (same && pieces) {
+  if (same && pieces) {
 #pragma unroll 4
     for (int r = first; r < rows; r += step) {
       const bool in = r < count && c < d;
       __pipeline_memcpy_async(tile + r * pitch<A, dim> + c, in ? x + r * ld + c : x, 16,
                               in ? 0 : 16);
     }
+  } else if constexpr (same && sizeof(T) >= 4) {
+#pragma unroll 4
+    for (int r = first; r < rows; r += step)
+      for (int i = 0; i < w; ++i) {
+        const bool in = r < count && c + i < d;
+        __pipeline_memcpy_async(tile + r * pitch<A, dim> + c + i, in ? x + r * ld + c + i : x,
+                                sizeof(T), in ? 0 : sizeof(T));
+      }
   } else {
 #pragma unroll 1
     for (int r = first; r < rows; r += step) {
