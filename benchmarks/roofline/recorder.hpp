@@ -5,6 +5,7 @@
 // call, as in the .cu file of that name.
 #include <cmath>
 #include <cstring>
+#include <span>
 
 #include "hybridmed/backend/concept.hpp"
 #include "ledger.hpp"
@@ -129,6 +130,32 @@ struct Recorder {
           1,
           {span(g ? n : 0, g), span(n, m), span(n, v), span(n, p)},
           {span(n, m), span(n, v), span(n, p)}});
+  }
+
+  /// Norm and update of all parameters: three launches.
+  template <class M>
+  struct AdamWList {
+    std::vector<AdamWTensor<M>> tensors;
+    void assign(std::span<const AdamWTensor<M>> all) { tensors.assign(all.begin(), all.end()); }
+  };
+  template <class M>
+  static void gradient_norm(const AdamWList<M>& list, const M*, StepState* state) {
+    Entry e{"clip + AdamW", Pass::update, 2, {span(1, state)}, {span(1, state)}};
+    for (const auto& t : list.tensors)
+      if (t.gradient) e.reads.push_back(span(t.n, t.gradient));
+    note(std::move(e));
+  }
+  template <class M>
+  static void adamw(const AdamWList<M>& list, const AdamWArgs&) {
+    Entry e{"clip + AdamW", Pass::update, 1, {}, {}};
+    for (const auto& t : list.tensors) {
+      if (t.gradient) e.reads.push_back(span(t.n, t.gradient));
+      for (const M* p : {t.m, t.v, t.value}) {
+        e.reads.push_back(span(t.n, p));
+        e.writes.push_back(span(t.n, p));
+      }
+    }
+    note(std::move(e));
   }
 
   // ---- products
