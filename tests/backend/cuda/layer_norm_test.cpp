@@ -71,3 +71,42 @@ TEST_CASE_TEMPLATE("add_norm has the bits of add and layer_norm", T, float, doub
     CHECK(values(rstd[1]) == values(rstd[0]));
   }
 }
+
+TEST_CASE_TEMPLATE("bf16: layer_norm of rows in X, forward and backward", X, float, bfloat16) {
+  using T = bfloat16;
+  for (auto [rows, cols] : matrices) {
+    CAPTURE(rows);
+    CAPTURE(cols);
+    const Shape matrix{rows, cols};
+    const auto run = [&, rows = rows, cols = cols](auto b, int want) {
+      using B = decltype(b);
+      const auto x = tensor<X, B>(normal(rows * cols, 1, 2), matrix);
+      const auto dy = tensor<T, B>(normal(rows * cols, 2), matrix);
+      const auto gain = tensor<float, B>(normal(cols, 3), {cols}),
+                 bias = tensor<float, B>(normal(cols, 4), {cols});
+      const Tensor<T, B> y(matrix);
+      const Tensor<float, B> mean({rows}), rstd({rows});
+      b.layer_norm(rows, cols, x.data(), gain.data(), bias.data(), 1e-5, y.data(), mean.data(),
+                   rstd.data());
+      const auto dx = tensor<X, B>(normal(rows * cols, 5), matrix);
+      const auto dgain = tensor<float, B>(normal(cols, 6), {cols}),
+                 dbias = tensor<float, B>(normal(cols, 7), {cols});
+      b.layer_norm_backward(rows, cols, x.data(), gain.data(), mean.data(), rstd.data(), dy.data(),
+                            want & 1 ? dx.data() : nullptr, want & 2 ? dgain.data() : nullptr,
+                            want & 4 ? dbias.data() : nullptr);
+      return std::vector<Values>{values(y),  values(mean),  values(rstd),
+                                 values(dx), values(dgain), values(dbias)};
+    };
+    for (int want : {1, 6, 7}) {
+      CAPTURE(want);
+      const auto got = run(Cuda{}, want), reference = run(Reference{}, want);
+      for (std::size_t k = 0; k < got.size(); ++k) {
+        CAPTURE(k);
+        // Two roundings to the next bf16 number may differ by one unit of it.
+        const bool rounded = k == 0 || (k == 3 && std::is_same_v<X, bfloat16>);
+        CHECK(difference(got[k], reference[k]) <=
+              (rounded ? 0x1p-8 : 5e-5) * std::max(1.0, largest(reference[k])));
+      }
+    }
+  }
+}

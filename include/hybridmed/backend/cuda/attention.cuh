@@ -56,7 +56,7 @@ struct Tiles {
                          weights_pitch = along<T, keys>,
                          bytes = sizeof(T) *
                                  ((queries + 2 * keys) * pitch<T, dim> + queries * weights_pitch),
-                         blocks = resident(bytes);
+                         blocks = resident(bytes, row_bytes <= 128 ? 2 : most);  // registers
   };
   struct QueryGradient {
     static constexpr int queries = pick(64, 32, 16, 8), keys = pick(32, 32, 16, 16),
@@ -70,8 +70,8 @@ struct Tiles {
                          weights_pitch = across<T, queries>,
                          bytes = sizeof(T) *
                                  (2 * (queries + keys) * pitch<T, dim> + 2 * keys * weights_pitch),
-                         blocks =
-                             resident(bytes, pick(most, 2, most, most));  // 512: for its registers
+                         blocks = resident(
+                             bytes, pick(most, 2, 2, most));  // 512, 1024: for their registers
   };
 };
 
@@ -185,7 +185,7 @@ __device__ void copy_rows(A* tile, const T* x, Index ld, int count, int d, bool 
                               in ? 0 : 16);
     }
   } else if constexpr (same && sizeof(T) >= 4) {
-#pragma unroll 4
+#pragma unroll 1
     for (int r = first; r < rows; r += step)
       for (int i = 0; i < w; ++i) {
         const bool in = r < count && c + i < d;

@@ -37,10 +37,8 @@ struct Cuda : cuda::Memory,
               cuda::Generation,
               cuda::Update,
               cuda::Replay {
-  using cuda::Elementwise::adamw;         // of one tensor
   using cuda::Elementwise::dropout_mask;  // of random numbers that the host gives
   using cuda::Replay::dropout_mask;       // of those in device memory
-  using cuda::Update::adamw;              // of all
   static constexpr const char* name = "cuda";
 
   /// The most bytes that the current context has handed out at once. Waits for its work.

@@ -73,6 +73,10 @@ void add_up(Index n, const char* operation, F term, G done) {
   check(cudaGetLastError(), operation);
 }
 
+/// That of doubles is called: inlined, it spills registers.
+__device__ float exponential_of(float x) { return exp(x); }
+__device__ __noinline__ double exponential_of(double x) { return exp(x); }
+
 }  // namespace
 
 template <class T>
@@ -137,7 +141,7 @@ template <class T>
 void Elementwise::exponential(Index n, const T* x, T* y) {
   using A = accumulator_of<T>;
   map(
-      n, "exponential", [] __device__(A v) { return exp(v); }, y, x);
+      n, "exponential", [] __device__(A v) { return exponential_of(v); }, y, x);
 }
 template <class T>
 void Elementwise::logarithm(Index n, const T* x, T* y) {
@@ -196,26 +200,6 @@ void Elementwise::dropout_mask(Index n, Philox random, double p, T* y) {
   });
 }
 
-template <class T>
-void Elementwise::adamw(Index n, const AdamWArgs& a, const T* g, T* m, T* v, T* p) {
-  const T b1 = static_cast<T>(a.beta1), b2 = static_cast<T>(a.beta2),
-          c1 = static_cast<T>(1 - a.beta1), c2 = static_cast<T>(1 - a.beta2);
-  for_each(n, "adamw", [=] __device__(Index i) {
-    const StepState& s = *a.step;
-    const double norm = s.norm(), root = sqrt(s.correction2);
-    if (!isfinite(norm)) return;
-    const T keep = static_cast<T>(1 - s.learning_rate * a.decay),
-            step = static_cast<T>(s.learning_rate / s.correction1 * root),
-            eps = static_cast<T>(a.eps * root);
-    const T gi =
-        g ? static_cast<T>(static_cast<double>(g[i]) * AdamWArgs::gradient_scale(a.clip, norm))
-          : T(0);
-    m[i] = b1 * m[i] + c1 * gi;
-    v[i] = b2 * v[i] + c2 * gi * gi;
-    p[i] = keep * p[i] - step * m[i] / (sqrt(v[i]) + eps);
-  });
-}
-
 template <class T, class Y>
 void Elementwise::sum(Index n, double factor, const T* x, Y* y) {
   using A = accumulator_of<Y>;
@@ -271,7 +255,6 @@ template void Elementwise::sum(Index, double, const bfloat16*, float*);
                                                             T*);                                 \
   template void Elementwise::fill_normal(Index, Philox, double, T*);                             \
   template void Elementwise::dropout_mask(Index, Philox, double, T*);                            \
-  template void Elementwise::adamw(Index, const AdamWArgs&, const T*, T*, T*, T*);               \
   template void Elementwise::squared_norm(Index, const T*, double*);
 HYBRIDMED_INSTANTIATE(float)
 HYBRIDMED_INSTANTIATE(double)

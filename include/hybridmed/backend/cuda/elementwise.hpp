@@ -47,8 +47,6 @@ struct Elementwise {
   static void fill_normal(Index n, Philox random, double stddev, T* y);
   template <class T>
   static void dropout_mask(Index n, Philox random, double p, T* y);
-  template <class T>
-  static void adamw(Index n, const AdamWArgs& a, const T* g, T* m, T* v, T* p);
 
   /// These sum in double, in an order that depends on n alone.
   template <class T, class Y>

@@ -10,6 +10,8 @@ namespace {
 /// enough that small models fill the device.
 constexpr Index chunk_size = 8192;
 
+constexpr Index chunks_of(Index n) { return (n + chunk_size - 1) / chunk_size; }
+
 /// A tensor of the table and where its chunks begin among those of all.
 template <class T>
 struct Listed {
@@ -18,9 +20,10 @@ struct Listed {
 };
 template <class T>
 struct Table {
-  const Listed<T>* tensors;
+  const Listed<T>* tensors;  // null: `only`
   int count;
   Index chunks;
+  Listed<T> only{};
 };
 
 template <class T>
@@ -32,6 +35,7 @@ using Wide = Pack<T, width<T>>;
 /// elements have no chunk and begin where the next one does.
 template <class T>
 __device__ const Listed<T>& tensor_of(const Table<T>& table, Index chunk) {
+  if (!table.tensors) return table.only;
   int low = 0, high = table.count - 1;
   while (low < high) {
     const int middle = low + (high - low + 1) / 2;
@@ -156,6 +160,14 @@ Table<T> table_of(const Tensor<std::byte, Memory>& memory, std::size_t count, In
   return {reinterpret_cast<const Listed<T>*>(memory.data()), static_cast<int>(count), chunks};
 }
 
+template <class T>
+void launch_adamw(const Table<T>& table, const AdamWArgs& a) {
+  Context::State& c = current();
+  if (table.chunks == 0) return;
+  adamw_kernel<<<blocks_for(table.chunks, 1), block_size, 0, c.stream>>>(table, a);
+  check(cudaGetLastError(), "adamw");
+}
+
 }  // namespace
 
 template <class T>
@@ -171,7 +183,7 @@ void AdamWList<T>::assign(std::span<const AdamWTensor<T>> tensors) {
   Index chunks = 0;
   for (const AdamWTensor<T>& t : tensors) {
     listed.push_back({t, chunks});
-    chunks += (t.n + chunk_size - 1) / chunk_size;
+    chunks += chunks_of(t.n);
   }
   table_ = {};
   const auto bytes = listed.size() * sizeof(Listed<T>);
@@ -202,17 +214,18 @@ void Update::gradient_norm(const AdamWList<T>& list, const T* loss, StepState* s
 
 template <class T>
 void Update::adamw(const AdamWList<T>& list, const AdamWArgs& a) {
-  Context::State& c = current();
-  if (list.chunks_ == 0) return;
-  adamw_kernel<<<blocks_for(list.chunks_, 1), block_size, 0, c.stream>>>(
-      table_of<T>(list.table_, list.tensors_.size(), list.chunks_), a);
-  check(cudaGetLastError(), "adamw");
+  launch_adamw(table_of<T>(list.table_, list.tensors_.size(), list.chunks_), a);
+}
+template <class T>
+void Update::adamw(Index n, const AdamWArgs& a, const T* g, T* m, T* v, T* p) {
+  launch_adamw(Table<T>{nullptr, 1, chunks_of(n), {{n, g, m, v, p, nullptr, a.decay}, 0}}, a);
 }
 
 #define HYBRIDMED_INSTANTIATE(T)                                                  \
   template void AdamWList<T>::assign(std::span<const AdamWTensor<T>>);            \
   template void Update::gradient_norm(const AdamWList<T>&, const T*, StepState*); \
-  template void Update::adamw(const AdamWList<T>&, const AdamWArgs&);
+  template void Update::adamw(const AdamWList<T>&, const AdamWArgs&);             \
+  template void Update::adamw(Index, const AdamWArgs&, const T*, T*, T*, T*);
 HYBRIDMED_INSTANTIATE(float)
 HYBRIDMED_INSTANTIATE(double)
 #undef HYBRIDMED_INSTANTIATE

@@ -48,6 +48,9 @@ struct Update {
   /// AdamW with clipping of every tensor, and the bf16 copies of those that want one.
   template <class T>
   static void adamw(const AdamWList<T>& list, const AdamWArgs& a);
+  /// The same of one tensor, with the decay of `a`.
+  template <class T>
+  static void adamw(Index n, const AdamWArgs& a, const T* g, T* m, T* v, T* p);
 };
 
 }  // namespace hybridmed::cuda
