@@ -231,6 +231,11 @@ TEST_CASE("a system knows which changed keys of the objectives it does not read"
   CHECK(unread("gloria", change) == Keys{"lambda_token", "local_agg", "tau_d"});
   CHECK(unread("mgca", change) == Keys{"lambda_cl", "local_agg", "gamma1", "tau_d"});
   CHECK(unread("clip", [](auto& c) { c.image_depth = 8; }) == Keys{"image_depth"});
+  auto own = small_config();
+  own.name = "no preset";  // so the defaults are ViT-B's, with patches of 16
+  own.image_depth = model::Config().image_depth;
+  own.image_heads = model::Config().image_heads;
+  CHECK(system::make_system<T, Counted>("hybridmed", own)->unread_keys() == Keys{});
   CHECK(unread("hybridmed", [](auto& c) { c.resnet_depths = {1, 1, 1, 1}; }) == Keys{});
   // Read by scores alone.
   CHECK(unread("mgca", [](auto& c) { c.gamma2 = 3; }) == Keys{});

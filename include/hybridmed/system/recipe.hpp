@@ -109,7 +109,9 @@ std::vector<std::string> unread_keys(const model::Config& config) {
   model::Config usual = model::Config::usual(config.name), changed = config;
   const auto stages = R::stages(config);
   changed.visit([&](const Key& key, auto& field) {
-    const bool of_encoder = key.part == model::Config::image_encoder && key.name != "name";
+    if (key.name == "name" || key.name == "patch")
+      return;  // of every encoder, if only to be checked
+    const bool of_encoder = key.part == model::Config::image_encoder;
     if (!of_encoder && key.part != model::Config::objectives) return;
     usual.visit([&](std::string_view name, auto& usual_field) {
       if constexpr (std::is_same_v<decltype(field), decltype(usual_field)>) {
