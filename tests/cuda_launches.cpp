@@ -88,7 +88,9 @@ cudaError_t __cudaGetKernel(cudaKernel_t* kernel, const void* stand_in) {
 cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void** arguments,
                                std::size_t shared, cudaStream_t stream) {
   static auto* const own = next(&__cudaLaunchKernel, "__cudaLaunchKernel");
-  const cudaError_t status = own(kernel, grid, block, arguments, shared, stream);
+  const bool spoilt = hybridmed::test::launch_shall_fail && hybridmed::test::launch_shall_fail();
+  const cudaError_t status =
+      own(kernel, grid, spoilt ? dim3(4096) : block, arguments, shared, stream);
   Launches& all = Launches::instance();
   const std::lock_guard lock(all.mutex);
   if (status == cudaSuccess) all.launched.insert(all.names[all.stand_ins[kernel]]);

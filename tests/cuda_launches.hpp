@@ -8,4 +8,8 @@ namespace hybridmed::test {
 /// Their mangled names.
 std::set<std::string> registered_kernels();
 
+/// Asked before each launch, where a test sets it: shall it fail, by more threads than a device
+/// takes?
+inline bool (*launch_shall_fail)() = nullptr;
+
 }  // namespace hybridmed::test

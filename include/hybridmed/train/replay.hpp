@@ -74,7 +74,7 @@ class ReplayedSteps {
     Extents extents;
     Batch batch;  // where the step reads its inputs
     Tensor<StepState, B> state;
-    Tensor<T, B> results;  // (losses + 1, 1): the losses, then their weighted sum
+    Tensor<T, B> results;  // (losses + 1, 1): the losses, then their total
     std::vector<std::string_view> names;
     typename RecordingOf<B>::type recording;  // after what it uses: it goes first
     std::uint64_t used = 0;

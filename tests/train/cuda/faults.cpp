@@ -1,5 +1,7 @@
 #include "train/cuda/faults.hpp"
 
+#include "cuda_launches.hpp"
+
 #include <dlfcn.h>
 
 #include <cstddef>
@@ -21,7 +23,10 @@ F* real(const char* name) {
 /// Counts down; true once nothing is left.
 bool fails(long& left, bool for_good) {
   if (left < 0) return false;
-  if (left > 0) return --left, false;
+  if (left > 0) {
+    --left;
+    return false;
+  }
   if (!for_good) left = -1;
   return true;
 }
@@ -30,6 +35,9 @@ bool launch_fails() {
   ++faults.kernels;
   return fails(faults.launches_until_failure, false);
 }
+struct AskForLaunches {
+  AskForLaunches() { hybridmed::test::launch_shall_fail = launch_fails; }
+} const ask_for_launches;
 
 }  // namespace
 
@@ -80,23 +88,6 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t run, cudaStream_t stream) {
   static const auto next = real<cudaError_t(cudaGraphExec_t, cudaStream_t)>("cudaGraphLaunch");
   ++faults.graphs;
   return next(run, stream);
-}
-
-// nvcc's launches call one of these, by its version.
-cudaError_t cudaLaunchKernel(const void* kernel, dim3 grid, dim3 block, void** arguments,
-                             std::size_t shared, cudaStream_t stream) {
-  static const auto next =
-      real<cudaError_t(const void*, dim3, dim3, void**, std::size_t, cudaStream_t)>(
-          "cudaLaunchKernel");
-  // More threads than any device takes.
-  return next(kernel, grid, launch_fails() ? dim3(4096) : block, arguments, shared, stream);
-}
-cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void** arguments,
-                               std::size_t shared, cudaStream_t stream) {
-  static const auto next =
-      real<cudaError_t(cudaKernel_t, dim3, dim3, void**, std::size_t, cudaStream_t)>(
-          "__cudaLaunchKernel");
-  return next(kernel, grid, launch_fails() ? dim3(4096) : block, arguments, shared, stream);
 }
 
 }  // extern "C"
