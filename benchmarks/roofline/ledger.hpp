@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -49,12 +50,8 @@ inline constexpr Device devices[] = {{"H100", 3.35e12, 990e12, 67e12},
 
 class Ledger {
  public:
-  void add(Entry e) {
-    if (!paused_) entries_.push_back(std::move(e));
-  }
+  void add(Entry e) { entries_.push_back(std::move(e)); }
   void clear() { entries_.clear(); }
-  void pause(bool on) { paused_ = on; }
-  const std::vector<Entry>& entries() const { return entries_; }
 
   /// Of one kind of kernels.
   struct Row {
@@ -113,13 +110,12 @@ class Ledger {
     struct Made {
       std::size_t by;
       double bytes;
-      std::size_t span;
       bool needed = false;  // read by a kernel that cannot share the pass
       bool read = false;
     };
     std::map<std::uintptr_t, Made> made;
     std::vector<double> least(entries_.size(), 0.0);
-    std::map<std::uintptr_t, bool> in_update;
+    std::set<std::uintptr_t> in_update;
     const auto settle = [&](const Made& m) {
       if (!m.needed && m.read) least[m.by] -= m.bytes;
     };
@@ -134,14 +130,13 @@ class Ledger {
           it->second.needed = it->second.needed || !fused;
         }
         if (fused) continue;
-        if (e.pass == Pass::update && !in_update.emplace(s.first, true).second) continue;
+        if (e.pass == Pass::update && !in_update.insert(s.first).second) continue;
         least[i] += s.bytes;
       }
-      for (std::size_t k = 0; k < e.writes.size(); ++k) {
-        const Span& s = e.writes[k];
+      for (const Span& s : e.writes) {
         least[i] += s.bytes;
         if (const auto it = made.find(s.first); it != made.end()) settle(it->second);
-        made[s.first] = {i, s.bytes, k};
+        made[s.first] = {i, s.bytes};
       }
     }
     for (const auto& [first, m] : made) settle(m);
@@ -151,7 +146,6 @@ class Ledger {
   static bool near(std::size_t earlier, std::size_t later) { return later - earlier <= 4; }
 
   std::vector<Entry> entries_;
-  bool paused_ = false;
 };
 
 }  // namespace hybridmed::roofline

@@ -5,22 +5,25 @@
 
 namespace hybridmed::test {
 
+/// Appends the row ranges of segments of these lengths, with an unused row around each; returns the
+/// number of rows.
+inline Index spaced_ranges(const std::vector<Index>& segments, std::vector<std::int32_t>& out) {
+  Index at = 1;
+  for (Index n : segments) {
+    out.push_back(static_cast<std::int32_t>(at));
+    out.push_back(static_cast<std::int32_t>(at += n));
+    ++at;
+  }
+  return at + 1;
+}
+
 /// The inputs of one case. Rows are packed with unused rows between segments and unused columns
 /// beside the heads, which no kernel may touch.
 template <class T>
 struct AttentionData {
   explicit AttentionData(const AttentionCase& c) : width(c.heads * c.head_dim) {
-    const auto ranges = [](const std::vector<Index>& lengths_, std::vector<std::int32_t>& out) {
-      Index at = 1;
-      for (Index n : lengths_) {
-        out.push_back(static_cast<std::int32_t>(at));
-        out.push_back(static_cast<std::int32_t>(at += n));
-        ++at;
-      }
-      return at + 1;
-    };
-    q_rows = ranges(c.queries, q_ranges);
-    k_rows = ranges(c.keys, k_ranges);
+    q_rows = spaced_ranges(c.queries, q_ranges);
+    k_rows = spaced_ranges(c.keys, k_ranges);
     a.segments = static_cast<Index>(c.queries.size());
     a.heads = c.heads;
     a.head_dim = c.head_dim;

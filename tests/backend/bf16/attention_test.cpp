@@ -21,17 +21,8 @@ constexpr double weight_error = 0;
 struct Packed {
   explicit Packed(const AttentionCase& c_, double shift = 0, bool pieces = false)
       : c(c_), width(c.heads * c.head_dim), windows(std::max<Index>(c.windows, 1)) {
-    const auto place = [](const std::vector<Index>& lengths_, std::vector<std::int32_t>& out) {
-      Index at = 1;
-      for (Index n : lengths_) {
-        out.push_back(static_cast<std::int32_t>(at));
-        out.push_back(static_cast<std::int32_t>(at += n));
-        ++at;
-      }
-      return at + 1;
-    };
-    q_rows = place(c.queries, q_ranges);
-    k_rows = place(c.keys, k_ranges);
+    q_rows = spaced_ranges(c.queries, q_ranges);
+    k_rows = spaced_ranges(c.keys, k_ranges);
     ldq = width + (pieces ? 8 : 3);
     ldk = 2 * width + (pieces ? 16 : 1);
     ldv = width + (pieces ? 24 : 2);

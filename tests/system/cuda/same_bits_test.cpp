@@ -9,22 +9,13 @@
 #include "hybridmed/nn/layers.hpp"
 #include "hybridmed/system/systems.hpp"
 #include "hybridmed/train/step.hpp"
+#include "small.hpp"
 #include "support.hpp"
 
 using namespace hybridmed;
 using namespace hybridmed::test;
 
 namespace {
-
-model::Config small(const char* preset) {
-  auto c = model::Config::preset(preset);
-  c.image_size = std::string(preset) == "tiny-swin" ? 64 : 32;
-  c.grid = 4;
-  c.uni_blocks = c.dec_blocks = 1;
-  c.prototypes = 5;
-  c.vocab = 40;
-  return c;
-}
 
 template <class T>
 struct Weight {

@@ -6,6 +6,7 @@
 #include "hybridmed/nn/initialise.hpp"
 #include "hybridmed/system/systems.hpp"
 #include "hybridmed/train/step.hpp"
+#include "small.hpp"
 #include "support.hpp"
 
 using namespace hybridmed;
@@ -14,16 +15,6 @@ using namespace hybridmed::test;
 namespace {
 
 static_assert(Backend<Cuda, float> && Backend<Cuda, double> && Backend<Cuda, bfloat16>);
-
-model::Config small(const char* preset) {
-  auto c = model::Config::preset(preset);
-  c.image_size = std::string(preset) == "tiny-swin" ? 64 : 32;
-  c.grid = 4;
-  c.uni_blocks = c.dec_blocks = 1;
-  c.prototypes = 5;
-  c.vocab = 40;
-  return c;
-}
 
 /// Three samples: both sections, no findings, no impression.
 template <class T, class B>
