@@ -203,9 +203,9 @@ TEST_CASE("the facts of a system are those of the system") {
   }
 }
 
-TEST_CASE("a system knows which changed keys of the objectives it does not read") {
+TEST_CASE("a system knows which changed keys it does not read") {
   const auto unread = [](const char* name, auto&& change) {
-    auto config = small_config();
+    auto config = model::Config::preset("tiny-resnet");
     change(config);
     return system::make_system<T, Counted>(name, config)->unread_keys();
   };
@@ -231,12 +231,25 @@ TEST_CASE("a system knows which changed keys of the objectives it does not read"
   CHECK(unread("gloria", change) == Keys{"lambda_token", "local_agg", "tau_d"});
   CHECK(unread("mgca", change) == Keys{"lambda_cl", "local_agg", "gamma1", "tau_d"});
   CHECK(unread("clip", [](auto& c) { c.image_depth = 8; }) == Keys{"image_depth"});
-  auto own = small_config();
+  auto own = model::Config::preset("tiny-resnet");
   own.name = "no preset";  // so the defaults are ViT-B's, with patches of 16
   own.image_depth = model::Config().image_depth;
   own.image_heads = model::Config().image_heads;
   CHECK(system::make_system<T, Counted>("hybridmed", own)->unread_keys() == Keys{});
   CHECK(unread("hybridmed", [](auto& c) { c.resnet_depths = {1, 1, 1, 1}; }) == Keys{});
+  // Parts that are not built, and terms that are not computed.
+  const auto parts = [](auto& c) {
+    c.dec_blocks = 3;
+    c.grid = 5;
+  };
+  CHECK(unread("hybridmed", parts) == Keys{});
+  CHECK(unread("clip", parts) == Keys{"grid", "dec_blocks"});
+  CHECK(unread("gloria", parts) == Keys{"dec_blocks"});
+  CHECK(unread("coca", parts) == Keys{"grid"});
+  CHECK(unread("hybridmed", [](auto& c) {
+          c.lambda_dis = 0;
+          c.tau_d = 2;
+        }) == Keys{"tau_d"});
   // Read by scores alone.
   CHECK(unread("mgca", [](auto& c) { c.gamma2 = 3; }) == Keys{});
   CHECK(unread("coca", [](auto& c) { c.gamma2 = 3; }) == Keys{"gamma2"});

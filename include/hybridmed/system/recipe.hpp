@@ -54,6 +54,12 @@ inline constexpr bool has_scored_gamma1 = requires {
   R::scored_gamma1;
 };
 
+/// Does a recipe bring a model of its own?
+template <class R, class T, class B>
+inline constexpr bool has_own_model = requires(const model::Config& c) {
+  R::template model<T, B>(c);
+};
+
 /// The objectives of a recipe's stages.
 template <class R>
 using stages_of = typename detail::StagesOf<R>::type;
@@ -76,10 +82,11 @@ Stage described(const StageRecipe<Objective>& recipe) {
 }
 
 namespace detail {
-/// An objective that cannot be compared may have changed.
+/// An objective that cannot be compared may have changed; one that is not computed is none.
 template <class... O>
 bool surely_same(const objective::WeightedSum<O...>& a, const objective::WeightedSum<O...>& b) {
   const auto same = []<class X>(const objective::Weighted<X>& x, const objective::Weighted<X>& y) {
+    if (!x.active() && !y.active()) return true;
     if constexpr (std::equality_comparable<X>)
       return x.weight == y.weight && x.observed == y.observed && x.objective == y.objective;
     else
@@ -97,31 +104,41 @@ bool surely_same(const std::tuple<StageRecipe<O>...>& a, const std::tuple<StageR
   }
   (std::index_sequence_for<O...>());
 }
+
+/// Does the model of these parts read a key of its own configuration? Of the objectives' and the
+/// image encoder's keys, whose readers are compared, it says yes.
+inline bool reads(const model::Parts& parts, std::string_view key) {
+  const bool decodes = parts.summarization || parts.captioning;
+  if (key == "dec_blocks") return decodes;
+  if (key == "grid" || key == "d_a") return parts.regions;
+  return true;
+}
 }  // namespace detail
 
-/// The keys of objectives and image encoder that are not as usual (the preset's, where the
-/// configuration is called like one) and change nothing: neither the losses of a recipe nor the
-/// local scores of its model read them, nor the encoder that is chosen.
-template <Recipe R>
+/// The keys that are not as usual (the preset's, where the configuration is called like one) and
+/// change nothing: neither the losses of a recipe nor the local scores of its model read them, nor
+/// the encoder that is chosen, nor the parts that the recipe's model has.
+template <Recipe R, class T, class B>
 std::vector<std::string> unread_keys(const model::Config& config) {
   constexpr model::Parts parts = model::parts_of(needs_of_recipe<R>);
   std::vector<std::string> keys;
   model::Config usual = model::Config::usual(config.name), changed = config;
   const auto stages = R::stages(config);
+  const auto is_unread = [&](const Key& key) {
+    if (key.name == "name" || key.name == "patch") return false;  // of every encoder
+    if (key.part == model::Config::image_encoder) return config.same_image_encoder(changed);
+    if (key.part != model::Config::objectives)
+      return !has_own_model<R, T, B> && !detail::reads(parts, key.name);
+    const bool scores = parts.regions && parts.words &&
+                        (key.name == "gamma2" || (key.name == "gamma1" && !has_scored_gamma1<R>));
+    return !scores && detail::surely_same(stages, R::stages(changed));
+  };
   changed.visit([&](const Key& key, auto& field) {
-    if (key.name == "name" || key.name == "patch")
-      return;  // of every encoder, if only to be checked
-    const bool of_encoder = key.part == model::Config::image_encoder;
-    if (!of_encoder && key.part != model::Config::objectives) return;
     usual.visit([&](std::string_view name, auto& usual_field) {
       if constexpr (std::is_same_v<decltype(field), decltype(usual_field)>) {
         if (name != key.name || field == usual_field) return;
         const auto given = std::exchange(field, usual_field);
-        const bool scores = parts.regions && parts.words &&
-                            (name == "gamma2" || (name == "gamma1" && !has_scored_gamma1<R>));
-        const bool same = of_encoder ? config.same_image_encoder(changed)
-                                     : !scores && detail::surely_same(stages, R::stages(changed));
-        if (same) keys.emplace_back(name);
+        if (is_unread(key)) keys.emplace_back(name);
         field = given;
       }
     });
@@ -131,7 +148,7 @@ std::vector<std::string> unread_keys(const model::Config& config) {
 
 template <class R, class T, class B>
 auto model_of_recipe(const model::Config& c) {
-  if constexpr (requires { R::template model<T, B>(c); })
+  if constexpr (has_own_model<R, T, B>)
     return R::template model<T, B>(c);
   else
     return model::make_hybridmed<T, B>(c, needs_of_recipe<R>);
@@ -231,7 +248,7 @@ class SystemOf<R, T, B, std::tuple<StageRecipe<O>...>> final : public System<T, 
       : model_(model_of_recipe<R, T, B>(config)),
         parts_(Part<O>(model_, std::get<i>(recipes).objective)...),
         stages_{described(std::get<i>(recipes))...},
-        unread_keys_(system::unread_keys<R>(config)) {
+        unread_keys_(system::unread_keys<R, T, B>(config)) {
     need_distinct_names<T, B>(*this, R::name);
   }
   SystemOf(const SystemOf&) = delete;

@@ -55,7 +55,11 @@ inline std::string run_report(const RunConfig& config, const std::vector<system:
   all += titled("texts", lost_letters(studies, data::cleaning_from(config.cleaning))) +
          titled("texts", cut_texts(data.train)) + titled("leakage", leakage(data.folder));
   std::vector<std::string> warnings = stage_warnings(config, stages, from_other_weights);
-  for (const auto& key : unread) warnings.push_back(config.system + " does not read " + key);
+  if (!unread.empty()) {
+    std::string keys = unread.front();
+    for (std::size_t k = 1; k < unread.size(); ++k) keys += ", " + unread[k];
+    warnings.push_back(config.system + " does not read " + keys + " here");
+  }
   for (const auto& [split, d] : splits_of(config, data.train, data.valid))
     for (const auto& s : unseen_losses(config, stages.back(), *d, split)) warnings.push_back(s);
   return all + titled("warning", warnings);
