@@ -23,6 +23,7 @@ static std::vector<std::string> label_notes(const data::Labels& labels,
   std::vector<std::string> out;
   std::size_t with = 0;
   std::map<std::string, std::pair<std::size_t, std::size_t>> open;  // label -> uncertain, unknown
+  std::map<std::string, std::size_t> positives;
   for (const auto& s : studies) {
     const auto it = labels.of.find(s.id);
     if (it == labels.of.end()) continue;
@@ -31,6 +32,7 @@ static std::vector<std::string> label_notes(const data::Labels& labels,
       const int v = it->second[labels.at(p.label)];
       open[p.label].first += v == data::Labels::uncertain;
       open[p.label].second += v == data::Labels::unknown;
+      positives[p.label] += v == 1;
     }
   }
   out.push_back(std::to_string(with) + " of " + std::to_string(studies.size()) +
@@ -48,6 +50,12 @@ static std::vector<std::string> label_notes(const data::Labels& labels,
     if (n.first + n.second > 0)
       out.push_back(label + ": " + std::to_string(n.first) + " uncertain and " +
                     std::to_string(n.second) + " unknown, left out for this label");
+  std::vector<std::string> rare;
+  for (const auto& [label, n] : positives)
+    if (n < task::least_positives) rare.push_back(label + " " + std::to_string(n));
+  if (!rare.empty())
+    out.push_back("no AUROC with fewer than " + std::to_string(task::least_positives) +
+                  " positive studies: " + train::first_of(rare));
   return out;
 }
 

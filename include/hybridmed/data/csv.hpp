@@ -42,7 +42,7 @@ inline std::string nearest_name(const std::string& name, const std::vector<std::
   std::string nearest;
   std::size_t best = 0;
   for (const auto& candidate : names) {
-    const std::size_t distance = io::edit_distance(detail::lower(name), detail::lower(candidate));
+    const std::size_t distance = io::edit_distance(name, candidate);
     if (nearest.empty() || distance < best) {
       nearest = candidate;
       best = distance;
@@ -55,7 +55,7 @@ inline std::string nearest_name(const std::string& name, const std::vector<std::
 /// third of the word, away; else empty.
 inline std::string did_you_mean(const std::string& name, const std::vector<std::string>& names) {
   const std::string nearest = nearest_name(name, names);
-  const std::size_t distance = io::edit_distance(detail::lower(name), detail::lower(nearest));
+  const std::size_t distance = io::edit_distance(name, nearest);
   return nearest.empty() || distance > (std::max)(std::size_t{2}, name.size() / 3)
              ? std::string()
              : "did you mean '" + nearest + "'?";

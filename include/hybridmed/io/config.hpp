@@ -9,15 +9,17 @@
 
 namespace hybridmed::io {
 
-/// Levenshtein distance.
+/// Levenshtein distance of two names; ASCII case does not count.
 inline std::size_t edit_distance(std::string_view a, std::string_view b) {
+  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
   std::vector<std::size_t> row(b.size() + 1);
   for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
   for (std::size_t i = 1; i <= a.size(); ++i) {
     std::size_t diagonal = row[0]++;
     for (std::size_t j = 1; j <= b.size(); ++j) {
       const std::size_t up = row[j];
-      row[j] = (std::min)({up + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1])});
+      const bool differ = lower(a[i - 1]) != lower(b[j - 1]);
+      row[j] = (std::min)({up + 1, row[j - 1] + 1, diagonal + differ});
       diagonal = up;
     }
   }

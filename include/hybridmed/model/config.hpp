@@ -204,18 +204,24 @@ struct Config {
       need(image_depth % 4 == 0, "image_depth",
            "expected a multiple of 4 (four levels), got " + std::to_string(image_depth));
       need(image_width % image_heads == 0, "image_heads",
-           "expected a divisor of image_width = " + std::to_string(image_width));
+           "expected a divisor of image_width = " + std::to_string(image_width) + ", got " +
+               std::to_string(image_heads));
     } else {
       need((image_size / patch) % 8 == 0, "image_size",
-           "expected image_size / patch to be a multiple of 8 (four levels)");
+           "expected image_size / patch to be a multiple of 8 (four levels), got " +
+               std::to_string(image_size) + " / " + std::to_string(patch));
     }
     if (encoder == "swin")
       for (std::size_t l = 0; l < 4; ++l) {
         const LevelShape level = swin().levels()[l];
+        const std::string which = "level " + std::to_string(l + 1);
         need(level.width % swin_heads[l] == 0, "swin_heads",
-             "expected divisors of the level widths");
+             "expected a divisor of the width of " + which + ", " + std::to_string(level.width) +
+                 ", got " + std::to_string(swin_heads[l]));
         need(level.side % (window < level.side ? window : level.side) == 0, "window",
-             "expected every level to be a whole number of windows");
+             "expected every level to be a whole number of windows; " + which + " has " +
+                 std::to_string(level.side) + " tokens a side, got windows of " +
+                 std::to_string(window));
       }
     if (encoder == "resnet")
       need((resnet_stem == 7 && patch == 4) || (resnet_stem == 3 && patch == 2), "resnet_stem",

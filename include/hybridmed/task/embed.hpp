@@ -129,9 +129,12 @@ Embeddings<T, Keep> embed_dataset(const M& model, const data::Dataset& dataset, 
   return out;
 }
 
+/// A few texts as impressions; `places`: where each one stands, for errors.
+/// @throws Error for a text without words.
 template <class T, class B, class M>
 EncodedTexts<T, B> encode_texts(const M& model, const data::Tokenizer& vocabulary,
-                                const std::vector<std::string>& texts, data::Cleaning cleaning) {
+                                const std::vector<std::string>& texts, data::Cleaning cleaning,
+                                const std::vector<std::string>& places = {}) {
   using X = Tensor<T, B>;
   const model::Parts parts = detail::parts_of(model);
   detail::need_part(parts.text_global, "encode_texts", "the global projection of texts");
@@ -143,7 +146,9 @@ EncodedTexts<T, B> encode_texts(const M& model, const data::Tokenizer& vocabular
         data::clean_text(text, cleaning), static_cast<std::size_t>(model.config.positions()), &cut);
     out.cut += cut;
     if (section.size() < 3)
-      fail("task", "encode", "the text '" + text + "' has no words after cleaning");
+      fail("task", "encode",
+           (places.empty() ? "" : places.at(out.tokens.size()) + ": ") + "the text '" + text +
+               "' has no words after cleaning");
     out.tokens.emplace_back(section.begin() + 1, section.end() - 1);
     out.unknown += static_cast<std::size_t>(
         std::count(out.tokens.back().begin(), out.tokens.back().end(), vocabulary.unk));

@@ -13,10 +13,13 @@
 
 namespace hybridmed::task {
 
-/// AUROC of each label over the studies where it is known to be present or absent; fewer than 5
-/// positives: no value. The mean is over `mean_of`, or where that is empty over the labels with at
-/// least 10 positives; it says which those are, and has no value where one of `mean_of` has none.
-/// Its interval resamples studies.
+/// Positive studies that an AUROC takes.
+inline constexpr std::size_t least_positives = 5;
+
+/// AUROC of each label over the studies where it is known to be present or absent; fewer than
+/// `least_positives`: no value. The mean is over `mean_of`, or where that is empty over the labels
+/// with at least 10 positives; it says which those are, and has no value where one of `mean_of` has
+/// none. Its interval resamples studies.
 inline void zero_shot_figures(const std::vector<LabelPrompts>& prompts,
                               const ZeroShotScores& scores, const std::vector<data::Study>& studies,
                               const data::Labels& labels, std::vector<Figure>& out,
@@ -46,7 +49,7 @@ inline void zero_shot_figures(const std::vector<LabelPrompts>& prompts,
       }
       const auto positives = static_cast<std::size_t>(std::count(y.begin(), y.end(), 1));
       Figure f{std::string("auroc/") + kind + "/" + prompts[k].label, {}, {}, {}, positives, 0.5};
-      if (positives >= 5) {
+      if (positives >= least_positives) {
         f.value = metrics::auroc(s, y);
         if (f.value) {
           const auto interval = metrics::auroc_interval(s, y, Philox(17).fork(k));

@@ -15,6 +15,10 @@ struct LabelPrompts {
   std::string label;
   std::vector<std::string> positive, negative;
   PromptEnsemble ensemble = PromptEnsemble::max;
+  std::string file = {};  ///< where it was read, for errors
+
+  /// "FILE, label 'x'".
+  std::string place() const { return (file.empty() ? "" : file + ", ") + "label '" + label + "'"; }
 };
 
 /// What a prompt file's "mean_of" names; see below.
@@ -57,7 +61,8 @@ inline std::vector<LabelPrompts> read_prompts(const std::filesystem::path& path)
       read_mean_of(path, j);
       continue;
     }
-    const std::string where = path.string() + ", label '" + label + "'";
+    LabelPrompts read{label, {}, {}, PromptEnsemble::max, path.string()};
+    const std::string where = read.place();
     if (!p.is_object())
       fail("task", "prompts",
            where + ": expected {positive: [...], negative: [...]}, got " + p.dump().substr(0, 60));
@@ -66,20 +71,21 @@ inline std::vector<LabelPrompts> read_prompts(const std::filesystem::path& path)
           key != "positive" && key != "negative" && key != "ensemble")
         fail("task", "prompts", where + ": unknown key '" + key + "'",
              "a label has positive, negative and ensemble");
-    out.push_back({label, io::get<std::vector<std::string>>(p, "positive", where),
-                   io::get<std::vector<std::string>>(p, "negative", where)});
-    if (out.back().positive.empty() || out.back().negative.empty())
+    read.positive = io::get<std::vector<std::string>>(p, "positive", where);
+    read.negative = io::get<std::vector<std::string>>(p, "negative", where);
+    if (read.positive.empty() || read.negative.empty())
       fail("task", "prompts", where + ": needs at least one positive and one negative prompt");
-    for (const auto& text : out.back().positive)
-      if (std::find(out.back().negative.begin(), out.back().negative.end(), text) !=
-          out.back().negative.end())
+    for (const auto& text : read.positive)
+      if (std::find(read.negative.begin(), read.negative.end(), text) != read.negative.end())
         fail("task", "prompts", where + ": '" + text + "' stands on both sides",
              "a text speaks for a label or against it");
-    if (!p.contains("ensemble")) continue;
-    const auto ensemble = io::get<std::string>(p, "ensemble", where);
-    if (ensemble != "max" && ensemble != "mean")
-      fail("task", "prompts", where + ": expected ensemble max or mean, got '" + ensemble + "'");
-    if (ensemble == "mean") out.back().ensemble = PromptEnsemble::mean;
+    if (p.contains("ensemble")) {
+      const auto ensemble = io::get<std::string>(p, "ensemble", where);
+      if (ensemble != "max" && ensemble != "mean")
+        fail("task", "prompts", where + ": expected ensemble max or mean, got '" + ensemble + "'");
+      if (ensemble == "mean") read.ensemble = PromptEnsemble::mean;
+    }
+    out.push_back(std::move(read));
   }
   if (out.empty()) fail("task", "prompts", path.string() + ": no label");
   return out;
@@ -103,15 +109,15 @@ template <class T, class B, class M>
 EncodedPrompts<T, B> encode_prompts(const M& model, const data::Tokenizer& vocabulary,
                                     data::Cleaning cleaning,
                                     const std::vector<LabelPrompts>& prompts) {
-  std::vector<std::string> texts;
+  std::vector<std::string> texts, places;
   for (const auto& p : prompts) {
     if (p.positive.empty() || p.negative.empty())
-      fail("task", "prompts",
-           "label '" + p.label + "': needs at least one positive and one negative prompt");
+      fail("task", "prompts", p.place() + ": needs at least one positive and one negative prompt");
     texts.insert(texts.end(), p.positive.begin(), p.positive.end());
     texts.insert(texts.end(), p.negative.begin(), p.negative.end());
+    places.resize(texts.size(), p.place());
   }
-  EncodedPrompts<T, B> out{prompts, encode_texts<T, B>(model, vocabulary, texts, cleaning)};
+  EncodedPrompts<T, B> out{prompts, encode_texts<T, B>(model, vocabulary, texts, cleaning, places)};
   std::size_t at = 0;
   for (const auto& p : prompts) {
     const std::size_t split = at + p.positive.size(), end = split + p.negative.size();
@@ -119,7 +125,7 @@ EncodedPrompts<T, B> encode_prompts(const M& model, const data::Tokenizer& vocab
       for (std::size_t k = split; k < end; ++k)
         if (out.texts.tokens[i] == out.texts.tokens[k])
           fail("task", "prompts",
-               "label '" + p.label + "': '" + texts[i] + "' and '" + texts[k] +
+               p.place() + ": '" + texts[i] + "' and '" + texts[k] +
                    "' are the same text after cleaning, on both sides",
                "a text speaks for a label or against it");
     at = end;
