@@ -458,8 +458,14 @@ inline void write_png(const std::filesystem::path& path, const std::uint8_t* pix
   io::write_atomically(
       path,
       [&](const std::filesystem::path& temporary) {
-        if (!png_image_write_to_file(&image, temporary.c_str(), 0, pixels, 0, nullptr))
-          fail("data", "write_png", path.string() + ": " + image.message);
+        errno = 0;
+        const bool written =
+            png_image_write_to_file(&image, temporary.c_str(), 0, pixels, 0, nullptr) != 0;
+        const int why = errno;
+        if (!written)
+          fail("data", "write_png",
+               path.string() + ": " + (why ? std::strerror(why) : image.message),
+               io::write_hint(why));
       },
       /*sync=*/false);
 }

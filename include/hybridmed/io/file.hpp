@@ -81,6 +81,11 @@ class FolderLock {
   int fd_;
 };
 
+/// What to do about a file that could not be written, by errno; empty where nothing can be advised.
+inline const char* write_hint(int error) {
+  return error == ENOSPC || error == EDQUOT ? "free some disk space" : "";
+}
+
 /// A file being written; `close` checks that every byte reached the disk.
 class Writer {
  public:
@@ -99,8 +104,7 @@ class Writer {
       const ssize_t n = ::write(fd_, p, bytes);
       if (n < 0 && errno == EINTR) continue;
       if (n < 0)
-        fail("io", "write", path_.string() + ": " + std::strerror(errno),
-             errno == ENOSPC ? "free some disk space" : "");
+        fail("io", "write", path_.string() + ": " + std::strerror(errno), write_hint(errno));
       p += n;
       bytes -= static_cast<std::size_t>(n);
     }
@@ -109,7 +113,8 @@ class Writer {
     const int fd = std::exchange(fd_, -1);
     const bool synced = ::fsync(fd) == 0;
     const int e = errno;
-    if (::close(fd) != 0 || !synced) fail("io", "write", path_.string() + ": " + std::strerror(e));
+    if (::close(fd) != 0 || !synced)
+      fail("io", "write", path_.string() + ": " + std::strerror(e), write_hint(e));
   }
 
  private:

@@ -154,7 +154,8 @@ class Canvas {
       const int why = errno;
       if (status != CAIRO_STATUS_SUCCESS)
         fail("picture", "write",
-             path + ": " + (why ? std::strerror(why) : cairo_status_to_string(status)));
+             path + ": " + (why ? std::strerror(why) : cairo_status_to_string(status)),
+             io::write_hint(why));
     });
   }
 
