@@ -154,7 +154,8 @@ V self_attention(const V& qkv, const Segments<backend_of<V>>& segments,
     GradientSlot<accumulator_of<scalar_of<V>>, B>* bias_slot =
         options.bias ? options.bias->slot : nullptr;
     const tensor_of<Wide<V>> bias = options.bias ? options.bias->tensor : tensor_of<Wide<V>>();
-    if (recording(qkv) || (options.bias && recording(*options.bias)))
+    const bool biased = options.bias && recording(*options.bias);
+    if (recording(qkv) || biased)
       return recorded(y, [qkv, segments, args, y, lse, bias, bias_slot, mask = options.mask,
                           width](tensor_of<V> dy) {
         tensor_of<V> dqkv(qkv.shape());

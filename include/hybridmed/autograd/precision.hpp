@@ -12,6 +12,7 @@ template <class T, class B>
 struct RoundedWeight {
   Tensor<T, B> tensor;
   GradientSlot<master_of<T>, B>* slot = nullptr;
+  std::uint64_t recording = 0;  ///< as a Variable's
 
   const Shape& shape() const { return tensor.shape(); }
   Index rows() const { return tensor.rows(); }
@@ -90,7 +91,8 @@ To cast(const From& x) {
   } else {
     detail::need_defined("conversion", x);
     if constexpr (is_recorded<To>)
-      return detail::converted_from(detail::converted<T>(x.tensor), x.slot);
+      return detail::converted_from(detail::converted<T>(x.tensor),
+                                    recording(x) ? x.slot : nullptr);
     else
       return detail::converted<T>(x);
   }

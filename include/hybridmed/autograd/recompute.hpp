@@ -40,6 +40,14 @@ struct Outputs<std::array<V, N>> {
   }
 };
 
+/// An output that a dry tape gave no place gets one on the tape itself.
+template <class T, class B>
+void now_of(Variable<T, B>& output, GradientSlot<T, B>* slot, const Tape& tape) {
+  if (output.slot != &nowhere<T, B>) return;
+  output.slot = slot;
+  output.recording = tape.recording();
+}
+
 /// Marks what this thread computes as computed before.
 class Again {
  public:
@@ -125,11 +133,7 @@ std::remove_cvref_t<std::invoke_result_t<F&, const V&...>> recompute(F f, const 
           if (!(... || (output.slot == &detail::nowhere<T, B>))) return;
           const auto slots = tape->template record_many<B, T...>(
               detail::RunAgain<F, Y, V...>{tape, std::move(f), {inputs...}});
-          std::apply(
-              [&](auto*... slot) {
-                ((output.slot = output.slot == &detail::nowhere<T, B> ? slot : output.slot), ...);
-              },
-              slots);
+          std::apply([&](auto*... slot) { (detail::now_of(output, slot, *tape), ...); }, slots);
         },
         detail::Outputs<Y>::of(y));
     return y;

@@ -111,11 +111,11 @@ V reshape(const V& x, const Shape& shape) {
 template <class T, class B>
 RoundedWeight<T, B> reshape(const RoundedWeight<T, B>& w, const Shape& shape) {
   Tensor<T, B> y = w.tensor.view(shape);
-  if (!w.slot || !Tape::current()) return {std::move(y)};
+  if (!recording(w)) return {std::move(y)};
   using Gradient = Tensor<master_of<T>, B>;
   auto* const slot = Tape::current()->template record<master_of<T>, B>(
       [s = w.slot, old = w.shape()](Gradient dw) { s->add(dw.view(old)); });
-  return {std::move(y), slot};
+  return {std::move(y), slot, Tape::current()->recording()};
 }
 
 /// A fixed linear map between the rows of every batch item (pooling, interpolation), in compressed

@@ -3,7 +3,9 @@
 // Each recorded operation is one node, placed in a bump arena that is rewound after the backward
 // pass, so recording allocates no heap memory. Nodes run in reverse order and are destroyed as they
 // run: what they saved is freed at once. A node has one output or several, each with a slot.
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <new>
 #include <tuple>
@@ -145,7 +147,7 @@ class Tape {
   struct Dry {
     Tape& outer;
   };
-  explicit Tape(Dry d) : outer_(&d.outer) {}
+  explicit Tape(Dry d) : outer_(&d.outer), outer_tape_(&d.outer) {}
   Tape(const Tape&) = delete;
   Tape& operator=(const Tape&) = delete;
   ~Tape() {
@@ -216,8 +218,9 @@ class Tape {
     }
     clear();
   }
-  /// Forgets everything recorded; memory is kept for the next step.
+  /// Forgets everything recorded; memory is kept for the next step, which is another recording.
   void clear() {
+    recording_ = new_recording();
     while (last_) {
       Node* n = last_;
       last_ = n->previous;
@@ -232,22 +235,27 @@ class Tape {
   bool dry() const { return outer_ != nullptr; }
   /// A tape for what a node of this one records while it runs. Its memory is kept for the next.
   Tape& nested() {
-    if (!nested_) nested_ = ::new (HostArena::instance().allocate(sizeof(Tape))) Tape;
+    if (!nested_) {
+      nested_ = ::new (HostArena::instance().allocate(sizeof(Tape))) Tape;
+      nested_->outer_tape_ = this;
+    }
     return *nested_;
   }
 
-  /// Is `p` in memory of this tape, or of its nested one, that nothing lives in now: a slot of a
-  /// node that has run or was forgotten, as long as no other node was recorded in its place?
-  bool forgot(const void* p) const {
-    const auto* at = static_cast<const std::byte*>(p);
-    bool live = current_ != nullptr;
-    for (const Chunk* c = first_; c; c = c->next) {
-      const auto* begin = reinterpret_cast<const std::byte*>(c + 1);
-      if (at >= begin && at < begin + c->capacity)
-        return !live || (c == current_ && at >= begin + offset_);
-      if (c == current_) live = false;
-    }
-    return nested_ && nested_->forgot(p);
+  /// What is recorded until the tape is emptied: a number that no other recording of the process
+  /// has, never 0.
+  std::uint64_t recording() const { return recording_; }
+  /// Is it this tape's present recording, or that of a tape which this one stands in for?
+  bool holds(std::uint64_t recording) const {
+    for (const Tape* tape = this; tape; tape = tape->outer_tape_)
+      if (tape->recording_ == recording) return true;
+    return false;
+  }
+
+  /// Calls f(address of the slot) for every leaf that was noted.
+  template <class F>
+  void each_leaf(F&& f) const {
+    for (const Leaf* l = leaves_; l; l = l->next) f(static_cast<const void*>(l->slot));
   }
 
   /// The tape that operations of this thread record on, or null.
@@ -342,7 +350,14 @@ class Tape {
   std::size_t offset_ = 0, size_ = 0;
   Node* last_ = nullptr;
   Leaf* leaves_ = nullptr;
-  Tape *outer_ = nullptr, *nested_ = nullptr;
+  static std::uint64_t new_recording() {
+    static std::atomic<std::uint64_t> last{0};
+    return last.fetch_add(1, std::memory_order_relaxed) + 1;
+  }
+
+  Tape *outer_ = nullptr, *nested_ = nullptr;  // outer_: of a dry tape
+  const Tape* outer_tape_ = nullptr;           // of a dry or nested tape
+  std::uint64_t recording_ = new_recording();
 };
 
 /// Operations inside the scope record on `tape`. A scope that an exception leaves forgets what the

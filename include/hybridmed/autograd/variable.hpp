@@ -13,14 +13,17 @@
 
 namespace hybridmed {
 
-/// A tensor with a place for its gradient; a null slot is a constant.
+/// A tensor with a place for its gradient; a null slot is a constant. `recording`: the one
+/// (Tape::recording) whose node the slot is of; 0: a leaf, whose slot stays.
 template <class T, class B>
 struct Variable {
   Tensor<T, B> tensor;
   GradientSlot<T, B>* slot = nullptr;
+  std::uint64_t recording = 0;
 
   Variable() = default;
-  Variable(Tensor<T, B> t, GradientSlot<T, B>* s = nullptr) : tensor(std::move(t)), slot(s) {}
+  Variable(Tensor<T, B> t, GradientSlot<T, B>* s = nullptr, std::uint64_t of = 0)
+      : tensor(std::move(t)), slot(s), recording(of) {}
   const Shape& shape() const { return tensor.shape(); }
   Index rows() const { return tensor.rows(); }
   Index cols() const { return tensor.cols(); }
@@ -100,17 +103,37 @@ V detach(const V& v) {
   return V(value(v));
 }
 
+namespace detail {
+/// @throws Error where the value's gradient has no place in what is recorded now.
+template <class V>
+void need_same_recording(const Tape& tape, const V& input) {
+  if constexpr (requires { input.recording; })
+    if (input.slot && input.recording != 0 && !tape.holds(input.recording))
+      fail("autograd", "record",
+           "an input of shape " + input.shape().str() +
+               " was computed before the last backward pass, in a function under recompute, or on "
+               "another tape",
+           "its gradient would be lost: compute it again, call backward once over all that reads "
+           "it, or detach(x)");
+}
+}  // namespace detail
+
 /// True when a tape is active and at least one of the inputs wants a gradient.
+/// @throws Error where an input was recorded on a tape that is not active, or is empty since.
 template <class... V>
 bool recording(const V&... inputs) {
-  return Tape::current() && (... || (inputs.slot != nullptr));
+  const Tape* tape = Tape::current();
+  if (!tape) return false;
+  (detail::need_same_recording(*tape, inputs), ...);
+  return (... || (inputs.slot != nullptr));
 }
 
 /// Wraps y as the output of a recorded operation with the given backward function.
 template <class T, class B, class F>
 Variable<T, B> recorded(Tensor<T, B> y, F&& backward) {
-  auto* s = Tape::current()->template record<T, B>(std::forward<F>(backward));
-  return {std::move(y), s};
+  Tape& tape = *Tape::current();
+  auto* s = tape.template record<T, B>(std::forward<F>(backward));
+  return {std::move(y), s, tape.recording()};
 }
 
 /// The same for an operation with several outputs, whose gradients arrive together: backward(dy...)
@@ -118,12 +141,14 @@ Variable<T, B> recorded(Tensor<T, B> y, F&& backward) {
 /// one did.
 template <class... T, class B, class F>
 std::tuple<Variable<T, B>...> recorded_many(std::tuple<Tensor<T, B>...> outputs, F&& backward) {
-  const auto slots = Tape::current()->template record_many<B, T...>(std::forward<F>(backward));
+  Tape& tape = *Tape::current();
+  const auto slots = tape.template record_many<B, T...>(std::forward<F>(backward));
   return std::apply(
       [&](auto&... y) {
         return std::apply(
             [&](auto*... s) {
-              return std::tuple<Variable<T, B>...>(Variable<T, B>(std::move(y), s)...);
+              return std::tuple<Variable<T, B>...>(
+                  Variable<T, B>(std::move(y), s, tape.recording())...);
             },
             slots);
       },
@@ -174,15 +199,16 @@ inline Tape& tape_to_run() {
          "call backward outside of it, or record on a Tape of its own inside");
   return *Tape::current();
 }
-/// @throws Error where the slot's node is gone.
+/// @throws Error where the slot's node is not on the tape. `recording`: the variable's.
 template <class T, class B>
-void need_held(const Tape& tape, const GradientSlot<T, B>* slot) {
-  if (slot && tape.forgot(slot))
-    fail("autograd", "backward", "the tape does not hold this loss any more",
-         "a tape is emptied by its backward pass: compute the loss again");
+void need_held(const Tape& tape, const GradientSlot<T, B>* slot, std::uint64_t recording) {
   if (slot == &nowhere<T, B>)
     fail("autograd", "backward", "this variable was computed by a function under recompute",
          "what the function returns has a gradient; nothing else may leave it");
+  if (slot && recording != 0 && !tape.holds(recording))
+    fail("autograd", "backward", "the tape does not hold this loss (any more)",
+         "a tape is emptied by its backward pass, and holds what was recorded on it alone: compute "
+         "the loss again, under the RecordOn in which backward is called");
 }
 }  // namespace detail
 
@@ -194,9 +220,10 @@ class Root {
   template <class T, class B>
   Root(const Variable<T, B>& variable, const Tensor<T, B>& gradient)
       : slot_(variable.slot),
+        recording_(variable.recording),
         gradient_(&gradient),
-        check_([](const Tape& tape, const void* s) {
-          detail::need_held(tape, static_cast<const GradientSlot<T, B>*>(s));
+        check_([](const Tape& tape, const void* s, std::uint64_t recording) {
+          detail::need_held(tape, static_cast<const GradientSlot<T, B>*>(s), recording);
         }),
         add_([](void* s, const void* g) {
           static_cast<GradientSlot<T, B>*>(s)->add(*static_cast<const Tensor<T, B>*>(g));
@@ -210,15 +237,16 @@ class Root {
   Root(const Root&) = delete;
   Root& operator=(const Root&) = delete;
 
-  void check(const Tape& tape) const { check_(tape, slot_); }
+  void check(const Tape& tape) const { check_(tape, slot_, recording_); }
   void seed() const {
     if (slot_) add_(slot_, gradient_);
   }
 
  private:
   void* slot_;
+  std::uint64_t recording_;
   const void* gradient_;
-  void (*check_)(const Tape&, const void*);
+  void (*check_)(const Tape&, const void*, std::uint64_t);
   void (*add_)(void*, const void*);
 };
 
@@ -253,7 +281,7 @@ void backward(const Variable<T, B>& loss) {
   if (value(loss).size() != 1)
     fail("autograd", "backward", "expected one element, got shape " + loss.shape().str(),
          "for another gradient than 1: backward({{variable, gradient}})");
-  detail::need_held(tape, loss.slot);
+  detail::need_held(tape, loss.slot, loss.recording);
   tape.backward([&] {
     if (loss.slot) loss.slot->add(Tensor<T, B>::full(loss.shape(), T(1)));
   });
