@@ -412,3 +412,39 @@ TEST_CASE("a loss that is not a number changes no parameter of the objective") {
   own.offset.value = tensor<T, B>({0.5}, {});
   CHECK(step(composed, optimizer).finite);  // and the next step is as good as the first
 }
+
+namespace {
+/// One matrix at both ends.
+struct Tied {
+  Parameter<T, B> w{{2, 2}, init::ones()};
+  template <class F>
+  void visit(F&& f) {
+    f("in", w);
+    f("out", w);
+  }
+};
+}  // namespace
+
+TEST_CASE(
+    "an optimizer that does not hold what the loss depends on is an error, not a standstill") {
+  Model m = make();
+  const auto objective = 1.0 * Regression{m.config.d_e};
+  system::Composed composed(m, objective);
+  Model copy = m.clone();
+  system::Composed other(copy, objective);
+  const auto before = state(composed);
+  const auto refused = [&](optim::AdamW<T, B>&& optimizer) {
+    return error_of([&] { step(composed, optimizer); }).find("is not in this optimizer") !=
+           std::string::npos;
+  };
+  CHECK(refused(optim::AdamW<T, B>(other, {})));  // of a copy
+  CHECK(refused(optim::AdamW<T, B>(m, {})));      // of the model alone
+  CHECK(state(composed) == before);
+  optim::AdamW<T, B> right(composed, {});
+  CHECK(step(composed, right).finite);
+  CHECK(state(composed) != before);
+
+  Tied tied;
+  CHECK(error_of([&] { optim::AdamW<T, B>(tied, {}); }).find("'out' stands in the model") !=
+        std::string::npos);
+}

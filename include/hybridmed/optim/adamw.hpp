@@ -3,6 +3,7 @@
 // update.
 #include <algorithm>
 #include <cmath>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,7 @@ class AdamW {
 
   /// Takes every trainable parameter of the model; their moments start at zero. The model must
   /// outlive the optimizer, where it is.
+  /// @throws Error for an option out of range, and where visit() calls one parameter by two names.
   template <class M>
   AdamW(M& model, AdamWOptions options) : options_(options) {
     const auto need = [](bool ok, const char* what, double got) {
@@ -48,6 +50,11 @@ class AdamW {
          "expected a clip of at least 0 (0: none)", options.clip);
     nn::for_each_parameter(
         model, nn::ParameterVisitor<T, B>([&](const std::string& name, Parameter<T, B>& p) {
+          if (!held_.insert(&p.slot).second)
+            fail("optim", "AdamW",
+                 "the parameter '" + name + "' stands in the model under another name too",
+                 "an update would move it twice: visit() names each parameter once, however many "
+                 "layers use it");
           if (p.trainable)
             entries_.push_back({name, &p, Tensor<T, B>::zeros(p.value.shape()),
                                 Tensor<T, B>::zeros(p.value.shape())});
@@ -89,6 +96,7 @@ class AdamW {
       update_one_by_one(loss, a);
     for (Entry& e : entries_) e.parameter->slot.grad = {};
     begun_ = false;
+    updated_ = true;
     ++steps_;
   }
   /// The numbers of the step that was begun last, in the backend. An update adds to them.
@@ -104,6 +112,19 @@ class AdamW {
     state_ = std::move(numbers);
     begun_ = false;
     ++steps_;
+  }
+  /// Has it made no update yet?
+  bool is_new() const { return !updated_; }
+  /// @throws Error where what the tape has recorded uses a trained parameter that this optimizer
+  /// does not hold: no update would move it, and its gradient would grow.
+  void need_held(const Tape& tape) const {
+    tape.each_leaf([&](const void* slot) {
+      if (held_.count(slot) == 0)
+        fail("optim", "AdamW", "a parameter that the loss depends on is not in this optimizer",
+             "make the optimizer of what is trained (the Composed, or the system; not the model "
+             "alone, nor a copy), and let visit() name every parameter; what is not to be trained "
+             "has trainable = false");
+    });
   }
   /// What an update measured; its numbers stay in the backend until they are read.
   struct Norm {
@@ -215,9 +236,10 @@ class AdamW {
 
   AdamWOptions options_;
   Tensor<StepState, B> state_;  // of the step that was begun last
-  bool begun_ = false;
+  bool begun_ = false, updated_ = false;
   std::vector<Entry> entries_;
   std::vector<std::pair<std::string, Parameter<T, B>*>> frozen_;  // parameters without moments
+  std::set<const void*> held_;  // slots of the gradients of all of them
   std::int64_t steps_ = 0;
   [[no_unique_address]] typename ListOf<B>::type list_;
   std::vector<AdamWTensor<T>> tensors_;

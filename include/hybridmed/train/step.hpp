@@ -103,6 +103,7 @@ IssuedStep<T, B> issue_step(S& system, const typename S::Batch& batch,
   RecordOn recording(tape);
   const Variable<T, B> total = system.template total<Variable<T, B>>(batch, mode, issued.losses);
   issued.total = value(total);
+  if (optimizer.is_new()) optimizer.need_held(tape);
   try {
     backward(total);
     optimizer.update(issued.total);
