@@ -112,7 +112,6 @@ struct Recipe {
 
 train::RunConfig configuration(const fs::path& data) {
   train::RunConfig c;
-  c.system = Recipe::name;
   c.model = model::Config::preset("tiny-resnet");
   c.model.image_size = 32;
   c.model.image_width = 4;

@@ -109,6 +109,26 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("a batch that another model has planned is refused, not read at other regions") {
+  auto config = model::Config::preset("tiny-resnet");
+  auto m = model::make_hybridmed<T, B>(config);
+  nn::initialise(m, 1);
+  const system::Composed composed(m, 1.0 * objective::LocalAlignment{});
+  config.grid = 4;
+  const auto coarse = model::make_hybridmed<T, B>(config);
+  const auto blind = model::make_hybridmed<T, B>(config, objective::InfoNce::needs);
+  const std::vector<std::int32_t> one_silent{0, 5, 5};  // the second sample has no findings
+  const auto run = [&](const auto& planner) {
+    const model::Batch<T, B> batch{
+        images(2, 3, 64),
+        planner.plan({std::span(findings).first(5), one_silent}, {impression, i_offsets}, {})};
+    return error_of([&] { train::evaluate_step(composed, batch, nn::Mode::evaluation()); });
+  };
+  CHECK(run(m) == "");
+  CHECK(holds(run(coarse), "planned for images of 16 regions, but the model has 64 (8 x 8)"));
+  CHECK(holds(run(blind), "planned for images of 0 regions"));
+}
+
 TEST_CASE("sections: offsets that do not describe the ids are refused") {
   const std::vector<std::int32_t> ids{1, 7, 2, 1, 8, 2}, none{0, 0, 0};
   const auto plan = [&](const std::vector<std::int32_t>& offsets) {

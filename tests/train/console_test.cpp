@@ -1,5 +1,6 @@
-// Rates as a person reads them.
+// Rates as a person reads them, and signals as requests to stop.
 #include <doctest/doctest.h>
+#include <sys/wait.h>
 
 #include <cctype>
 #include <cmath>
@@ -7,6 +8,7 @@
 #include <string>
 
 #include "hybridmed/train/console.hpp"
+#include "hybridmed/train/stop_on_signals.hpp"
 
 using namespace hybridmed;
 
@@ -30,4 +32,23 @@ TEST_CASE("no rate above 0 reads as 0") {
     CHECK((at == std::string::npos || within));
     CHECK(std::strtod(text.c_str(), nullptr) > 0);
   }
+}
+
+TEST_CASE("each StopOnSignals takes the first signal as a request, whatever came before") {
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    for (int round = 0; round < 2; ++round) {
+      const train::StopOnSignals stop;
+      if (interrupt_requested()) ::_exit(10 + round);
+      ::kill(::getpid(), SIGTERM);
+      for (int i = 0; i < 1000 && !interrupt_requested(); ++i) ::usleep(10000);
+      if (!interrupt_requested()) ::_exit(20 + round);
+    }
+    ::_exit(0);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
 }

@@ -2,6 +2,7 @@
 // stopped.
 #include <doctest/doctest.h>
 
+#include "errors.hpp"
 #include "hybridmed/backend/cpu/backend.hpp"
 #include "hybridmed/data/phantom.hpp"
 #include "hybridmed/task/evaluation.hpp"
@@ -94,6 +95,53 @@ TEST_CASE("results do not depend on the number of loader workers") {
   c.workers = 3;
   REQUIRE(NamedTrainer<float, B>(c, {s.dir / "three", false, {}, -1}).run());
   same_files(s.dir / "whole", s.dir / "three");
+}
+
+namespace {
+/// CLIP under a name of its own, whose loss is called LossName's name.
+struct Alignment : objective::InfoNce {
+  static constexpr std::string_view name = "alignment";
+};
+struct Total : objective::InfoNce {
+  static constexpr std::string_view name = "total";
+};
+template <class Loss>
+struct Own {
+  static constexpr std::string_view name = "own";
+  static auto stages(const model::Config&) {
+    return std::tuple{system::StageRecipe{"learns to align", 1.0 * Loss{}}};
+  }
+};
+/// What a trainer of that recipe says; empty where it trains to the end.
+template <class T, class Loss>
+std::string trained_by(const train::RunConfig& config, const train::TrainerOptions& options) {
+  return error_of([&] {
+    train::Trainer<T, B>(config, options, [](const train::RunConfig& c) {
+      return std::make_unique<system::SystemOf<Own<Loss>, T, B>>(c.model);
+    }).run();
+  });
+}
+}  // namespace
+
+TEST_CASE("a run of one's own says its system and precision, and keeps them and its losses") {
+  const Scratch s;
+  const auto c = s.config();  // says hybridmed and float
+  const fs::path run = s.dir / "own";
+  CHECK(trained_by<double, Alignment>(c, {run, false, {}, 2}) == "");
+  const auto written = io::read_json(run / "config.json");
+  CHECK(written["system"] == "own");
+  CHECK(written["precision"] == "double");
+  const auto holds = [](const std::string& error, const char* part) {
+    return error.find(part) != std::string::npos;
+  };
+  CHECK(holds(trained_by<float, Alignment>(c, {run, true, {}, -1}),
+              "precision (was \"double\", is \"float\")"));
+  CHECK(holds(trained_by<double, objective::InfoNce>(c, {run, true, {}, -1}),
+              "log.csv: expected the columns kind,stage,epoch,step,lr,total,cg,grad_norm, got "
+              "kind,stage,epoch,step,lr,total,alignment,grad_norm"));
+  CHECK(holds(trained_by<double, Total>(c, {s.dir / "total", false, {}, -1}),
+              "a loss is called 'total'"));
+  CHECK(trained_by<double, Alignment>(c, {run, true, {}, -1}) == "");
 }
 
 TEST_CASE("a batch larger than the training split is an error, overfitting included") {

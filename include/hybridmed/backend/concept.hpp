@@ -211,7 +211,8 @@ concept BackendDownload = std::movable<typename B::Download> &&
   sent.read(host);
 };
 
-/// Optional: what a function issues, recorded and run again as one. Kernels get the same pointers
+/// Optional: what a function issues, recorded and run again as one: record(issue) calls issue once
+/// and runs nothing of what it issues, replay(recording) runs it. Kernels get the same pointers
 /// and extents then; what differs from step to step they read in the backend's memory: numbers of a
 /// StepState, random numbers of dropout, inputs that `move` brings to where they were. M: the
 /// scalar that masks are in.

@@ -3,6 +3,7 @@
 // multiplied with. The master holds what must not lose small changes: parameters, their gradients
 // and moments, losses. The accumulator holds sums of many terms: residual streams, means,
 // log-sum-exps.
+#include <string_view>
 #include <type_traits>
 
 #include "hybridmed/core/bfloat16.hpp"
@@ -21,5 +22,11 @@ using master_of = detail::AtLeastFloat<T>;
 /// What sums of values in T are held in.
 template <class T>
 using accumulator_of = detail::AtLeastFloat<T>;
+
+/// What a configuration calls the precision whose models compute in T.
+template <class T>
+constexpr std::string_view precision_name() {
+  return std::is_same_v<T, double> ? "double" : std::is_same_v<T, float> ? "float" : "bf16";
+}
 
 }  // namespace hybridmed

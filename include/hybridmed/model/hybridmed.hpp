@@ -188,6 +188,13 @@ struct HybridMed : private RequireBackend<B, T> {
       }
     if constexpr (N::template has<ImageTokens>)
       if (r.template wants<ImageTokens>()) {
+        const Index grid = aggregator.grid;
+        if (p.regions != grid * grid)
+          fail("model", "HybridMed",
+               "the batch was planned for images of " + std::to_string(p.regions) +
+                   " regions, but the model has " + std::to_string(grid * grid) + " (" +
+                   std::to_string(grid) + " x " + std::to_string(grid) + ")",
+               "a batch is planned by the model that takes it: model.plan(...)");
         const L regions = aggregator(features.levels);
         const Index images = p.word_samples.size();
         r.template set<ImageTokens>(
@@ -294,6 +301,22 @@ AnyEncoder<T, B> make_encoder(const Config& c) {
   if (c.encoder == "vit") return {Vit<T, B>(c.vit())};
   if (c.encoder == "swin") return {Swin<T, B>(c.swin())};
   return {ResNet<T, B>(c.resnet())};
+}
+
+/// Says which parts tasks read of a model.
+template <class M>
+constexpr void need_named_parts() {
+  static_assert(
+      requires(const M& m) {
+        m.config;
+        m.image;
+        m.text;
+        m.decoder;
+        m.proj;
+      },
+      "hybridmed: embedding, zero-shot scores and generation read the parts of model::HybridMed by "
+      "name (config, image, text, decoder, proj): give them one, as the part of your own model "
+      "that it is");
 }
 
 /// The model with the encoder chosen at run time, all weights zero: initialise or load them.

@@ -28,6 +28,7 @@ struct TextPlan {
   enum class Cls { none, impression, both };
 
   Index batch = 0, rows = 0;
+  Index regions = 0;  // image tokens per image that it was made for
   IndexTensor<B> token, position,
       cls;                  // per encoder row: token id, position, 0 where it is CLS; -1 elsewhere
   Segments<B> segments;     // findings of every sample, then impressions
@@ -52,11 +53,11 @@ struct TextPlan {
 
   TextPlan() = default;
   /// places: rows of the captioning memory per image; max_position: rows of the position table;
-  /// regions: image tokens per image.
+  /// regions_of_image: image tokens per image.
   TextPlan(const SectionView& findings, const SectionView& impression,
            std::span<const std::int32_t> impression_key, Index places, Index max_position,
-           Index vocabulary, Cls with = Cls::impression, Index regions = 0)
-      : batch(findings.batch()) {
+           Index vocabulary, Cls with = Cls::impression, Index regions_of_image = 0)
+      : batch(findings.batch()), regions(regions_of_image) {
     findings.check("findings");
     impression.check("impression");
     if (impression.batch() != batch ||

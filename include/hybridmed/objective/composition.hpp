@@ -153,6 +153,18 @@ struct WeightedSum {
       return objective(r);
     }
   }
+  /// @throws Error where it is not one number.
+  template <Value V, class X, class R, class S>
+  static V number_of(const X& objective, const R& r, const S& state) {
+    V loss = loss_of<V>(objective, r, state);
+    if (!value(loss).defined() || value(loss).size() != 1)
+      fail("objective", X::name,
+           "expected a loss of one element, got " + (value(loss).defined()
+                                                         ? "shape " + value(loss).shape().str()
+                                                         : std::string("an undefined value")),
+           "sum() or mean() of it; no_loss<V>() where no sample has one");
+    return loss;
+  }
   template <Value V, class Term, class R, class S>
   static void accumulate(const Term& term, const R& r, const S& state,
                          Losses<scalar_of<V>, backend_of<V>>& losses, V& total) {
@@ -160,11 +172,11 @@ struct WeightedSum {
       NoGrad off;
       losses.add(term.objective.name,
                  term.observed
-                     ? value(loss_of<V>(term.objective, r, state))
+                     ? value(number_of<V>(term.objective, r, state))
                      : tensor_of<V>::full(Shape{}, std::numeric_limits<scalar_of<V>>::quiet_NaN()));
       return;
     }
-    const V loss = loss_of<V>(term.objective, r, state);
+    const V loss = number_of<V>(term.objective, r, state);
     losses.add(term.objective.name, value(loss));
     const V weighted = term.weight == 1 ? loss : scale(loss, term.weight);
     total = value(total).defined() ? add(total, weighted) : weighted;
@@ -191,6 +203,15 @@ template <Objective... A>
 WeightedSum<A...> operator*(double weight, WeightedSum<A...> sum) {
   std::apply([&](auto&... term) { ((term.weight *= weight), ...); }, sum.terms);
   return sum;
+}
+/// On either side.
+template <Objective O>
+WeightedSum<O> operator*(O objective, double weight) {
+  return weight * std::move(objective);
+}
+template <Objective... A>
+WeightedSum<A...> operator*(WeightedSum<A...> sum, double weight) {
+  return weight * std::move(sum);
 }
 template <Objective... A, Objective... C>
 WeightedSum<A..., C...> operator+(const WeightedSum<A...>& a, const WeightedSum<C...>& c) {

@@ -60,6 +60,31 @@ inline constexpr bool has_own_model = requires(const model::Config& c) {
   R::template model<T, B>(c);
 };
 
+namespace detail {
+/// Does a recipe choose what its stages train?
+template <class R>
+inline constexpr bool has_trains = requires(std::size_t stage, std::string_view parameter) {
+  { R::trains(stage, parameter) } -> std::convertible_to<bool>;
+};
+/// Is there a member of that name, of whatever form? What is misspelt by its form would be left
+/// out without a word.
+template <class R, class T, class B>
+inline constexpr bool names_model = requires {
+  &R::model;
+}
+|| requires { &R::template model<T, B>; };
+template <class R>
+inline constexpr bool names_trains = requires {
+  &R::trains;
+};
+/// What a run asks of a recipe's model.
+template <class M, class T, class B>
+concept PlansTexts = std::same_as<typename M::Batch, model::Batch<T, B>> &&
+    requires(const M& m, const SectionView& section, std::span<const std::int32_t> keys) {
+  { m.plan(section, section, keys) } -> std::convertible_to<model::TextPlan<B>>;
+};
+}  // namespace detail
+
 /// The objectives of a recipe's stages.
 template <class R>
 using stages_of = typename detail::StagesOf<R>::type;
@@ -117,18 +142,19 @@ inline bool reads(const model::Parts& parts, std::string_view key) {
 
 /// The keys that are not as usual (the preset's, where the configuration is called like one) and
 /// change nothing: neither the losses of a recipe nor the local scores of its model read them, nor
-/// the encoder that is chosen, nor the parts that the recipe's model has.
+/// the encoder that is chosen, nor the parts that the recipe's model has. None for a recipe with a
+/// model of its own, of which nothing is known.
 template <Recipe R, class T, class B>
 std::vector<std::string> unread_keys(const model::Config& config) {
   constexpr model::Parts parts = model::parts_of(needs_of_recipe<R>);
   std::vector<std::string> keys;
+  if constexpr (has_own_model<R, T, B>) return keys;
   model::Config usual = model::Config::usual(config.name), changed = config;
   const auto stages = R::stages(config);
   const auto is_unread = [&](const Key& key) {
     if (key.name == "name" || key.name == "patch") return false;  // of every encoder
     if (key.part == model::Config::image_encoder) return config.same_image_encoder(changed);
-    if (key.part != model::Config::objectives)
-      return !has_own_model<R, T, B> && !detail::reads(parts, key.name);
+    if (key.part != model::Config::objectives) return !detail::reads(parts, key.name);
     const bool scores = parts.regions && parts.words &&
                         (key.name == "gamma2" || (key.name == "gamma1" && !has_scored_gamma1<R>));
     return !scores && detail::surely_same(stages, R::stages(changed));
@@ -171,6 +197,16 @@ class SystemOf<R, T, B, std::tuple<StageRecipe<O>...>> final : public System<T, 
   template <class X>
   using Part = Composed<Model, X>;
   static constexpr bool distils = needs_of_recipe<R>.template has<representation::TeacherLogits>;
+  static_assert(has_own_model<R, T, B> || !detail::names_model<R, T, B>,
+                "hybridmed: a recipe's own model is template <class T, class B> static auto "
+                "model(const model::Config&); see docs/policies/system.md");
+  static_assert(detail::has_trains<R> || !detail::names_trains<R>,
+                "hybridmed: what a recipe trains is static bool trains(std::size_t stage, "
+                "std::string_view parameter); see docs/policies/system.md");
+  static_assert(detail::PlansTexts<Model, T, B>,
+                "hybridmed: the model of a recipe has a type Batch, which is model::Batch<T, B>, "
+                "and plan(findings, impression, keys) const, which makes the model::TextPlan<B> of "
+                "a batch; see docs/policies/system.md");
 
  public:
   using typename Base::Batch;
@@ -181,6 +217,7 @@ class SystemOf<R, T, B, std::tuple<StageRecipe<O>...>> final : public System<T, 
       : SystemOf(config, R::stages(config), std::index_sequence_for<O...>()) {}
 
   Model& model() { return model_; }
+  std::string_view name() const override { return R::name; }
   const std::vector<Stage>& stages() const override { return stages_; }
   const std::vector<std::string>& unread_keys() const override { return unread_keys_; }
 
@@ -254,7 +291,7 @@ class SystemOf<R, T, B, std::tuple<StageRecipe<O>...>> final : public System<T, 
   SystemOf(const SystemOf&) = delete;
 
   static bool trains(std::size_t k, std::string_view name) {
-    if constexpr (requires { R::trains(k, name); })
+    if constexpr (detail::has_trains<R>)
       return R::trains(k, name);
     else
       return true;
@@ -302,7 +339,11 @@ class SystemOf<R, T, B, std::tuple<StageRecipe<O>...>> final : public System<T, 
   struct NoTeacher {};
   template <class M>
   static auto teacher_type(M& m) {
-    if constexpr (distils)
+    constexpr bool teaches = requires { m.snapshot(); };
+    static_assert(teaches || !distils,
+                  "hybridmed: a model whose objectives read TeacherLogits has snapshot(), which "
+                  "makes a model::Teacher<T, B>; see docs/policies/system.md");
+    if constexpr (distils && teaches)
       return m.snapshot();
     else
       return NoTeacher();

@@ -46,6 +46,8 @@ class System {
   using OnBuffer = std::function<void(const std::string&, Buffer<T, B>&)>;
 
   virtual ~System() = default;
+  /// What a configuration and a report call it; empty: whatever they say.
+  virtual std::string_view name() const { return {}; }
   virtual const std::vector<Stage>& stages() const = 0;
   /// Keys of its configuration that are not as usual and change nothing.
   virtual const std::vector<std::string>& unread_keys() const {

@@ -37,6 +37,7 @@ namespace detail {
 /// The parts of a model; one that does not say has all.
 template <class M>
 model::Parts parts_of(const M& model) {
+  model::need_named_parts<M>();
   if constexpr (requires { model.parts(); })
     return model.parts();
   else

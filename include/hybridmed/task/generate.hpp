@@ -148,6 +148,7 @@ Generated greedy(const M& model, const nn::Linear<T, B>& head, Branch&& branch,
 /// Impressions written from images, (B, 3, S, S).
 template <class M, class T, class B>
 Generated caption(const M& model, const Tensor<T, B>& image, const GenerateOptions& options = {}) {
+  model::need_named_parts<M>();
   using X = Tensor<T, B>;
   if (!model.decoder.has.caption)
     fail("task", "caption", "the model was built without the captioning branch");
@@ -172,6 +173,7 @@ Generated caption(const M& model, const Tensor<T, B>& image, const GenerateOptio
 template <class T, class B, class M>
 Generated summarize(const M& model, const SectionView& findings,
                     const GenerateOptions& options = {}) {
+  model::need_named_parts<M>();
   using X = Tensor<T, B>;
   if (!model.decoder.has.summarize)
     fail("task", "summarize", "the model was built without the summarization branch");

@@ -83,11 +83,26 @@ inline std::string weight_keys(const RunConfig& c, const system::Stage& stage) {
   return keys;
 }
 
-/// @throws Error where a stage has nothing to learn by, whatever the data.
+/// @throws Error where a log could not tell the losses of a stage from each other, or from its own
+/// columns.
+inline void check_loss_names(const system::Stage& stage) {
+  std::set<std::string> taken{"kind", "stage", "epoch", "step", "lr", "total", "grad_norm"};
+  for (const system::Loss& loss : stage.losses)
+    if (loss.name.find_first_of(",\"\r\n") != std::string::npos ||
+        !taken.insert(loss.name).second || loss.name.empty())
+      fail("train", "config",
+           "a loss is called '" + loss.name +
+               "': expected a name that no other loss of the stage has, nor a column of log.csv "
+               "(kind, stage, epoch, step, lr, total, grad_norm), without commas and quotes",
+           "it is the `name` of its objective");
+}
+
+/// @throws Error where a stage has nothing to learn by, whatever the data, or its losses no names.
 inline void check_stages(const RunConfig& c, const std::vector<system::Stage>& stages) {
   Index all = 0;
   for (std::size_t k = 0; k < stages.size(); ++k) {
     const StageKeys keys(k, stages.size());
+    check_loss_names(stages[k]);
     all += c.epochs(k, stages.size());
     if (c.epochs(k, stages.size()) == 0) continue;
     bool any = false, alone = false;

@@ -53,11 +53,10 @@ class RunLog {
     columns_.push_back("grad_norm");
     cut(jsonl_, p.log_bytes);
     cut(csv_, p.csv_bytes);
-    if (p.csv_bytes == 0) {
-      std::string header;
-      for (const auto& c : columns_) header += (header.empty() ? "" : ",") + c;
-      append(csv_, header + "\n");
-    }
+    std::string header;
+    for (const auto& c : columns_) header += (header.empty() ? "" : ",") + c;
+    if (p.csv_bytes == 0) append(csv_, header + "\n");
+    need_header(header);
   }
   void write(const io::Json& row) {
     append(jsonl_, row.dump() + "\n");
@@ -92,6 +91,17 @@ class RunLog {
            "checkpoint");
     std::filesystem::resize_file(path, bytes, ec);
     if (ec) fail("train", "log", path.string() + ": " + ec.message());
+  }
+  /// @throws Error where the run was begun with other losses.
+  void need_header(const std::string& expected) const {
+    std::string header;
+    std::ifstream in(csv_);
+    std::getline(in, header);
+    if (header != expected)
+      fail("train", "log",
+           csv_.string() + ": expected the columns " + expected + ", got " + header.substr(0, 300),
+           "a resumed run keeps its losses; for others start a new run, with --init for the "
+           "weights");
   }
   static void append(const std::filesystem::path& path, const std::string& text) {
     std::ofstream out(path, std::ios::app | std::ios::binary);

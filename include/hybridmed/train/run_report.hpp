@@ -65,12 +65,15 @@ inline std::string run_report(const RunConfig& config, const std::vector<system:
   return all + titled("warning", warnings);
 }
 
-/// Where a run stopped on request, and the command that goes on: `program`, and what it needs
-/// besides.
+/// Where a run stopped on request, and how it goes on: by `program` with what it needs besides, or
+/// where that is empty by a trainer with the option `resume`.
 inline std::string stopped_text(std::int64_t step, const std::filesystem::path& run,
                                 const std::string& program, const std::string& with) {
-  return "stopped after step " + std::to_string(step) + ", saved in " + run.string() +
-         "; go on with: " + program + " --run " + shell_word(run.string()) + " --resume" + with;
+  const std::string where =
+      "stopped after step " + std::to_string(step) + ", saved in " + run.string();
+  if (program.empty()) return where + "; a Trainer with resume = true goes on";
+  return where + "; go on with: " + program + " --run " + shell_word(run.string()) + " --resume" +
+         with;
 }
 
 /// That steps are not recorded, and why; empty where there is no reason.

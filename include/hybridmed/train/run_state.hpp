@@ -19,13 +19,16 @@ class RunState {
   using System = system::System<T, B>;
   using MakeSystem = std::function<std::unique_ptr<System>(const RunConfig&)>;
 
-  /// Reads the data, and makes the system with its initial weights. `run`: the folder of a run;
-  /// where it goes on, its vocabulary is kept.
+  /// Reads the data, and makes the system with its initial weights. The configuration says then
+  /// which system and precision these are. `run`: the folder of a run; where it goes on, its
+  /// vocabulary is kept.
   RunState(RunConfig begun, const std::filesystem::path& run, bool resume, const MakeSystem& make)
       : config(std::move(begun)),
         data(config, resume ? tokenizer_file(run) : std::filesystem::path()),
         system(made(make)),
         run_(run) {
+    config.precision = precision_name<T>();
+    if (!system->name().empty()) config.system = system->name();
     check_stages(config, stages());
     check_losses(config, stages(), data.train, data.valid);
   }

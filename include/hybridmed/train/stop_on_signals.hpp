@@ -8,6 +8,7 @@
 #include <atomic>
 #include <csignal>
 #include <ctime>
+#include <system_error>
 #include <thread>
 
 #include "hybridmed/core/interrupt.hpp"
@@ -17,9 +18,13 @@ namespace hybridmed::train {
 /// While it lives, the first SIGINT, SIGTERM or SIGHUP raises interrupt_requested() and says so on
 /// stderr; the second SIGINT or SIGTERM ends the process at once. A signal that is ignored stays so
 /// (nohup). Make it before any other thread: those that are made later do not see these signals.
+/// It begins with the request taken back, and leaves it as it is: what trains after a stop, in the
+/// same process, makes another one, or sets interrupt_requested() = false.
 class StopOnSignals {
  public:
+  /// @throws Error where the signals cannot be blocked or waited for.
   StopOnSignals() {
+    interrupt_requested() = false;
     sigemptyset(&signals_);
     for (int signal : {SIGINT, SIGTERM, SIGHUP}) {
       struct sigaction now {};
@@ -28,7 +33,12 @@ class StopOnSignals {
     }
     if (const int error = ::pthread_sigmask(SIG_BLOCK, &signals_, &before_); error != 0)
       fail("train", "signals", "they cannot be blocked: error " + std::to_string(error));
-    watcher_ = std::thread([this] { watch(); });
+    try {
+      watcher_ = std::thread([this] { watch(); });
+    } catch (const std::system_error& e) {
+      ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+      fail("train", "signals", std::string("no thread can be made to wait for them: ") + e.what());
+    }
   }
   ~StopOnSignals() {
     over_ = true;

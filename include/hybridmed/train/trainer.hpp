@@ -19,8 +19,9 @@ struct TrainerOptions {
   bool resume = false;
   std::filesystem::path init;    ///< weights to start from, or empty
   std::int64_t stop_after = -1;  ///< save and stop after this many steps of the run; -1: never
-  /// Of the command that a stopped run prints: what starts it, and what it needs besides.
-  std::string resume_with{}, program = "hybridmed pretrain";
+  /// Of the command that a stopped run prints: what it needs besides, and what starts it; without
+  /// the latter no command is printed.
+  std::string resume_with{}, program{};
 };
 
 template <class T, class B>
@@ -31,7 +32,7 @@ class Trainer {
   using MakeSystem = typename RunState<T, B>::MakeSystem;
 
   /// Prepares data, vocabulary and system; the configuration is completed (vocabulary size, token
-  /// ids).
+  /// ids, name of the system, precision).
   /// @throws Error where the data cannot teach what the configuration trains.
   Trainer(const RunConfig& config, TrainerOptions options, const MakeSystem& make)
       : options_(std::move(options)),

@@ -11,7 +11,11 @@ struct Temperature {
   bool learned = true;
 
   /// A temperature that is never trained.
+  /// @throws Error unless it is above 0.
   static Temperature fixed(double temperature) {
+    if (!(temperature > 0) || !std::isfinite(temperature))
+      fail("objective", "Temperature",
+           "expected a temperature above 0, got " + std::to_string(temperature));
     return {-std::log(temperature), std::numeric_limits<double>::infinity(), false};
   }
   bool operator==(const Temperature&) const = default;
