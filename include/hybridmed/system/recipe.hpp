@@ -197,6 +197,9 @@ class SystemOf<R, T, B, std::tuple<StageRecipe<O>...>> final : public System<T, 
   template <class X>
   using Part = Composed<Model, X>;
   static constexpr bool distils = needs_of_recipe<R>.template has<representation::TeacherLogits>;
+  static_assert(sizeof...(O) > 0,
+                "hybridmed: a system is made from a recipe with static members name and "
+                "stages(config), a tuple of StageRecipe; see docs/policies/system.md");
   static_assert(has_own_model<R, T, B> || !detail::names_model<R, T, B>,
                 "hybridmed: a recipe's own model is template <class T, class B> static auto "
                 "model(const model::Config&); see docs/policies/system.md");

@@ -157,7 +157,12 @@ Generated caption(const M& model, const Tensor<T, B>& image, const GenerateOptio
   const auto memory = model.memory(
       model.image.template operator()<X>(image, nn::Mode::evaluation(), model::Levels::last)
           .levels[3]);
-  const Index batch = image.shape()[0], places = memory.rows() / batch;
+  const Index batch = image.shape()[0], places = model.memory.pos.value.rows();
+  if (memory.rows() != batch * places)
+    fail("task", "caption",
+         "expected maps of " + std::to_string(places) + " places, as levels() of the image " +
+             "encoder says of its last level, got " + std::to_string(memory.rows()) + " rows of " +
+             std::to_string(batch) + " images");
   std::vector<std::int32_t> range;
   for (Index b = 0; b < batch; ++b) {
     range.push_back(static_cast<std::int32_t>(b * places));
