@@ -379,20 +379,6 @@ void with_dim(Index d, const char* operation, F f) {
 template <class T>
 constexpr int least_dim = std::is_same_v<T, bfloat16> ? 256 : 32;
 
-template <class... P, class... Arguments>
-void launch(Context::State& c, const char* operation, void (*kernel)(P...), Index blocks, int block,
-            std::size_t bytes, Arguments... arguments) {
-  if (blocks > INT32_MAX)
-    fail("cuda", operation, std::to_string(blocks) + " tiles are more than a grid has blocks");
-  if (bytes > std::size_t{48} << 10)
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(bytes)),
-          operation);
-  kernel<<<static_cast<unsigned>(blocks), static_cast<unsigned>(block), bytes, c.stream>>>(
-      arguments...);
-  check(cudaGetLastError(), operation);
-}
-
 /// Blocks along a segment.
 inline int tiles_for(Index longest, int rows) {
   if (longest < 0) return 4;  // not said

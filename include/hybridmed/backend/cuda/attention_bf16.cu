@@ -13,7 +13,7 @@ __global__ void __launch_bounds__(threads, Tile::blocks)
   constexpr int queries = Tile::queries, keys = Tile::keys, ld = pitch<T, dim>, N = keys / 8;
   static_assert(queries == 16 * warps);
   T *q = reinterpret_cast<T*>(memory), *k = q + queries * ld, *v = k + keys * ld;
-  const HalfLane lane;
+  const FragmentLane lane;
   const Task task(tiles, a.heads);
   const Segment qs(a.q_ranges, task.segment), ks(a.k_ranges, task.segment);
   const Addend<T> addend(a, task.segment, task.head);

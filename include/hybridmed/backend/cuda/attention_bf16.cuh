@@ -27,16 +27,6 @@ struct HalfTiles {
   };
 };
 
-/// Where a lane stands among the rows of a tile: it has `row` and `row` + 8, and of every 8 columns
-/// `column` and `column` + 1.
-struct HalfLane {
-  int first_of_warp, row, column;
-  __device__ HalfLane()
-      : first_of_warp(static_cast<int>(threadIdx.x) / warp_size * 16),
-        row(first_of_warp + static_cast<int>(threadIdx.x) % warp_size / 4),
-        column(static_cast<int>(threadIdx.x) % 4 * 2) {}
-};
-
 /// What a causal query sees, or every one; and what sees a causal key.
 inline __device__ Sight<false> sight_of_queries(bool causal, int i0, int j0) {
   return {causal ? i0 - j0 : 1 << 30};

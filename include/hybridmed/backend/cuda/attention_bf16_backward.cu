@@ -26,7 +26,7 @@ __global__ void __launch_bounds__(threads, Tile::blocks)
   static_assert(queries == 16 * warps);
   T *q = reinterpret_cast<T*>(memory), *dout = q + queries * ld, *k = dout + queries * ld,
     *v = k + keys * ld;
-  const HalfLane lane;
+  const FragmentLane lane;
   const Task task(tiles, a.heads);
   const Segment qs(a.q_ranges, task.segment), ks(a.k_ranges, task.segment);
   const Addend<T> addend(a, task.segment, task.head);
@@ -143,7 +143,7 @@ __global__ void __launch_bounds__(threads, Tile::blocks)
   static_assert(keys == 16 * warps);
   T *k = reinterpret_cast<T*>(memory), *v = k + keys * ld, *q = v + keys * ld,
     *dout = q + queries * ld;
-  const HalfLane lane;
+  const FragmentLane lane;
   const Task task(tiles, a.heads);  // its segment is a group
   const int d = static_cast<int>(a.head_dim);
   const Index column = task.head * d, width = a.heads * d;
