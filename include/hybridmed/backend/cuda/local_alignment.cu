@@ -39,8 +39,8 @@ struct Buffers {
 
   Buffers(const LocalArgs<T>& a, const Plan& plan, bool backward, std::byte* memory) {
     Pieces pieces(memory);
-    const Index matrix = plan.images * a.regions * plan.columns,
-                square = plan.images * a.regions * a.regions, row = plan.images * plan.columns,
+    const Index matrix = plan.images * a.regions * plan.widest,
+                square = plan.images * a.regions * a.regions, row = plan.images * plan.widest,
                 more = backward ? 1 : 0;
     pieces.take(offsets, a.texts + 1);
     pieces.take(gram, square);
@@ -313,7 +313,7 @@ class Tiles {
                            n * a.dim, T(0), b.gram, n, n * n);
       begin(first);
       plan.each_block(a, [&](Index from, Index to) {
-        texts = {b.offsets, from, to - from, 1, a.offsets[from]};
+        texts = {b.offsets, b.offsets, from, to - from, a.offsets[from]};
         words = a.offsets[to] - texts.before;
         w = a.w + texts.before * a.dim;
         block(first, from);

@@ -3,25 +3,18 @@
 // tiles, and what becomes of a word and an image when their scores are made. Never included by a
 // host compiler.
 #include <algorithm>
+#include <vector>
 
 #include "hybridmed/backend/arguments.hpp"
 #include "hybridmed/backend/cuda/device.cuh"
 
 namespace hybridmed::cuda::local {
 
-/// Where the words of a text begin among the columns of a matrix: texts lie one behind the other,
-/// each from a multiple of `spacing` on. `words` have come before it.
-inline __host__ __device__ Index first_column(Index words, Index text, Index spacing) {
-  return (words + (spacing - 1) * text) / spacing * spacing;
-}
-
 /// The texts of a tile. Their columns are counted from the first one's.
 struct Texts {
-  const std::int32_t* offsets;  // (texts of the call + 1), device
-  Index first, count, spacing, before;
-  __device__ Index begin(Index text) const {
-    return first_column(offsets[first + text], first + text, spacing) - before;
-  }
+  const std::int32_t *offsets, *columns;  // (texts of the call + 1), device; see Plan
+  Index first, count, before;
+  __device__ Index begin(Index text) const { return columns[first + text] - before; }
   __device__ Index words(Index text) const {
     return offsets[first + text + 1] - offsets[first + text];
   }
@@ -30,26 +23,29 @@ struct Texts {
 /// How the work is cut.
 struct Plan {
   static constexpr Index least_words = 512, most_images = 65535;  // of a grid's second extent
-  Index spacing, block_words;
-  Index images = 1;   // of a tile
-  Index columns = 0;  // of the largest tile
+  std::vector<std::int32_t> columns;  // where each text begins: behind the one before it
+  Index block_words;
+  Index images = 1;  // of a tile
+  Index widest = 0;  // columns of the largest tile
 
-  /// `per_image`: numbers of an image besides its words' that keep to the same limit. `words`: of a
-  /// tile, about.
+  /// Texts begin at multiples of `spacing`. `per_image`: numbers of an image besides its words'
+  /// that keep to the same limit. `words`: of a tile, about.
   template <class T>
-  Plan(const LocalArgs<T>& a, Index tile, Index spaced, Index per_image, Index words = least_words)
-      : spacing(spaced), block_words(words) {
+  Plan(const LocalArgs<T>& a, Index tile, Index spacing, Index per_image, Index words = least_words)
+      : columns(static_cast<std::size_t>(a.texts + 1)), block_words(words) {
+    Index at = 0;
+    for (Index i = 0; i < a.texts; ++i) {
+      at += (a.offsets[i + 1] - a.offsets[i] + spacing - 1) / spacing * spacing;
+      columns[static_cast<std::size_t>(i + 1)] = static_cast<std::int32_t>(at);
+    }
     each_block(a, [&](Index first, Index last) {
-      columns = std::max<Index>(columns, column(a, last) - column(a, first));
+      widest = std::max<Index>(widest, column(last) - column(first));
     });
-    const Index of_image = std::max(a.regions * columns, per_image);
+    const Index of_image = std::max(a.regions * widest, per_image);
     images = std::clamp<Index>(of_image > 0 ? tile / of_image : tile, 1,
                                std::max<Index>(1, std::min(a.images, most_images)));
   }
-  template <class T>
-  Index column(const LocalArgs<T>& a, Index text) const {
-    return first_column(a.offsets[text], text, spacing);
-  }
+  Index column(Index text) const { return columns[static_cast<std::size_t>(text)]; }
   /// Calls f(first text, last text) for runs of texts of at most block_words words, or one text.
   template <class T, class F>
   void each_block(const LocalArgs<T>& a, F&& f) const {

@@ -50,17 +50,21 @@ struct Tile {
 
 /// What a block of the first and the last kernel works on.
 struct Place {
-  Index image, text, begin;  // begin: the text's first column
-  int first, count;          // of the image's regions
-  int words, padded;         // of the text; with the columns behind it
-  __device__ explicit Place(const Tile& t)
-      : image(blockIdx.x / t.region_tiles / t.texts.count),
-        text(blockIdx.x / t.region_tiles % t.texts.count),
-        begin(t.texts.begin(text)),
-        first(static_cast<int>(blockIdx.x % t.region_tiles) * rows),
-        count(min(rows, t.regions - first)),
-        words(static_cast<int>(t.texts.words(text))),
-        padded(static_cast<int>(t.texts.begin(text + 1) - begin)) {}
+  int image, text, begin;  // begin: the text's first column
+  int first, count;        // of the image's regions
+  int words, padded;       // of the text; with the columns behind it
+  __device__ explicit Place(const Tile& t) {
+    const int pair = static_cast<int>(blockIdx.x) / t.region_tiles,
+              texts = static_cast<int>(t.texts.count);
+    image = pair / texts;
+    text = pair % texts;
+    begin = static_cast<int>(t.texts.begin(text));
+    first = static_cast<int>(blockIdx.x) % t.region_tiles * rows;
+    count = min(rows, t.regions - first);
+    words = static_cast<int>(t.texts.words(text));
+    padded = static_cast<int>(t.texts.begin(text + 1)) - begin;
+  }
+  __device__ Index first_row(const Tile& t) const { return Index{image} * t.regions + first; }
 };
 
 /// Begins to copy `wanted` rows of `columns` numbers to a tile; from row `count` and column `end`
@@ -130,7 +134,7 @@ __device__ void product(const Half* a, Index lda, int count, const Half* b, Inde
 
 /// The softmax of scores over the words of a text, of a lane's two rows.
 struct RowSoftmax {
-  float top[2] = {-INFINITY, -INFINITY}, sum[2] = {}, inverse[2] = {};
+  float top[2] = {-INFINITY, -INFINITY}, sum[2] = {};  // sum: after end(), its inverse
   /// The scores of some words, of which the lane's first is number `first`.
   __device__ void add(const Sums& s, int first, int words) {
 #pragma unroll
@@ -153,9 +157,9 @@ struct RowSoftmax {
   }
   __device__ void end() {
 #pragma unroll
-    for (int h = 0; h < 2; ++h) inverse[h] = 1 / row_sum(sum[h]);
+    for (int h = 0; h < 2; ++h) sum[h] = 1 / row_sum(sum[h]);
   }
-  __device__ float share(float score, int h) const { return __expf(score - top[h]) * inverse[h]; }
+  __device__ float share(float score, int h) const { return __expf(score - top[h]) * sum[h]; }
 };
 
 /// part[q][column] (2, width) = sum over the block's rows of each of two numbers.
@@ -187,7 +191,7 @@ __global__ void __launch_bounds__(block_size, 1)
                        Half* weights, float* weight_sums, float* dot_sums) {
   const FragmentLane lane;
   const Place at(t);
-  const Half *p_rows = p + (at.image * t.regions + at.first) * ld, *w_rows = w + at.begin * ld;
+  const Half *p_rows = p + at.first_row(t) * ld, *w_rows = w + Index{at.begin} * ld;
   const float shift = max(gamma1, 0.0f);  // a1 is at most 1
   RowSoftmax softmax;
   Sums s;
@@ -225,7 +229,7 @@ __global__ void __launch_bounds__(block_size, 1)
           total[e] += rounded[e];
           if (column + e < at.words) along[e] += rounded[e] * s[n][2 * h + e];
         }
-        const Index row = at.image * t.regions + at.first + lane.row + 8 * h;
+        const Index row = at.first_row(t) + lane.row + 8 * h;
         *reinterpret_cast<std::uint32_t*>(weights + row * t.columns + at.begin + column) = pair;
       }
       sums.put(0, 8 * n + lane.column, total[0], total[1]);
@@ -244,7 +248,7 @@ __global__ void __launch_bounds__(block_size, 1)
 
 /// gram (images, regions, 2, G): the Gram matrices, rounded, and what rounding has left. share
 /// (images, columns): what a weight is multiplied with to be a2.
-__global__ void __launch_bounds__(block_size, 1)
+__global__ void __launch_bounds__(block_size, 2)
     half_relevance_kernel(const Tile t, float gamma2, const Half* gram, int gram_columns,
                           const Half* weights, const float* weight_sums, const float* dot_sums,
                           const double* word_norm, float* share, const WordSums to) {
@@ -307,10 +311,10 @@ __global__ void __launch_bounds__(block_size, 1)
   __shared__ WordSlope slopes[width];
   const FragmentLane lane;
   const Place at(t);
-  const Index first_row = at.image * t.regions + at.first;
-  const Half *p_rows = p + first_row * ld, *w_rows = w + at.begin * ld,
+  const Index first_row = at.first_row(t);
+  const Half *p_rows = p + first_row * ld, *w_rows = w + Index{at.begin} * ld,
              *gram_rows = gram + first_row * 2 * gram_columns,
-             *image_weights = weights + at.image * t.regions * t.columns + at.begin;
+             *image_weights = weights + Index{at.image} * t.regions * t.columns + at.begin;
   const bool once = at.padded <= width;  // then what was made stays in registers
   RowSoftmax softmax;
   float centre[2] = {};  // of a1 times its gradient, of the lane's rows
@@ -327,7 +331,7 @@ __global__ void __launch_bounds__(block_size, 1)
       }
       if (pass == 1 || !once) {
         if (threadIdx.x < end) {
-          const Index word = at.image * t.columns + at.begin + c + threadIdx.x;
+          const Index word = Index{at.image} * t.columns + at.begin + c + threadIdx.x;
           const bool in = c + static_cast<int>(threadIdx.x) < at.words;
           const double length = in ? sums.length[word] : 0, of_square = in ? dsquare[word] : 0;
           slopes[threadIdx.x] = {in ? ddot[word] : 0.0f,
@@ -410,18 +414,25 @@ __global__ void __launch_bounds__(block_size)
   }
 }
 
-/// dw_t += product_t + w_t sum over the images of d|w_t| / |w_t|: a block takes words of one text.
+/// slope (columns) = (or += where some images came before) sum over the images of d|w| / |w|.
 __global__ void __launch_bounds__(block_size)
-    half_word_gradient_kernel(const Tile t, Index dim, const double* dnorm, const float* products,
-                              const float* w, float* dw) {
-  __shared__ double shared[block_warps];
-  const Index text = blockIdx.x, words = t.texts.words(text), begin = t.texts.begin(text),
-              first = t.texts.offsets[t.texts.first + text];
+    half_norm_slope_kernel(const Tile t, bool add, const double* dnorm, double* slope) {
+  for (Index c = blockIdx.x * Index{block_size} + threadIdx.x; c < t.columns;
+       c += gridDim.x * Index{block_size}) {
+    double sum = add ? slope[c] : 0;
+    for (Index i = 0; i < t.images; ++i) sum += dnorm[i * t.columns + c];
+    slope[c] = sum;
+  }
+}
+
+/// dw += products + w slope; a block takes words of one text.
+__global__ void __launch_bounds__(block_size)
+    half_word_gradient_kernel(const Texts texts, Index dim, const double* slope,
+                              const float* products, const float* w, float* dw) {
+  const Index text = blockIdx.x, words = texts.words(text), begin = texts.begin(text),
+              first = texts.offsets[text];
   for (Index word = blockIdx.y; word < words; word += gridDim.y) {
-    double sum = 0;
-    for (Index i = threadIdx.x; i < t.images; i += block_size)
-      sum += dnorm[i * t.columns + begin + word];
-    const float k = static_cast<float>(block_sum(sum, shared));
+    const float k = static_cast<float>(slope[begin + word]);
     const Index to = (first + word) * dim, from = (begin + word) * dim;
     for (Index c = threadIdx.x; c < dim; c += block_size)
       dw[to + c] += products[from + c] + k * w[to + c];
@@ -431,24 +442,26 @@ __global__ void __launch_bounds__(block_size)
 /// Scratch memory of a call, all of it.
 struct Buffers {
   std::size_t bytes;
-  std::int32_t* offsets;          // (texts + 1)
-  Half *p, *w;                    // (images * regions, ld), (columns of all texts, ld)
-  double* word_norm;              // (columns of all texts)
-  float* gram;                    // (images, regions, regions), then its gradient
-  Half* split;                    // (images, regions, 2, gram columns), then that in bf16
-  Half *weights, *ds, *scaled;    // (images, regions, columns)
-  float *weight_sums, *dot_sums;  // (region tiles, images, columns)
-  float *share, *ddot, *dsquare;  // (images, columns)
-  WordSums sums;                  // (images, columns)
-  float* word_products;           // (columns, dim)
+  std::int32_t *offsets, *columns;  // (texts + 1)
+  Half *p, *w;                      // (images * regions, ld), (columns of all texts, ld)
+  double* word_norm;                // (columns of all texts)
+  float* gram;                      // (images, regions, regions), then its gradient
+  Half* split;                      // (images, regions, 2, gram columns), then that in bf16
+  Half *weights, *ds, *scaled;      // (images, regions, columns)
+  float *weight_sums, *dot_sums;    // (region tiles, images, columns)
+  float *share, *ddot, *dsquare;    // (images, columns)
+  WordSums sums;                    // (images, columns)
+  double* word_slope;               // (columns of all texts)
+  float* word_products;             // (columns of all texts, dim)
 
   Buffers(const LocalArgs<float>& a, const Plan& plan, bool backward, std::byte* memory) {
     Pieces pieces(memory);
-    const Index ld = up_to(a.dim, step), all = plan.column(a, a.texts),
-                of_regions = plan.images * a.regions, matrix = of_regions * plan.columns,
-                row = plan.images * plan.columns, parts = up_to(a.regions, rows) / rows * row,
+    const Index ld = up_to(a.dim, step), all = plan.column(a.texts),
+                of_regions = plan.images * a.regions, matrix = of_regions * plan.widest,
+                row = plan.images * plan.widest, parts = up_to(a.regions, rows) / rows * row,
                 more = backward ? 1 : 0;
     pieces.take(offsets, a.texts + 1);
+    pieces.take(columns, a.texts + 1);
     pieces.take(p, of_regions * ld);
     pieces.take(w, all * ld);
     pieces.take(word_norm, all);
@@ -466,7 +479,8 @@ struct Buffers {
     pieces.take(sums.dot, more * row);
     pieces.take(sums.length, more * row);
     pieces.take(sums.dnorm, more * row);
-    pieces.take(word_products, more * plan.columns * a.dim);
+    pieces.take(word_slope, more * all);
+    pieces.take(word_products, more * all * a.dim);
     bytes = pieces.bytes();
   }
 };
@@ -491,9 +505,10 @@ class Tiles {
         b(a, plan, backward, memory.data()),
         ld(up_to(a.dim, step)),
         gram_columns(up_to(a.regions, step)) {
-    context.staging.upload(a.offsets, b.offsets,
-                           static_cast<std::size_t>(a.texts + 1) * sizeof(std::int32_t));
-    round(plan.column(a, a.texts), {b.offsets, 0, a.texts, spacing, 0}, a.w, b.w, b.word_norm);
+    const std::size_t size = plan.columns.size() * sizeof(std::int32_t);
+    context.staging.upload(a.offsets, b.offsets, size);
+    context.staging.upload(plan.columns.data(), b.columns, size);
+    round(plan.column(a.texts), {b.offsets, b.columns, 0, a.texts, 0}, a.w, b.w, b.word_norm);
   }
 
   /// For some images at a time: begin(), block(first image, first text) for each run of texts,
@@ -511,9 +526,9 @@ class Tiles {
       split_gram();
       begin();
       plan.each_block(a, [&](Index from, Index to) {
-        const Index before = plan.column(a, from);
-        t.texts = {b.offsets, from, to - from, spacing, before};
-        t.columns = plan.column(a, to) - before;
+        const Index before = plan.column(from);
+        t.texts = {b.offsets, b.columns, from, to - from, before};
+        t.columns = plan.column(to) - before;
         w = b.w + before * ld;
         block(first, from);
       });
@@ -603,11 +618,12 @@ void scores_bf16_backward(const LocalArgs<float>& a, const float* dz, float* dp,
                                n * n);
         }
         if (dw) {
+          const Index before = t.texts.before;
           Products::gemm(true, false, t.columns, d, t.images * n, 1.0f, b.ds, t.columns, b.p, k.ld,
-                         0.0f, b.word_products, d);
-          half_word_gradient_kernel<<<dim3(static_cast<unsigned>(t.texts.count), 32), block_size, 0,
-                                      k.context.stream>>>(t, d, b.sums.dnorm, b.word_products, a.w,
-                                                          dw);
+                         image == 0 ? 0.0f : 1.0f, b.word_products + before * d, d);
+          half_norm_slope_kernel<<<blocks_for(t.columns, block_size), block_size, 0,
+                                   k.context.stream>>>(t, image > 0, b.sums.dnorm,
+                                                       b.word_slope + before);
           check(cudaGetLastError(), k.name);
         }
       },
@@ -618,6 +634,12 @@ void scores_bf16_backward(const LocalArgs<float>& a, const float* dz, float* dp,
         Products::gemm_batch(t.images, false, false, n, d, n, 2.0f, b.split, n, n * n, b.p, k.ld,
                              n * k.ld, 1.0f, dp + image * n * d, d, n * d);
       });
+  if (dw) {
+    half_word_gradient_kernel<<<dim3(static_cast<unsigned>(a.texts), 32), block_size, 0,
+                                k.context.stream>>>({b.offsets, b.columns, 0, a.texts, 0}, d,
+                                                    b.word_slope, b.word_products, a.w, dw);
+    check(cudaGetLastError(), k.name);
+  }
 }
 
 std::size_t scratch_bf16(const LocalArgs<float>& a, bool backward, Index tile) {
