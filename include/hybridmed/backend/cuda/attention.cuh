@@ -169,14 +169,14 @@ struct RowStatistics {
 /// addresses allow 16 bytes at a time. Every thread always copies the same columns. A tile is of A,
 /// bf16 or the scalar of sums; what is not moved in 4 bytes or more, or is widened for it, is there
 /// when this returns.
-template <int rows, int dim, class A, class T>
+template <int rows, int dim, int block = threads, class A, class T>
 __device__ void copy_rows(A* tile, const T* x, Index ld, int count, int d, bool pieces) {
   constexpr int w = piece<A>, per_row = dim / w;
   constexpr bool same = std::is_same_v<A, T>;
-  static_assert(threads % per_row == 0);
+  static_assert(block % per_row == 0);
   const int c = static_cast<int>(threadIdx.x) % per_row * w,
             first = static_cast<int>(threadIdx.x) / per_row;
-  constexpr int step = threads / per_row;
+  constexpr int step = block / per_row;
   if (same && pieces) {
 #pragma unroll 4
     for (int r = first; r < rows; r += step) {
@@ -214,7 +214,7 @@ __device__ void copy_rows(A* tile, const T* x, Index ld, int count, int d, bool 
 }
 
 /// Takes `centre` (d) from every row of a tile, the same elements that this thread has copied.
-template <int rows, int dim, class T>
+template <int rows, int dim, int block = threads, class T>
 __device__ void subtract(T* tile, const accumulator_of<T>* centre, int d) {
   using A = accumulator_of<T>;
   constexpr int w = piece<T>, per_row = dim / w;
@@ -228,7 +228,7 @@ __device__ void subtract(T* tile, const accumulator_of<T>* centre, int d) {
   }
   if (!any) return;  // as a rule
 #pragma unroll 1
-  for (int r = static_cast<int>(threadIdx.x) / per_row; r < rows; r += threads / per_row) {
+  for (int r = static_cast<int>(threadIdx.x) / per_row; r < rows; r += block / per_row) {
     T* p = tile + r * pitch<T, dim> + first;
     auto x = load<w>(p);
 #pragma unroll
