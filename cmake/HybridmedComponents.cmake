@@ -162,6 +162,7 @@ function(hybridmed_add_cuda include)
     "${include}/hybridmed/backend/cuda/losses.cu"
     "${include}/hybridmed/backend/cuda/layer_norm.cu"
     "${include}/hybridmed/backend/cuda/local_alignment.cu"
+    "${include}/hybridmed/backend/cuda/local_alignment_bf16.cu"
     "${include}/hybridmed/backend/cuda/token_alignment.cu"
     "${include}/hybridmed/backend/cuda/generation.cu"
     "${include}/hybridmed/backend/cuda/order.cu"

@@ -401,10 +401,9 @@ struct Recorder {
 
   // ---- attention: a tile of queries reads the keys and values that it sees, a tile of keys the
   // queries that see it
-  static constexpr double attention_tile = 64;
   template <class T>
   static void attention(const AttentionArgs<T>& a) {
-    const Work w(a);
+    const Work w(a, is_tall(a, a.longest_queries) ? 208 : 64, 1);
     Entry e{
         "attention",
         Pass::attention,
@@ -418,7 +417,8 @@ struct Recorder {
   }
   template <class T>
   static void attention_backward(const AttentionArgs<T>& a, const AttentionGradients<T>& g) {
-    const Work w(a);
+    const Work w(a, is_tall(a, a.longest_queries) ? 128 : 64,
+                 is_tall(a, a.longest_keys) ? 128 : 64);
     const Index q = w.queries * w.width, k = w.keys * w.width;
     // Three kernels: means of keys and values, gradients of queries, gradients of keys and values.
     // The last two rebuild the scores and their gradients, each for itself.
@@ -542,13 +542,19 @@ struct Recorder {
     note({"softmax + loss", Pass::loss, 1, std::move(logits), {span(rows * classes, dz)}, again});
   }
 
+  /// Does this attention take the tall tiles of attention_bf16.cuh?
+  template <class T>
+  static bool is_tall(const AttentionArgs<T>& a, Index longest) {
+    return std::is_same_v<T, bfloat16> && a.head_dim > 32 && a.head_dim <= 64 && longest > 64;
+  }
   /// Rows and pairs of an attention.
   struct Work {
     Index queries = 0, keys = 0, width = 0;
     double pairs = 0, tiles_times_keys = 0, tiles_times_queries = 0;
 
     template <class T>
-    explicit Work(const AttentionArgs<T>& a) : width(a.heads * a.head_dim) {
+    Work(const AttentionArgs<T>& a, double of_queries, double of_keys)
+        : width(a.heads * a.head_dim) {
       for (Index s = 0; s < a.segments; ++s) {
         const Index q = kept_int(a.q_ranges, 2 * s + 1) - kept_int(a.q_ranges, 2 * s),
                     k = kept_int(a.k_ranges, 2 * s + 1) - kept_int(a.k_ranges, 2 * s);
@@ -556,8 +562,8 @@ struct Recorder {
         keys += k;
         const double seen = a.causal ? 0.5 : 1;
         pairs += seen * real(q, k);
-        tiles_times_keys += seen * std::ceil(real(q) / attention_tile) * real(k);
-        tiles_times_queries += seen * std::ceil(real(k) / attention_tile) * real(q);
+        tiles_times_keys += seen * std::ceil(real(q) / of_queries) * real(k);
+        tiles_times_queries += seen * std::ceil(real(k) / of_keys) * real(q);
       }
     }
     /// Bytes of keys (and values) that are read more often than once.
@@ -590,12 +596,43 @@ struct Recorder {
   static void local(const LocalArgs<T>& a, std::vector<Span> results, bool backward,
                     std::vector<Span> also = {}) {
     const Index words = a.offsets[a.texts];
-    const double cell = real(a.images, a.regions, words) * sizeof(T);
+    const double cells = real(a.images, a.regions, words);
     also.push_back(span(a.images * a.regions * a.dim, a.p));
     also.push_back(span(words * a.dim, a.w));
-    const double products = real(a.images, a.regions, words) * (real(a.dim) + real(a.regions));
+    if (a.half_products) return half_local(a, std::move(results), backward, std::move(also));
+    const double products = cells * (real(a.dim) + real(a.regions));
     note({"local alignment", Pass::loss, backward ? 14 : 7, std::move(also), std::move(results),
-          (backward ? 20 : 9) * cell, 2 * products * (backward ? 4 : 1)});
+          (backward ? 20 : 9) * cells * sizeof(T), 2 * products * (backward ? 4 : 1)});
+  }
+  /// On tensor cores: matrices of (images, regions, words) are in bf16. A tile reads its rows of p,
+  /// of w and of the Gram matrices once a kernel (blocks find them in the cache), and adds to their
+  /// gradients.
+  template <class T>
+  static void half_local(const LocalArgs<T>& a, std::vector<Span> results, bool backward,
+                         std::vector<Span> inputs) {
+    constexpr double tile = 1 << 23, half = sizeof(bfloat16), single = sizeof(float);
+    const double words = real(a.offsets[a.texts]), rows = real(a.images, a.regions),
+                 cells = rows * words, dim = real(a.dim), regions = real(a.regions), p = rows * dim,
+                 w = words * dim, gram = rows * regions,
+                 runs = std::ceil(words / std::min(words, std::sqrt(tile))),
+                 groups = std::ceil(cells / runs / tile), tiles = runs * groups;
+    // Rounded rows and Gram matrices are made; weights are written and read; numbers of each image
+    // and word.
+    double again = half * (p + w) + single * 2 * gram + half * 2 * gram +
+                   half * (runs * (p + 2 * gram) + groups * w + 2 * cells) +
+                   2 * 8 * real(a.images) * words;
+    double flops = 2 * gram * dim + 2 * cells * (dim + 2 * regions);
+    int launches = 4 + static_cast<int>(3 * tiles);
+    if (backward) {
+      // Weights twice, gradients of scores three times, scaled weights twice, weights in a product.
+      again += half * (runs * (2 * p + 2 * gram) + groups * 2 * w + 7 * cells);
+      again += single * 2 * (runs * (p + gram) + (groups + 1) * w);  // sums over tiles
+      again += half * p + (single + 2 * half) * gram + 6 * 8 * real(a.images) * words;
+      flops += 2 * cells * (dim + 2 * regions) + 2 * cells * (2 * dim + regions) + 2 * gram * dim;
+      launches += static_cast<int>(5 * tiles + 3 * groups);
+    }
+    note({"local alignment", Pass::loss, launches, std::move(inputs), std::move(results), again,
+          flops, true});
   }
   template <class T>
   static void tokens(const TokenArgs<T>& a, std::vector<Span> results, int matrices) {

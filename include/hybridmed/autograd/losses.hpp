@@ -185,10 +185,11 @@ struct LocalScore {
 
 /// Local alignment score of every image with every text. p (images * regions, d), w (words, d),
 /// offsets (texts + 1) in host memory, no empty text -> (images, texts). The B x B x T x N
-/// attention is never stored; the backward pass rebuilds it.
+/// attention is never stored; the backward pass rebuilds it. `half_products`: p and w come from a
+/// model in bf16, and a backend may round factors of products to it.
 template <Value V>
 V local_scores(const V& p, Index images, const V& w, const Tensor<std::int32_t, Host>& offsets,
-               const LocalScore& h) {
+               const LocalScore& h, bool half_products = false) {
   using T = scalar_of<V>;
   using B = backend_of<V>;
   detail::need_loss_scalar<V>();
@@ -219,6 +220,7 @@ V local_scores(const V& p, Index images, const V& w, const Tensor<std::int32_t, 
   a.gamma1 = static_cast<T>(h.gamma1);
   a.gamma2 = static_cast<T>(h.gamma2);
   a.aggregation = h.aggregation;
+  a.half_products = half_products;
   tensor_of<V> z({images, a.texts});
   B::local_scores(a, z.data());
   if constexpr (is_recorded<V>)

@@ -96,6 +96,8 @@ struct LocalArgs {
       nullptr;  // host, (texts + 1): word rows of each text; no text is empty
   T gamma1 = T(4), gamma2 = T(5);
   LocalAggregation aggregation = LocalAggregation::mean;
+  /// May a backend round the factors of products to bf16: p, w, and shares of attention?
+  bool half_products = false;
 };
 
 /// One direction of the token-wise contrast in one sample: n anchors that attend to m others.

@@ -199,7 +199,7 @@ struct HybridMed : private RequireBackend<B, T> {
         const Index images = p.word_samples.size();
         r.template set<ImageTokens>(
             {images == p.batch ? regions : gather_rows(regions, p.region_rows), images,
-             p.word_samples});
+             p.word_samples, std::is_same_v<T, bfloat16>});
       }
     if constexpr (N::template has<FindingsTokens>)
       if (r.template wants<FindingsTokens>())

@@ -53,6 +53,8 @@ struct ImageTokens {
     V regions;                           ///< (m * N, d_e)
     Index images = 0;                    ///< m
     IndexTensor<backend_of<V>> samples;  ///< (m)
+    /// Made by a model in bf16: may factors of their products be rounded as that model's are?
+    bool half_products = false;
     template <class F>
     void visit(F&& f) {
       f(regions);

@@ -19,8 +19,14 @@ constexpr double weight_error = 0;
 /// between segments and unused columns beside the heads; both hold numbers that are not touched.
 /// `pieces`: all rows begin at a multiple of 16 bytes, where a head has a multiple of 8 columns.
 struct Packed {
-  explicit Packed(const AttentionCase& c_, double shift = 0, bool pieces = false)
-      : c(c_), width(c.heads * c.head_dim), windows(std::max<Index>(c.windows, 1)) {
+  /// `longest`: are a backend's tiles to suit the longest segment? Else it does not know its
+  /// length.
+  explicit Packed(const AttentionCase& c_, double shift = 0, bool pieces = false,
+                  bool longest = false)
+      : c(c_),
+        width(c.heads * c.head_dim),
+        windows(std::max<Index>(c.windows, 1)),
+        says_longest(longest) {
     q_rows = spaced_ranges(c.queries, q_ranges);
     k_rows = spaced_ranges(c.keys, k_ranges);
     ldq = width + (pieces ? 8 : 3);
@@ -49,6 +55,7 @@ struct Packed {
 
   const AttentionCase c;
   Index width, windows, q_rows = 0, k_rows = 0, ldq = 0, ldk = 0, ldv = 0, ldo = 0;
+  bool says_longest;
   std::vector<std::int32_t> q_ranges, k_ranges;
   double scale = 1;
   Doubles q, k, v, dout, bias, mask, out, lse, rounded_out;
@@ -67,6 +74,10 @@ struct Packed {
     a.q_ranges = p.index(q_ranges);
     a.k_ranges = p.index(k_ranges);
     a.query_rows = q_rows;
+    if (says_longest) {
+      a.longest_queries = *std::max_element(c.queries.begin(), c.queries.end());
+      a.longest_keys = *std::max_element(c.keys.begin(), c.keys.end());
+    }
     a.causal = c.causal;
     a.scale = static_cast<typename P::A>(scale);
     a.q = p.x(q);
@@ -286,6 +297,18 @@ TEST_CASE_TEMPLATE("bf16: attention with every width of a head, rows in pieces a
             Packed({"", {67, 4}, {67, 9}, 2, d, causal, biased, biased ? 2 : 0, biased ? 67 : 0}, 0,
                    pieces));
       }
+}
+
+TEST_CASE_TEMPLATE("bf16: attention in tiles for long segments", B, BF16_BACKENDS) {
+  for (bool causal : {true, false})
+    for (double shift : {0.0, 8.0}) {
+      INFO("causal " << causal << ", shift " << shift);
+      check_attention<B>(
+          Packed({"long", {0, 211, 130, 7, 65}, {3, 211, 260, 90, 0}, 1, 64, causal, false, 0, 0},
+                 shift, true, true));
+      check_attention<B>(
+          Packed({"biased", {67, 4}, {67, 9}, 2, 40, causal, true, 2, 67}, shift, false, true));
+    }
 }
 
 TEST_CASE_TEMPLATE("bf16: attention to keys and values with a large common part", B,

@@ -169,14 +169,14 @@ struct RowStatistics {
 /// addresses allow 16 bytes at a time. Every thread always copies the same columns. A tile is of A,
 /// bf16 or the scalar of sums; what is not moved in 4 bytes or more, or is widened for it, is there
 /// when this returns.
-template <int rows, int dim, class A, class T>
+template <int rows, int dim, int block = threads, class A, class T>
 __device__ void copy_rows(A* tile, const T* x, Index ld, int count, int d, bool pieces) {
   constexpr int w = piece<A>, per_row = dim / w;
   constexpr bool same = std::is_same_v<A, T>;
-  static_assert(threads % per_row == 0);
+  static_assert(block % per_row == 0);
   const int c = static_cast<int>(threadIdx.x) % per_row * w,
             first = static_cast<int>(threadIdx.x) / per_row;
-  constexpr int step = threads / per_row;
+  constexpr int step = block / per_row;
   if (same && pieces) {
 #pragma unroll 4
     for (int r = first; r < rows; r += step) {
@@ -214,7 +214,7 @@ __device__ void copy_rows(A* tile, const T* x, Index ld, int count, int d, bool 
 }
 
 /// Takes `centre` (d) from every row of a tile, the same elements that this thread has copied.
-template <int rows, int dim, class T>
+template <int rows, int dim, int block = threads, class T>
 __device__ void subtract(T* tile, const accumulator_of<T>* centre, int d) {
   using A = accumulator_of<T>;
   constexpr int w = piece<T>, per_row = dim / w;
@@ -228,7 +228,7 @@ __device__ void subtract(T* tile, const accumulator_of<T>* centre, int d) {
   }
   if (!any) return;  // as a rule
 #pragma unroll 1
-  for (int r = static_cast<int>(threadIdx.x) / per_row; r < rows; r += threads / per_row) {
+  for (int r = static_cast<int>(threadIdx.x) / per_row; r < rows; r += block / per_row) {
     T* p = tile + r * pitch<T, dim> + first;
     auto x = load<w>(p);
 #pragma unroll
@@ -378,20 +378,6 @@ void with_dim(Index d, const char* operation, F f) {
 /// (attention_bf16.cuh); a wider head in bf16 is widened for them.
 template <class T>
 constexpr int least_dim = std::is_same_v<T, bfloat16> ? 256 : 32;
-
-template <class... P, class... Arguments>
-void launch(Context::State& c, const char* operation, void (*kernel)(P...), Index blocks, int block,
-            std::size_t bytes, Arguments... arguments) {
-  if (blocks > INT32_MAX)
-    fail("cuda", operation, std::to_string(blocks) + " tiles are more than a grid has blocks");
-  if (bytes > std::size_t{48} << 10)
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(bytes)),
-          operation);
-  kernel<<<static_cast<unsigned>(blocks), static_cast<unsigned>(block), bytes, c.stream>>>(
-      arguments...);
-  check(cudaGetLastError(), operation);
-}
 
 /// Blocks along a segment.
 inline int tiles_for(Index longest, int rows) {

@@ -7,13 +7,12 @@ namespace hybridmed::cuda::tiles {
 namespace {
 
 template <int dim, class Tile>
-__global__ void __launch_bounds__(threads, Tile::blocks)
+__global__ void __launch_bounds__(Tile::threads, Tile::blocks)
     half_attention_kernel(const AttentionArgs<bfloat16> a, int tiles, bool pieces) {
   using T = bfloat16;
   constexpr int queries = Tile::queries, keys = Tile::keys, ld = pitch<T, dim>, N = keys / 8;
-  static_assert(queries == 16 * warps);
   T *q = reinterpret_cast<T*>(memory), *k = q + queries * ld, *v = k + keys * ld;
-  const HalfLane lane;
+  const FragmentLane lane;
   const Task task(tiles, a.heads);
   const Segment qs(a.q_ranges, task.segment), ks(a.k_ranges, task.segment);
   const Addend<T> addend(a, task.segment, task.head);
@@ -24,8 +23,9 @@ __global__ void __launch_bounds__(threads, Tile::blocks)
     const int rows = min(queries, qs.count - i0), seen = seen_by(a, i0 + rows - 1, ks.count);
     const bool working = lane.first_of_warp < rows;
     __syncthreads();  // the tile before is no longer read
-    copy_rows<queries, dim>(q, a.q + (qs.first + i0) * a.ldq + column, a.ldq, rows, d, pieces);
-    copy_rows<keys, dim>(k, k_rows, a.ldk, seen, d, pieces);
+    copy_rows<queries, dim, Tile::threads>(q, a.q + (qs.first + i0) * a.ldq + column, a.ldq, rows,
+                                           d, pieces);
+    copy_rows<keys, dim, Tile::threads>(k, k_rows, a.ldk, seen, d, pieces);
     __pipeline_commit();
     // `weight`: the sum of weights as they are multiplied with values, so that they add up to 1
     // whatever their rounding.
@@ -35,13 +35,14 @@ __global__ void __launch_bounds__(threads, Tile::blocks)
       // Values come while scores are made, and the next keys while values are used.
       __pipeline_wait_prior(0);
       __syncthreads();
-      copy_rows<keys, dim>(v, v_rows + j0 * a.ldv, a.ldv, seen - j0, d, pieces);
+      copy_rows<keys, dim, Tile::threads>(v, v_rows + j0 * a.ldv, a.ldv, seen - j0, d, pieces);
       __pipeline_commit();
       float s[N][4];
       if (working) multiply_rows<dim, ld>(q + lane.first_of_warp * ld, k, d, s);
       __syncthreads();
       if (j0 + keys < seen)
-        copy_rows<keys, dim>(k, k_rows + (j0 + keys) * a.ldk, a.ldk, seen - j0 - keys, d, pieces);
+        copy_rows<keys, dim, Tile::threads>(k, k_rows + (j0 + keys) * a.ldk, a.ldk,
+                                            seen - j0 - keys, d, pieces);
       __pipeline_commit();
       std::uint32_t weights[N][2];
       if (working) {
@@ -113,14 +114,15 @@ __global__ void __launch_bounds__(threads, Tile::blocks)
 }  // namespace
 
 void attention_bf16(Context::State& c, const AttentionArgs<bfloat16>& a, const char* operation) {
-  with_half_dim(a.head_dim, [&]<int dim>(std::integral_constant<int, dim>) {
-    using Tile = typename HalfTiles<dim>::Forward;
+  with_half_tiles(a.head_dim, a.longest_queries, [&]<class Tiles>(std::type_identity<Tiles>) {
+    constexpr int dim = Tiles::width;
+    using Tile = typename Tiles::Forward;
     const int tiles = tiles_for(a.longest_queries, Tile::queries);
     const Index d = a.head_dim;
     const bool pieces = in_pieces(d, a.q, a.ldq) && in_pieces(d, a.k, a.ldk) &&
                         in_pieces(d, a.v, a.ldv) && in_pieces<bfloat16>(d, a.out, a.ldo);
-    launch(c, operation, half_attention_kernel<dim, Tile>, a.segments * a.heads * tiles, threads,
-           Tile::bytes, a, tiles, pieces);
+    launch(c, operation, half_attention_kernel<dim, Tile>, a.segments * a.heads * tiles,
+           Tile::threads, Tile::bytes, a, tiles, pieces);
   });
 }
 

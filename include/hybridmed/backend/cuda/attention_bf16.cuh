@@ -8,33 +8,32 @@
 namespace hybridmed::cuda::tiles {
 
 /// Queries and keys per tile; the shared memory they take; blocks that a multiprocessor shall hold
-/// at once, which bounds the registers.
-template <int dim>
+/// at once, which bounds the registers. A warp has 16 rows of the tile that stays; each tile that
+/// passes is read once for all of them. So `tall` tiles, for segments that fill them, have as many
+/// rows as registers allow: forward, that are the 197 tokens of an image of 224 pixels.
+template <int dim, bool tall>
 struct HalfTiles {
-  static constexpr int row_bytes = static_cast<int>(sizeof(bfloat16)) * pitch<bfloat16, dim>;
+  static constexpr int width = dim,
+                       row_bytes = static_cast<int>(sizeof(bfloat16)) * pitch<bfloat16, dim>;
   static constexpr bool narrow = dim <= 64;
+  template <int rows>
+  static constexpr int threads_for = rows / 16 * warp_size;
   struct Forward {
-    static constexpr int queries = 64, keys = 64, bytes = row_bytes * (queries + 2 * keys),
-                         blocks = narrow ? 3 : 2;
+    static constexpr int queries = tall ? 208 : 64, keys = 64, threads = threads_for<queries>,
+                         bytes = row_bytes * (queries + 2 * keys),
+                         blocks = tall     ? 1
+                                  : narrow ? 3
+                                           : 2;
   };
   struct QueryGradient {
-    static constexpr int queries = 64, keys = narrow ? 64 : 32,
-                         bytes = 2 * row_bytes * (queries + keys), blocks = 2;
+    static constexpr int queries = tall ? 128 : 64, keys = narrow ? 64 : 32,
+                         threads = threads_for<queries>, bytes = 2 * row_bytes * (queries + keys),
+                         blocks = tall ? 1 : 2;
   };
   struct KeyGradient {
-    static constexpr int queries = 32, keys = 64, bytes = 2 * row_bytes * (queries + keys),
-                         blocks = 2;
+    static constexpr int queries = 32, keys = tall ? 128 : 64, threads = threads_for<keys>,
+                         bytes = 2 * row_bytes * (queries + keys), blocks = tall ? 1 : 2;
   };
-};
-
-/// Where a lane stands among the rows of a tile: it has `row` and `row` + 8, and of every 8 columns
-/// `column` and `column` + 1.
-struct HalfLane {
-  int first_of_warp, row, column;
-  __device__ HalfLane()
-      : first_of_warp(static_cast<int>(threadIdx.x) / warp_size * 16),
-        row(first_of_warp + static_cast<int>(threadIdx.x) % warp_size / 4),
-        column(static_cast<int>(threadIdx.x) % 4 * 2) {}
 };
 
 /// What a causal query sees, or every one; and what sees a causal key.
@@ -62,13 +61,14 @@ __device__ void write_half_row(const float (&y)[blocks][4], int half, float fact
   }
 }
 
-/// f(integral_constant<int, dim>) with the smallest tile width that holds d columns on tensor
-/// cores.
+/// f(HalfTiles) of the smallest width that holds d columns on tensor cores, for segments of up to
+/// `longest` rows.
 template <class F>
-void with_half_dim(Index d, F f) {
-  if (d <= 32) return f(std::integral_constant<int, 32>{});
-  if (d <= 64) return f(std::integral_constant<int, 64>{});
-  return f(std::integral_constant<int, 128>{});
+void with_half_tiles(Index d, Index longest, F f) {
+  if (d <= 32) return f(std::type_identity<HalfTiles<32, false>>{});
+  if (d > 64) return f(std::type_identity<HalfTiles<128, false>>{});
+  if (longest <= 64) return f(std::type_identity<HalfTiles<64, false>>{});  // or not said
+  return f(std::type_identity<HalfTiles<64, true>>{});
 }
 inline constexpr Index widest_half = 128;
 

@@ -9,7 +9,7 @@ namespace {
 
 using T = bfloat16;
 
-/// The sum over a row of dout (out - centre), in all four lanes of the row.
+/// The sum over a row of dout (out - centre), in all four lanes of the row; dout lies in a tile.
 __device__ float row_delta(const T* dout, const T* out, const float* centre, int d, int column) {
   float sum = 0;
   for (int c = column; c < d; c += 8)
@@ -18,15 +18,14 @@ __device__ float row_delta(const T* dout, const T* out, const float* centre, int
 }
 
 template <int dim, class Tile>
-__global__ void __launch_bounds__(threads, Tile::blocks)
+__global__ void __launch_bounds__(Tile::threads, Tile::blocks)
     half_query_gradient_kernel(const AttentionArgs<T> a, const AttentionGradients<T> g,
                                const float* centres, RowStatistics<float> statistics, int tiles,
                                bool pieces) {
   constexpr int queries = Tile::queries, keys = Tile::keys, ld = pitch<T, dim>, N = keys / 8;
-  static_assert(queries == 16 * warps);
   T *q = reinterpret_cast<T*>(memory), *dout = q + queries * ld, *k = dout + queries * ld,
     *v = k + keys * ld;
-  const HalfLane lane;
+  const FragmentLane lane;
   const Task task(tiles, a.heads);
   const Segment qs(a.q_ranges, task.segment), ks(a.k_ranges, task.segment);
   const Addend<T> addend(a, task.segment, task.head);
@@ -39,34 +38,38 @@ __global__ void __launch_bounds__(threads, Tile::blocks)
     const int rows = min(queries, qs.count - i0), seen = seen_by(a, i0 + rows - 1, ks.count);
     const bool working = lane.first_of_warp < rows;
     __syncthreads();  // the tile before is no longer read
-    copy_rows<queries, dim>(dout, g.dout + (qs.first + i0) * a.ldo + column, a.ldo, rows, d,
-                            pieces);
-    copy_rows<keys, dim>(v, v_rows, a.ldv, seen, d, pieces);
+    copy_rows<queries, dim, Tile::threads>(dout, g.dout + (qs.first + i0) * a.ldo + column, a.ldo,
+                                           rows, d, pieces);
+    copy_rows<keys, dim, Tile::threads>(v, v_rows, a.ldv, seen, d, pieces);
     __pipeline_commit();
-    copy_rows<queries, dim>(q, a.q + (qs.first + i0) * a.ldq + column, a.ldq, rows, d, pieces);
-    copy_rows<keys, dim>(k, k_rows, a.ldk, seen, d, pieces);
+    copy_rows<queries, dim, Tile::threads>(q, a.q + (qs.first + i0) * a.ldq + column, a.ldq, rows,
+                                           d, pieces);
+    copy_rows<keys, dim, Tile::threads>(k, k_rows, a.ldk, seen, d, pieces);
     __pipeline_commit();
     float top[2] = {-INFINITY, -INFINITY}, sum[2] = {}, delta[2] = {}, y[dim / 8][4] = {};
     unsigned any = 0;  // bit h: the lane's row h has a key
+    __pipeline_wait_prior(1);
+    __syncthreads();
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const int i = min(i0 + lane.row + 8 * h, qs.count - 1);
       const Index row = qs.first + i;
-      delta[h] = row_delta(g.dout + row * a.ldo + column, a.out + row * a.ldo + column, v_centre, d,
-                           lane.column);
+      delta[h] =
+          row_delta(dout + (i - i0) * ld, a.out + row * a.ldo + column, v_centre, d, lane.column);
       if (ks.count > 0 && a.lse[row * a.heads + task.head] != -INFINITY) any |= 1u << h;
     }
     for (int j0 = 0; j0 < seen; j0 += keys) {
       __pipeline_wait_prior(1);
-      subtract<keys, dim>(v, v_centre, d);
+      subtract<keys, dim, Tile::threads>(v, v_centre, d);
       __syncthreads();
       float ds[N][4], s[N][4];
       if (working) multiply_rows<dim, ld>(dout + lane.first_of_warp * ld, v, d, ds);
       __pipeline_wait_prior(0);
-      subtract<keys, dim>(k, k_centre, d);
+      subtract<keys, dim, Tile::threads>(k, k_centre, d);
       __syncthreads();
       if (j0 + keys < seen)
-        copy_rows<keys, dim>(v, v_rows + (j0 + keys) * a.ldv, a.ldv, seen - j0 - keys, d, pieces);
+        copy_rows<keys, dim, Tile::threads>(v, v_rows + (j0 + keys) * a.ldv, a.ldv,
+                                            seen - j0 - keys, d, pieces);
       __pipeline_commit();
       if (working) {
         multiply_rows<dim, ld>(q + lane.first_of_warp * ld, k, d, s);
@@ -112,7 +115,8 @@ __global__ void __launch_bounds__(threads, Tile::blocks)
       }
       __syncthreads();
       if (j0 + keys < seen)
-        copy_rows<keys, dim>(k, k_rows + (j0 + keys) * a.ldk, a.ldk, seen - j0 - keys, d, pieces);
+        copy_rows<keys, dim, Tile::threads>(k, k_rows + (j0 + keys) * a.ldk, a.ldk,
+                                            seen - j0 - keys, d, pieces);
       __pipeline_commit();
     }
     __pipeline_wait_prior(0);
@@ -135,15 +139,14 @@ __global__ void __launch_bounds__(threads, Tile::blocks)
 
 /// As key_gradient_kernel; scores lie with keys along rows.
 template <int dim, class Tile>
-__global__ void __launch_bounds__(threads, Tile::blocks)
+__global__ void __launch_bounds__(Tile::threads, Tile::blocks)
     half_key_gradient_kernel(const AttentionArgs<T> a, const AttentionGradients<T> g,
                              const float* centres, const RowStatistics<float> statistics,
                              Index groups, float* bias_parts, int tiles, bool pieces) {
   constexpr int queries = Tile::queries, keys = Tile::keys, ld = pitch<T, dim>, N = queries / 8;
-  static_assert(keys == 16 * warps);
   T *k = reinterpret_cast<T*>(memory), *v = k + keys * ld, *q = v + keys * ld,
     *dout = q + queries * ld;
-  const HalfLane lane;
+  const FragmentLane lane;
   const Task task(tiles, a.heads);  // its segment is a group
   const int d = static_cast<int>(a.head_dim);
   const Index column = task.head * d, width = a.heads * d;
@@ -162,15 +165,19 @@ __global__ void __launch_bounds__(threads, Tile::blocks)
       const bool working = lane.first_of_warp < cols;
       const int begin = a.causal ? j0 / queries * queries : 0;  // no query before sees these keys
       __syncthreads();                                          // the tile before is no longer read
-      copy_rows<keys, dim>(k, a.k + (ks.first + j0) * a.ldk + column, a.ldk, cols, d, pieces);
-      copy_rows<keys, dim>(v, a.v + (ks.first + j0) * a.ldv + column, a.ldv, cols, d, pieces);
-      copy_rows<queries, dim>(dout, dout_rows + begin * a.ldo, a.ldo, qs.count - begin, d, pieces);
-      copy_rows<queries, dim>(q, q_rows + begin * a.ldq, a.ldq, qs.count - begin, d, pieces);
+      copy_rows<keys, dim, Tile::threads>(k, a.k + (ks.first + j0) * a.ldk + column, a.ldk, cols, d,
+                                          pieces);
+      copy_rows<keys, dim, Tile::threads>(v, a.v + (ks.first + j0) * a.ldv + column, a.ldv, cols, d,
+                                          pieces);
+      copy_rows<queries, dim, Tile::threads>(dout, dout_rows + begin * a.ldo, a.ldo,
+                                             qs.count - begin, d, pieces);
+      copy_rows<queries, dim, Tile::threads>(q, q_rows + begin * a.ldq, a.ldq, qs.count - begin, d,
+                                             pieces);
       __pipeline_commit();
       const float* centre = centres + segment * width + column;
       __pipeline_wait_prior(0);
-      subtract<keys, dim>(k, centre, d);
-      subtract<keys, dim>(v, centre + a.segments * width, d);
+      subtract<keys, dim, Tile::threads>(k, centre, d);
+      subtract<keys, dim, Tile::threads>(v, centre + a.segments * width, d);
       float dk[dim / 8][4] = {}, dv[dim / 8][4] = {};
       for (int i0 = begin; i0 < qs.count; i0 += queries) {
         const int rows = min(queries, qs.count - i0);
@@ -214,14 +221,15 @@ __global__ void __launch_bounds__(threads, Tile::blocks)
         __syncthreads();
         const int next = i0 + queries;
         if (next < qs.count)
-          copy_rows<queries, dim>(dout, dout_rows + next * a.ldo, a.ldo, qs.count - next, d,
-                                  pieces);
+          copy_rows<queries, dim, Tile::threads>(dout, dout_rows + next * a.ldo, a.ldo,
+                                                 qs.count - next, d, pieces);
         __pipeline_commit();
         if (working)
           accumulate_seen<dim, ld>(ds_weights, q, rows, d, lane.first_of_warp, sight, dk);
         __syncthreads();
         if (next < qs.count)
-          copy_rows<queries, dim>(q, q_rows + next * a.ldq, a.ldq, qs.count - next, d, pieces);
+          copy_rows<queries, dim, Tile::threads>(q, q_rows + next * a.ldq, a.ldq, qs.count - next,
+                                                 d, pieces);
         __pipeline_commit();
       }
       __pipeline_wait_prior(0);
@@ -243,22 +251,25 @@ void query_gradient_bf16(Context::State& c, const AttentionArgs<T>& a,
                          const AttentionGradients<T>& g, const float* centres,
                          const RowStatistics<float>& statistics, bool pieces,
                          const char* operation) {
-  with_half_dim(a.head_dim, [&]<int dim>(std::integral_constant<int, dim>) {
-    using Tile = typename HalfTiles<dim>::QueryGradient;
+  with_half_tiles(a.head_dim, a.longest_queries, [&]<class Tiles>(std::type_identity<Tiles>) {
+    constexpr int dim = Tiles::width;
+    using Tile = typename Tiles::QueryGradient;
     const int tiles = tiles_for(a.longest_queries, Tile::queries);
     launch(c, operation, half_query_gradient_kernel<dim, Tile>, a.segments * a.heads * tiles,
-           threads, Tile::bytes, a, g, centres, statistics, tiles, pieces);
+           Tile::threads, Tile::bytes, a, g, centres, statistics, tiles, pieces);
   });
 }
 
 void key_gradient_bf16(Context::State& c, const AttentionArgs<T>& a, const AttentionGradients<T>& g,
                        const float* centres, const RowStatistics<float>& statistics, Index groups,
                        float* bias_parts, bool pieces, const char* operation) {
-  with_half_dim(a.head_dim, [&]<int dim>(std::integral_constant<int, dim>) {
-    using Tile = typename HalfTiles<dim>::KeyGradient;
+  with_half_tiles(a.head_dim, a.longest_keys, [&]<class Tiles>(std::type_identity<Tiles>) {
+    constexpr int dim = Tiles::width;
+    using Tile = typename Tiles::KeyGradient;
     const int tiles = tiles_for(a.longest_keys, Tile::keys);
-    launch(c, operation, half_key_gradient_kernel<dim, Tile>, groups * a.heads * tiles, threads,
-           Tile::bytes, a, g, centres, statistics, groups, bias_parts, tiles, pieces);
+    launch(c, operation, half_key_gradient_kernel<dim, Tile>, groups * a.heads * tiles,
+           Tile::threads, Tile::bytes, a, g, centres, statistics, groups, bias_parts, tiles,
+           pieces);
   });
 }
 

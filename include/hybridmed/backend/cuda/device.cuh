@@ -149,6 +149,26 @@ void for_each(Index n, const char* operation, F f) {
   check(cudaGetLastError(), operation);
 }
 
+/// Launches a kernel with dynamic shared memory.
+template <class... P, class... Arguments>
+void launch(Context::State& c, const char* operation, void (*kernel)(P...), dim3 blocks, int block,
+            std::size_t bytes, Arguments... arguments) {
+  if (bytes > std::size_t{48} << 10)
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(bytes)),
+          operation);
+  kernel<<<blocks, static_cast<unsigned>(block), bytes, c.stream>>>(arguments...);
+  check(cudaGetLastError(), operation);
+}
+/// The same, one block a tile.
+template <class... P, class... Arguments>
+void launch(Context::State& c, const char* operation, void (*kernel)(P...), Index tiles, int block,
+            std::size_t bytes, Arguments... arguments) {
+  if (tiles > INT32_MAX)
+    fail("cuda", operation, std::to_string(tiles) + " tiles are more than a grid has blocks");
+  launch(c, operation, kernel, dim3(static_cast<unsigned>(tiles)), block, bytes, arguments...);
+}
+
 template <class T>
 __device__ double wide(T x) {
   return static_cast<double>(x);

@@ -13,6 +13,16 @@ struct Fragment {
   std::uint32_t v[4];
 };
 
+/// Where a lane stands among the rows of a tile whose warps have 16 rows each: it has `row` and
+/// `row` + 8, and of every 8 columns `column` and `column` + 1.
+struct FragmentLane {
+  int first_of_warp, row, column;
+  __device__ FragmentLane()
+      : first_of_warp(static_cast<int>(threadIdx.x) / warp_size * 16),
+        row(first_of_warp + static_cast<int>(threadIdx.x) % warp_size / 4),
+        column(static_cast<int>(threadIdx.x) % 4 * 2) {}
+};
+
 /// Two numbers rounded to bf16, `low` at the lower address.
 inline __device__ std::uint32_t narrow_pair(float low, float high) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800

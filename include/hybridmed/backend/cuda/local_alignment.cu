@@ -12,7 +12,7 @@
 #include <algorithm>
 #include <cstddef>
 
-#include "hybridmed/backend/cuda/device.cuh"
+#include "hybridmed/backend/cuda/local_alignment.cuh"
 #include "hybridmed/backend/cuda/local_alignment.hpp"
 #include "hybridmed/backend/cuda/log_sum.cuh"
 #include "hybridmed/backend/cuda/pieces.cuh"
@@ -22,56 +22,25 @@ namespace hybridmed::cuda {
 
 namespace {
 
-/// The texts of a tile. Their words are counted from the first one's.
-struct Texts {
-  const std::int32_t* offsets;  // (texts + 1), device
-  Index count, first_word;
-  __device__ Index begin(Index text) const { return offsets[text] - first_word; }
-  __device__ Index end(Index text) const { return offsets[text + 1] - first_word; }
-};
-
-/// How the work is cut, and what scratch memory it takes.
-template <class T>
-struct Plan {
-  static constexpr Index block_words = 512, most_images = 65535;  // of a grid's second extent
-  Index images = 1;                                               // of a tile
-  Index words = 0;                                                // of the largest tile
-
-  Plan(const LocalArgs<T>& a, Index tile) {
-    each_block(a, [&](Index first, Index last) {
-      words = std::max<Index>(words, a.offsets[last] - a.offsets[first]);
-    });
-    const Index of_image = a.regions * std::max(a.regions, words);
-    images = std::clamp<Index>(of_image > 0 ? tile / of_image : tile, 1,
-                               std::max<Index>(1, std::min(a.images, most_images)));
-  }
-  /// Calls f(first text, last text) for runs of texts of at most block_words words, or one text.
-  template <class F>
-  static void each_block(const LocalArgs<T>& a, F&& f) {
-    for (Index first = 0; first < a.texts;) {
-      Index last = first + 1;
-      while (last < a.texts && a.offsets[last + 1] - a.offsets[first] <= block_words) ++last;
-      f(first, last);
-      first = last;
-    }
-  }
-};
+using local::Plan;
+using local::Texts;
+using local::WordSums;
 
 /// Scratch memory of a call, all of it.
 template <class T>
 struct Buffers {
   std::size_t bytes;
-  std::int32_t* offsets;               // (texts + 1)
-  T *gram, *dgram;                     // (images, regions, regions)
-  T *s, *a1, *a2, *ga;                 // (images, regions, words)
-  double* word_norm;                   // (words of all texts)
-  double *rho, *dot, *length, *dnorm;  // (images, words); length: |c|, dnorm: d|w| / |w|
-  T *ddot, *dsquare;                   // (images, words)
+  std::int32_t* offsets;  // (texts + 1)
+  T *gram, *dgram;        // (images, regions, regions)
+  T *s, *a1, *a2, *ga;    // (images, regions, words)
+  double* word_norm;      // (words of all texts)
+  WordSums sums;          // (images, words)
+  T *ddot, *dsquare;      // (images, words)
 
-  Buffers(const LocalArgs<T>& a, const Plan<T>& plan, bool backward, std::byte* memory) {
+  Buffers(const LocalArgs<T>& a, const Plan& plan, bool backward, std::byte* memory) {
     Pieces pieces(memory);
-    const Index matrix = plan.images * a.regions * plan.words,
-                square = plan.images * a.regions * a.regions, row = plan.images * plan.words,
+    const Index matrix = plan.images * a.regions * plan.widest,
+                square = plan.images * a.regions * a.regions, row = plan.images * plan.widest,
                 more = backward ? 1 : 0;
     pieces.take(offsets, a.texts + 1);
     pieces.take(gram, square);
@@ -82,10 +51,10 @@ struct Buffers {
     if (!backward) a2 = a1;
     pieces.take(ga, matrix);
     pieces.take(word_norm, a.offsets[a.texts]);
-    pieces.take(rho, row);
-    pieces.take(dot, more * row);
-    pieces.take(length, more * row);
-    pieces.take(dnorm, more * row);
+    pieces.take(sums.rho, row);
+    pieces.take(sums.dot, more * row);
+    pieces.take(sums.length, more * row);
+    pieces.take(sums.dnorm, more * row);
     pieces.take(ddot, more * row);
     pieces.take(dsquare, more * row);
     bytes = pieces.bytes();
@@ -116,7 +85,7 @@ __global__ void __launch_bounds__(block_size)
        k += gridDim.x * Index{block_warps}) {
     const Index text = k % texts.count, begin = texts.begin(text),
                 first = k / texts.count * words + begin;
-    warp_softmax(lane, texts.end(text) - begin, s + first, a1 + first);
+    warp_softmax(lane, texts.words(text), s + first, a1 + first);
   }
 }
 
@@ -140,11 +109,11 @@ __global__ void __launch_bounds__(block_size)
   for (Index n = threadIdx.y; n < last; n += slices) a2[n * words] *= share;
 }
 
-/// What a word and an image have to do with each other. dot and length: also wanted, or null.
+/// What a word and an image have to do with each other.
 template <class T>
 __global__ void __launch_bounds__(block_size)
     relevance_kernel(Index regions, Index words, T gamma2, const T* s, const T* a2, const T* ga,
-                     const double* word_norm, double* rho, double* dot, double* length) {
+                     const double* word_norm, const WordSums sums) {
   __shared__ double shared[slices][warp_size];
   const Index t = blockIdx.x * Index{warp_size} + threadIdx.x;
   const Index last = t < words ? regions : 0;
@@ -158,13 +127,7 @@ __global__ void __launch_bounds__(block_size)
   along = slice_sum(along, shared);
   square = slice_sum(square, shared);
   if (threadIdx.y != 0 || t >= words) return;
-  // Rounding may take a length below 0; an overflow is no length.
-  const double c = isfinite(square) ? sqrt(max(square, 0.0)) : static_cast<double>(NAN),
-               product = c * word_norm[t];
-  at = blockIdx.y * words + t;
-  rho[at] = wide(gamma2) * along / (product <= 1e-8 ? 1e-8 : product);
-  if (dot) dot[at] = along;
-  if (length) length[at] = c;
+  local::relevance(sums, blockIdx.y * words + t, wide(gamma2), along, square, word_norm[t]);
 }
 
 /// The words of one text before one image, in the lanes of a warp.
@@ -205,7 +168,7 @@ __global__ void __launch_bounds__(block_size)
                  const double* rho, T* z, Index ldz) {
   for (Index k = blockIdx.x * Index{block_warps} + threadIdx.x / warp_size;
        k < images * texts.count; k += gridDim.x * Index{block_warps}) {
-    const Index i = k / texts.count, j = k % texts.count, count = texts.end(j) - texts.begin(j);
+    const Index i = k / texts.count, j = k % texts.count, count = texts.words(j);
     const TextScore score(rho + i * words + texts.begin(j), count);
     if (threadIdx.x % warp_size == 0) z[i * ldz + j] = static_cast<T>(score.z(aggregation, count));
   }
@@ -216,25 +179,24 @@ __global__ void __launch_bounds__(block_size)
 template <class T>
 __global__ void __launch_bounds__(block_size)
     score_backward_kernel(Index images, Index words, Texts texts, LocalAggregation aggregation,
-                          T gamma2, const T* dz, Index ldz, const double* rho, const double* dot,
-                          const double* length, const double* word_norm, T* ddot, T* dsquare,
-                          double* dnorm) {
+                          T gamma2, const T* dz, Index ldz, const WordSums sums,
+                          const double* word_norm, T* ddot, T* dsquare) {
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
   for (Index k = blockIdx.x * Index{block_warps} + threadIdx.x / warp_size;
        k < images * texts.count; k += gridDim.x * Index{block_warps}) {
     const Index i = k / texts.count, j = k % texts.count, begin = texts.begin(j),
-                count = texts.end(j) - begin;
-    const TextScore score(rho + i * words + begin, count);
+                count = texts.words(j);
+    const TextScore score(sums.rho + i * words + begin, count);
     for (Index t = lane; t < count; t += warp_size) {
       const Index at = i * words + begin + t;
-      const double c = length[at], w = word_norm[begin + t], product = c * w,
+      const double c = sums.length[at], w = word_norm[begin + t], product = c * w,
                    den = product <= 1e-8 ? 1e-8 : product;
       const double g =
-          wide(gamma2) * wide(dz[i * ldz + j]) * score.share(aggregation, t, rho[at]) / den;
-      const double dden = product <= 1e-8 ? 0 : -g * dot[at] / den;
+          wide(gamma2) * wide(dz[i * ldz + j]) * score.share(aggregation, t, sums.rho[at]) / den;
+      const double dden = product <= 1e-8 ? 0 : -g * sums.dot[at] / den;
       ddot[at] = static_cast<T>(g);
       dsquare[at] = static_cast<T>(c > 0 ? dden * w / (2 * c) : 0);
-      dnorm[at] = w > 0 ? dden * c / w : 0;
+      sums.dnorm[at] = w > 0 ? dden * c / w : 0;
     }
   }
 }
@@ -272,8 +234,8 @@ __global__ void __launch_bounds__(block_size)
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
   for (Index k = blockIdx.x * Index{block_warps} + threadIdx.x / warp_size; k < rows * texts.count;
        k += gridDim.x * Index{block_warps}) {
-    const Index r = k / texts.count, text = k % texts.count, end = texts.end(text),
-                begin = texts.begin(text) + lane;
+    const Index r = k / texts.count, text = k % texts.count, first = texts.begin(text),
+                begin = first + lane, end = first + texts.words(text);
     const T *x = a1 + r * words, *y = a2 + r * words, *g = ddot + r / regions * words;
     T* d = ds + r * words;
     double sum = 0;
@@ -297,13 +259,36 @@ __global__ void __launch_bounds__(block_size)
   }
 }
 
+}  // namespace
+
+template <class T>
+void local::scores(Context::State& c, const char* operation, Index images, Index columns,
+                   const Texts& texts, LocalAggregation aggregation, const double* rho, T* z,
+                   Index ldz) {
+  score_kernel<<<blocks_for(images * texts.count, block_warps), block_size, 0, c.stream>>>(
+      images, columns, texts, aggregation, rho, z, ldz);
+  check(cudaGetLastError(), operation);
+}
+
+template <class T>
+void local::scores_backward(Context::State& c, const char* operation, Index images, Index columns,
+                            const Texts& texts, LocalAggregation aggregation, T gamma2, const T* dz,
+                            Index ldz, const WordSums& sums, const double* word_norm, T* ddot,
+                            T* dsquare) {
+  score_backward_kernel<<<blocks_for(images * texts.count, block_warps), block_size, 0, c.stream>>>(
+      images, columns, texts, aggregation, gamma2, dz, ldz, sums, word_norm, ddot, dsquare);
+  check(cudaGetLastError(), operation);
+}
+
+namespace {
+
 /// One call: its scratch memory, and what both passes do with a tile.
 template <class T>
 class Tiles {
  public:
   Tiles(const LocalArgs<T>& args, Index tile, bool backward, const char* operation)
       : a(args),
-        plan(args, tile),
+        plan(args, tile, 1, a.regions * a.regions),
         name(operation),
         context(current()),
         memory(context, static_cast<Index>(Buffers<T>(a, plan, backward, nullptr).bytes)),
@@ -328,9 +313,9 @@ class Tiles {
                            n * a.dim, T(0), b.gram, n, n * n);
       begin(first);
       plan.each_block(a, [&](Index from, Index to) {
-        texts = {b.offsets + from, to - from, a.offsets[from]};
-        words = a.offsets[to] - texts.first_word;
-        w = a.w + texts.first_word * a.dim;
+        texts = {b.offsets, b.offsets, from, to - from, a.offsets[from]};
+        words = a.offsets[to] - texts.before;
+        w = a.w + texts.before * a.dim;
         block(first, from);
       });
       end(first);
@@ -352,8 +337,7 @@ class Tiles {
     Products::gemm_batch(images, false, false, n, words, n, T(1), b.gram, n, n * n, b.a2, words,
                          n * words, T(0), b.ga, words, n * words);
     relevance_kernel<<<for_words(), word_block, 0, context.stream>>>(
-        n, words, a.gamma2, b.s, b.a2, b.ga, b.word_norm + texts.first_word, b.rho, b.dot,
-        b.length);
+        n, words, a.gamma2, b.s, b.a2, b.ga, b.word_norm + texts.before, b.sums);
     launched();
   }
 
@@ -365,7 +349,7 @@ class Tiles {
 
   static constexpr dim3 word_block{warp_size, slices, 1};
   const LocalArgs<T>& a;
-  const Plan<T> plan;
+  const Plan plan;
   const char* const name;
   Context::State& context;
   const Scratch<std::byte> memory;
@@ -380,16 +364,16 @@ class Tiles {
 template <class T>
 void LocalAlignment::local_scores(const LocalArgs<T>& a, T* z, Index tile) {
   if (a.images <= 0 || a.texts <= 0) return;
+  if constexpr (std::is_same_v<T, float>)
+    if (local::on_tensor_cores(a)) return local::scores_bf16(a, z, tile);
   Tiles<T> t(a, tile, false, "local_scores");
   const auto nothing = [](Index) {};
   t.each(
       nothing,
       [&](Index image, Index text) {
         t.attend();
-        score_kernel<<<t.for_warps(t.images * t.texts.count), block_size, 0, t.context.stream>>>(
-            t.images, t.words, t.texts, a.aggregation, t.b.rho, z + image * a.texts + text,
-            a.texts);
-        t.launched();
+        local::scores(t.context, t.name, t.images, t.words, t.texts, a.aggregation, t.b.sums.rho,
+                      z + image * a.texts + text, a.texts);
       },
       nothing);
 }
@@ -398,6 +382,8 @@ template <class T>
 void LocalAlignment::local_scores_backward(const LocalArgs<T>& a, const T* dz, T* dp, T* dw,
                                            Index tile) {
   if (a.images <= 0 || a.texts <= 0 || (!dp && !dw)) return;
+  if constexpr (std::is_same_v<T, float>)
+    if (local::on_tensor_cores(a)) return local::scores_bf16_backward(a, dz, dp, dw, tile);
   Tiles<T> t(a, tile, true, "local_scores_backward");
   const Buffers<T>& b = t.b;
   const Index n = a.regions, d = a.dim;
@@ -410,11 +396,9 @@ void LocalAlignment::local_scores_backward(const LocalArgs<T>& a, const T* dz, T
       [&](Index image, Index text) {
         t.attend();
         const cudaStream_t stream = t.context.stream;
-        const double* norm = b.word_norm + t.texts.first_word;
-        score_backward_kernel<<<t.for_warps(t.images * t.texts.count), block_size, 0, stream>>>(
-            t.images, t.words, t.texts, a.aggregation, a.gamma2, dz + image * a.texts + text,
-            a.texts, b.rho, b.dot, b.length, norm, b.ddot, b.dsquare, b.dnorm);
-        t.launched();
+        local::scores_backward(t.context, t.name, t.images, t.words, t.texts, a.aggregation,
+                               a.gamma2, dz + image * a.texts + text, a.texts, b.sums,
+                               b.word_norm + t.texts.before, b.ddot, b.dsquare);
         attend_regions_backward_kernel<<<t.for_words(), t.word_block, 0, stream>>>(
             n, t.words, a.gamma1, b.a2, b.ddot, b.dsquare, b.s, b.ga);
         t.launched();
@@ -431,10 +415,10 @@ void LocalAlignment::local_scores_backward(const LocalArgs<T>& a, const T* dz, T
                                n * t.words, b.a2, t.words, n * t.words, T(1), b.dgram, n, n * n);
         }
         if (dw) {
-          T* g = dw + t.texts.first_word * d;
+          T* g = dw + t.texts.before * d;
           Products::gemm(true, false, t.words, d, t.rows, T(1), b.s, t.words, t.p, d, T(1), g, d);
           word_norm_backward_kernel<<<blocks_for(t.words, 1), block_size, 0, stream>>>(
-              t.images, t.words, d, b.dnorm, t.w, g);
+              t.images, t.words, d, b.sums.dnorm, t.w, g);
           t.launched();
         }
       },
@@ -448,13 +432,20 @@ void LocalAlignment::local_scores_backward(const LocalArgs<T>& a, const T* dz, T
 template <class T>
 std::size_t LocalAlignment::local_scores_scratch(const LocalArgs<T>& a, bool backward, Index tile) {
   if (a.images <= 0 || a.texts <= 0) return 0;
-  return Buffers<T>(a, Plan<T>(a, tile), backward, nullptr).bytes;
+  if constexpr (std::is_same_v<T, float>)
+    if (local::on_tensor_cores(a)) return local::scratch_bf16(a, backward, tile);
+  return Buffers<T>(a, Plan(a, tile, 1, a.regions * a.regions), backward, nullptr).bytes;
 }
 
-#define HYBRIDMED_INSTANTIATE(T)                                                             \
-  template void LocalAlignment::local_scores(const LocalArgs<T>&, T*, Index);                \
-  template void LocalAlignment::local_scores_backward(const LocalArgs<T>&, const T*, T*, T*, \
-                                                      Index);                                \
+#define HYBRIDMED_INSTANTIATE(T)                                                                 \
+  template void local::scores(Context::State&, const char*, Index, Index, const Texts&,          \
+                              LocalAggregation, const double*, T*, Index);                       \
+  template void local::scores_backward(Context::State&, const char*, Index, Index, const Texts&, \
+                                       LocalAggregation, T, const T*, Index, const WordSums&,    \
+                                       const double*, T*, T*);                                   \
+  template void LocalAlignment::local_scores(const LocalArgs<T>&, T*, Index);                    \
+  template void LocalAlignment::local_scores_backward(const LocalArgs<T>&, const T*, T*, T*,     \
+                                                      Index);                                    \
   template std::size_t LocalAlignment::local_scores_scratch(const LocalArgs<T>&, bool, Index);
 HYBRIDMED_INSTANTIATE(float)
 HYBRIDMED_INSTANTIATE(double)

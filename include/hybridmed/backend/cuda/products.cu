@@ -165,12 +165,13 @@ void Products::gemm(bool ta, bool tb, Index m, Index n, Index k, accumulator_of<
           name);
 }
 
-template <class T>
-void Products::gemm_batch(Index batch, bool ta, bool tb, Index m, Index n, Index k, T alpha,
-                          const T* a, Index lda, Index next_a, const T* b, Index ldb, Index next_b,
-                          T beta, T* c, Index ldc, Index next_c) {
+template <class T, class C>
+void Products::gemm_batch(Index batch, bool ta, bool tb, Index m, Index n, Index k,
+                          accumulator_of<T> alpha, const T* a, Index lda, Index next_a, const T* b,
+                          Index ldb, Index next_b, accumulator_of<T> beta, C* c, Index ldc,
+                          Index next_c) {
   constexpr const char* name = "gemm_batch";
-  Context::State& context = current();
+  Context::State& context = current_for<T>(name);
   if (batch <= 0 || m <= 0 || n <= 0) return;
   if (k <= 0) {
     for (Index i = 0; i < batch; ++i)
@@ -183,7 +184,12 @@ void Products::gemm_batch(Index batch, bool ta, bool tb, Index m, Index n, Index
             ia = leading(lda, name), ib = leading(ldb, name), ic = leading(ldc, name),
             count = extent(batch, name);
   const std::lock_guard lock(context.issue);
-  if constexpr (sizeof(T) == sizeof(float))
+  if constexpr (std::is_same_v<T, bfloat16>)
+    check(cublasGemmStridedBatchedEx(context.blas, opb, opa, in, im, ik, &alpha, b, type_of<T>, ib,
+                                     next_b, a, type_of<T>, ia, next_a, &beta, c, type_of<C>, ic,
+                                     next_c, count, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+          name);
+  else if constexpr (std::is_same_v<T, float>)
     check(cublasSgemmStridedBatched(context.blas, opb, opa, in, im, ik, &alpha, b, ib, next_b, a,
                                     ia, next_a, &beta, c, ic, next_c, count),
           name);
@@ -230,11 +236,13 @@ HYBRIDMED_INSTANTIATE(double, double)
 HYBRIDMED_INSTANTIATE(bfloat16, bfloat16)
 HYBRIDMED_INSTANTIATE(bfloat16, float)
 #undef HYBRIDMED_INSTANTIATE
-#define HYBRIDMED_INSTANTIATE(T)                                                                 \
-  template void Products::gemm_batch(Index, bool, bool, Index, Index, Index, T, const T*, Index, \
-                                     Index, const T*, Index, Index, T, T*, Index, Index);
-HYBRIDMED_INSTANTIATE(float)
-HYBRIDMED_INSTANTIATE(double)
+#define HYBRIDMED_INSTANTIATE(T, C)                                                             \
+  template void Products::gemm_batch(Index, bool, bool, Index, Index, Index, accumulator_of<T>, \
+                                     const T*, Index, Index, const T*, Index, Index,            \
+                                     accumulator_of<T>, C*, Index, Index);
+HYBRIDMED_INSTANTIATE(float, float)
+HYBRIDMED_INSTANTIATE(double, double)
+HYBRIDMED_INSTANTIATE(bfloat16, float)
 #undef HYBRIDMED_INSTANTIATE
 
 }  // namespace hybridmed::cuda

@@ -12,12 +12,13 @@ struct Products {
   static void gemm(bool ta, bool tb, Index m, Index n, Index k, accumulator_of<T> alpha, const T* a,
                    Index lda, const T* b, Index ldb, accumulator_of<T> beta, C* c, Index ldc);
 
-  /// `batch` such products, whose operands lie the given numbers of elements apart; in float and
-  /// double.
-  template <class T>
-  static void gemm_batch(Index batch, bool ta, bool tb, Index m, Index n, Index k, T alpha,
-                         const T* a, Index lda, Index next_a, const T* b, Index ldb, Index next_b,
-                         T beta, T* c, Index ldc, Index next_c);
+  /// `batch` such products, whose operands lie the given numbers of elements apart; of bf16 with c
+  /// in float.
+  template <class T, class C>
+  static void gemm_batch(Index batch, bool ta, bool tb, Index m, Index n, Index k,
+                         accumulator_of<T> alpha, const T* a, Index lda, Index next_a, const T* b,
+                         Index ldb, Index next_b, accumulator_of<T> beta, C* c, Index ldc,
+                         Index next_c);
 
   /// A linear layer in one pass; false, with nothing written, where cuBLASLt does not serve it:
   /// double, no bias, empty extents, in float an activation other than tanh-form GELU with `pre`.

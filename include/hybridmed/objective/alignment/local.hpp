@@ -21,7 +21,8 @@ struct LocalAlignment {
   V operator()(const Representations<V, N>& r) const {
     const auto& image = get<representation::ImageTokens>(r);
     const auto& findings = get<representation::FindingsTokens>(r);
-    const V z = local_scores(image.regions, image.images, findings.words, findings.offsets, score);
+    const V z = local_scores(image.regions, image.images, findings.words, findings.offsets, score,
+                             image.half_products);
     return symmetric_cross_entropy(scale(z, gamma3), IndexTensor<backend_of<V>>(), 0, image_weight,
                                    text_weight);
   }
