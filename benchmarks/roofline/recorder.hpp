@@ -480,13 +480,14 @@ struct Recorder {
     note({"max_pool", Pass::index, 1, {span(inputs(s), x)}, {span(n, y), span(n, where)}});
   }
   template <class T>
-  static void max_pool_backward(Index n, const T* dy, const std::int32_t* where, T* dx) {
+  static void max_pool_backward(const ConvShape& s, const T* dy, const std::int32_t* where,
+                                T* dx) {
+    const Index n = places(s) * s.in;
     note({"max_pool",
           Pass::index,
-          8,
-          {span(n, dy), span(n, where), span(n, dx)},
-          {span(n, dx)},
-          16 * span(n, where).bytes});
+          1,
+          {span(n, dy), span(n, where), span(inputs(s), dx)},
+          {span(inputs(s), dx)}});
   }
 
   // ---- objectives: what their tiles hold in scratch memory is moved again

@@ -140,7 +140,7 @@ concept BackendConvolution = requires(Index n, bool b, A a, const T* x, T* y, co
   B::conv2d_backward_input(conv, x, x, y);
   B::conv2d_backward_weight(conv, x, x, sum);
   B::max_pool(conv, x, y, o);
-  B::max_pool_backward(n, x, i, y);
+  B::max_pool_backward(conv, x, i, y);
 };
 
 /// Kernels of the alignment and distillation objectives, in the master scalar.
