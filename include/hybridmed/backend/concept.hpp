@@ -188,6 +188,13 @@ concept BackendFusedAddNorm = requires(Index n, double e, const A* x, A* sum, T*
   { B::add_norm(n, n, x, x, x, x, e, sum, norm, sum, sum) } -> std::same_as<bool>;
 };
 
+/// Optional: dx = dsum + the gradient that layer_norm_backward makes of dnorm, in one pass; dx may
+/// be dsum. False, with nothing written, where this shape is not served.
+template <class B, class T, class A = accumulator_of<T>>
+concept BackendAddNormGradient = requires(Index n, const A* x, const T* dnorm, A* sum) {
+  { B::add_norm_backward(n, n, x, x, x, x, dnorm, x, sum, sum, sum) } -> std::same_as<bool>;
+};
+
 /// Optional: the gradient norm and the update of all parameters in a number of passes that does not
 /// depend on how many there are. `assign` says where they lie, before each of the others.
 /// gradient_norm adds to the sums of a StepState; a loss (one element, or null) that is not finite
@@ -266,6 +273,13 @@ struct RequireFeedForwardBackend {
                     T* norm) { B::add_norm(n, n, x, x, x, x, e, sum, norm, sum, sum); },
       "hybridmed: add_norm of a backend must return bool, false where it does not serve a shape; "
       "see BackendFusedAddNorm in hybridmed/backend/concept.hpp");
+  static_assert(
+      BackendAddNormGradient<B, T> ||
+          !requires(Index n, const accumulator_of<T>* x, const T* dnorm, accumulator_of<T>* sum) {
+            B::add_norm_backward(n, n, x, x, x, x, dnorm, x, sum, sum, sum);
+          },
+      "hybridmed: add_norm_backward of a backend must return bool, false where it does not serve a "
+      "shape; see BackendAddNormGradient in hybridmed/backend/concept.hpp");
   static_assert(
       BackendAdamWList<B, master_of<T>> ||
           !requires { typename B::template AdamWList<master_of<T>>; },
