@@ -70,7 +70,7 @@ int run(const Options& o) {
   Tape tape;
   system::StageOf<T, Recorder> stage(hybridmed, o.stage - 1);
   optimizer.begin_step(1e-5);
-  Recorder::ledger.clear();
+  roofline::ledger.clear();
   train::issue_step(stage, batch, optimizer, tape, nn::Mode::training());
 
   std::printf("stage %zu of %s, batch %lld, %s: one step\n\n", o.stage, o.config.c_str(),
@@ -80,7 +80,7 @@ int run(const Options& o) {
   for (const auto& d : roofline::devices) std::printf(" %6s ms", std::string(d.name).c_str());
   std::printf("\n");
   Ledger::Row products, rest;
-  for (const auto& [kind, row] : Recorder::ledger.table()) {
+  for (const auto& [kind, row] : roofline::ledger.table()) {
     print_line(std::string(kind), row);
     add_to(row.product ? products : rest, row);
   }

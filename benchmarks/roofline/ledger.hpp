@@ -35,9 +35,25 @@ struct Entry {
   Pass pass = Pass::elements;
   int launches = 1;
   std::vector<Span> reads, writes;  ///< each input and output, once
-  double again = 0;                 ///< bytes besides: read twice, or of scratch memory
+  double scratch = 0;  ///< bytes of scratch memory, written by one kernel and read by a later one
+  double twice = 0;    ///< bytes that a later kernel of the call reads once more
+  double again = 0;    ///< bytes that one kernel reads again when they may have left the caches
   double flops = 0;
   bool tensor_cores = false;  ///< of 16-bit operands
+  bool library = false;       ///< moved by a library or the driver, by no kernel of this project
+
+  double read() const { return total(reads) + scratch / 2 + twice + again; }
+  double written() const { return total(writes) + scratch / 2; }
+  double moved() const { return read() + written(); }
+  /// What each launch touches, each byte once.
+  double touched() const { return moved() - again; }
+
+ private:
+  static double total(const std::vector<Span>& spans) {
+    double n = 0;
+    for (const Span& s : spans) n += s.bytes;
+    return n;
+  }
 };
 
 /// What a device can do.
@@ -52,6 +68,7 @@ class Ledger {
  public:
   void add(Entry e) { entries_.push_back(std::move(e)); }
   void clear() { entries_.clear(); }
+  const std::vector<Entry>& entries() const { return entries_; }
 
   /// Of one kind of kernels.
   struct Row {
@@ -70,8 +87,8 @@ class Ledger {
       const Entry& e = entries_[i];
       Row& row = rows[e.kind];
       row.launches += e.launches;
-      row.read += bytes(e.reads) + e.again;
-      row.written += bytes(e.writes);
+      row.read += e.read();
+      row.written += e.written();
       row.least += least[i];
       row.flops += e.flops;
       row.product = e.pass == Pass::product;
@@ -82,14 +99,9 @@ class Ledger {
 
   /// What is slower of moving and computing.
   static double seconds(const Entry& e, const Device& d) {
-    const double moving = (bytes(e.reads) + bytes(e.writes) + e.again) / d.bytes_per_s,
+    const double moving = e.moved() / d.bytes_per_s,
                  computing = e.flops / (e.tensor_cores ? d.half_flops : d.float_flops);
     return (std::max)(moving, computing);
-  }
-  static double bytes(const std::vector<Span>& spans) {
-    double n = 0;
-    for (const Span& s : spans) n += s.bytes;
-    return n;
   }
 
  private:

@@ -224,7 +224,7 @@ struct StubBackend {
     todo("max_pool");
   }
   template <class T>
-  static void max_pool_backward(Index, const T*, Ids, T*) {
+  static void max_pool_backward(const hybridmed::ConvShape&, const T*, Ids, T*) {
     todo("max_pool_backward");
   }
 

@@ -74,9 +74,9 @@ V max_pool(const V& x, const ConvShape& s) {
   B::max_pool(s, value(x).data(), y.data(), where.data());
   if constexpr (is_recorded<V>)
     if (recording(x))
-      return recorded(std::move(y), [slot = x.slot, shape = x.shape(), where](tensor_of<V> dy) {
+      return recorded(std::move(y), [slot = x.slot, shape = x.shape(), s, where](tensor_of<V> dy) {
         tensor_of<V> dx = tensor_of<V>::zeros(shape);
-        B::max_pool_backward(dy.size(), dy.data(), where.data(), dx.data());
+        B::max_pool_backward(s, dy.data(), where.data(), dx.data());
         slot->add(std::move(dx));
       });
   return y;

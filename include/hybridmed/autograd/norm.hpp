@@ -5,6 +5,33 @@
 
 namespace hybridmed {
 
+namespace detail {
+/// Sends the gradient of a LayerNorm of x on to x, gain and bias, each where it is wanted; to what
+/// `sx` holds already it is added in the same pass where the backend has that.
+template <class X, class T, class B, class A = accumulator_of<T>>
+void layer_norm_backward(const Tensor<X, B>& x, const Variable<A, B>& gain,
+                         const Tensor<A, B>& mean, const Tensor<A, B>& rstd, const Tensor<T, B>& dy,
+                         GradientSlot<X, B>* sx, GradientSlot<A, B>* sb) {
+  const Index rows = x.rows(), cols = x.cols();
+  A* const dgain = gain.slot ? gain.slot->accumulator({cols}).data() : nullptr;
+  A* const dbias = sb ? sb->accumulator({cols}).data() : nullptr;
+  if constexpr (std::is_same_v<X, A> && BackendAddNormGradient<B, T>)
+    if (sx && sx->defined() && sx->grad.size() == x.size()) {
+      Tensor<A, B> sum = sx->grad.unique() ? sx->grad : Tensor<A, B>(sx->shape());
+      if (B::add_norm_backward(rows, cols, x.data(), gain.tensor.data(), mean.data(), rstd.data(),
+                               dy.data(), sx->grad.data(), sum.data(), dgain, dbias)) {
+        sx->grad = std::move(sum);
+        return;
+      }
+    }
+  Tensor<X, B> dx;
+  if (sx) dx = Tensor<X, B>({rows, cols});
+  B::layer_norm_backward(rows, cols, x.data(), gain.tensor.data(), mean.data(), rstd.data(),
+                         dy.data(), sx ? dx.data() : nullptr, dgain, dbias);
+  if (sx) sx->add(std::move(dx));
+}
+}  // namespace detail
+
 /// LayerNorm over the last axis (Ba et al., 2016), its result in the scalar of V, which x has too
 /// or is wider than. x (rows, cols), gain and bias (cols) -> (rows, cols).
 template <Value V, Value X>
@@ -23,16 +50,9 @@ V layer_norm_as(const X& x, const Wide<V>& gain, const Wide<V>& bias, double eps
                 mean.data(), rstd.data());
   if constexpr (is_recorded<V>)
     if (recording(x, gain, bias))
-      return recorded(
-          std::move(y), [x, gain, sb = bias.slot, mean, rstd, rows, cols](tensor_of<V> dy) {
-            tensor_of<X> dx;
-            if (x.slot) dx = tensor_of<X>({rows, cols});
-            B::layer_norm_backward(rows, cols, x.tensor.data(), gain.tensor.data(), mean.data(),
-                                   rstd.data(), dy.data(), x.slot ? dx.data() : nullptr,
-                                   gain.slot ? gain.slot->accumulator({cols}).data() : nullptr,
-                                   sb ? sb->accumulator({cols}).data() : nullptr);
-            if (x.slot) x.slot->add(std::move(dx));
-          });
+      return recorded(std::move(y), [x, gain, sb = bias.slot, mean, rstd](tensor_of<V> dy) {
+        detail::layer_norm_backward(x.tensor, gain, mean, rstd, dy, x.slot, sb);
+      });
   return y;
 }
 /// The same in x's own scalar.
@@ -73,18 +93,11 @@ std::pair<Wide<V>, V> add_norm_as(const Wide<V>& x, const Wide<V>& y, const Wide
     if (recording(x, y, gain, bias)) {
       auto [residual, normed] = recorded_many(
           std::tuple(sum, std::move(norm)), [sx = x.slot, sy = y.slot, gain, sb = bias.slot, sum,
-                                             mean, rstd, rows, cols](Sum dsum, tensor_of<V> dnorm) {
-            const bool wanted = sx || sy;
+                                             mean, rstd](Sum dsum, tensor_of<V> dnorm) {
             GradientSlot<A, B> dx{std::move(dsum)};
-            if (dnorm.defined()) {
-              Sum through;
-              if (wanted) through = Sum(sum.shape());
-              B::layer_norm_backward(rows, cols, sum.data(), gain.tensor.data(), mean.data(),
-                                     rstd.data(), dnorm.data(), wanted ? through.data() : nullptr,
-                                     gain.slot ? gain.slot->accumulator({cols}).data() : nullptr,
-                                     sb ? sb->accumulator({cols}).data() : nullptr);
-              if (wanted) dx.add(std::move(through));
-            }
+            if (dnorm.defined())
+              detail::layer_norm_backward(sum, gain, mean, rstd, dnorm, sx || sy ? &dx : nullptr,
+                                          sb);
             if (sx) sx->add(dx.grad);
             if (sy) sy->add(std::move(dx.grad));
           });

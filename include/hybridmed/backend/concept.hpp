@@ -140,7 +140,7 @@ concept BackendConvolution = requires(Index n, bool b, A a, const T* x, T* y, co
   B::conv2d_backward_input(conv, x, x, y);
   B::conv2d_backward_weight(conv, x, x, sum);
   B::max_pool(conv, x, y, o);
-  B::max_pool_backward(n, x, i, y);
+  B::max_pool_backward(conv, x, i, y);
 };
 
 /// Kernels of the alignment and distillation objectives, in the master scalar.
@@ -186,6 +186,13 @@ concept BackendLinear = requires(const LinearArgs<T, Y>& a) {
 template <class B, class T, class A = accumulator_of<T>>
 concept BackendFusedAddNorm = requires(Index n, double e, const A* x, A* sum, T* norm) {
   { B::add_norm(n, n, x, x, x, x, e, sum, norm, sum, sum) } -> std::same_as<bool>;
+};
+
+/// Optional: dx = dsum + the gradient that layer_norm_backward makes of dnorm, in one pass; dx may
+/// be dsum. False, with nothing written, where this shape is not served.
+template <class B, class T, class A = accumulator_of<T>>
+concept BackendAddNormGradient = requires(Index n, const A* x, const T* dnorm, A* sum) {
+  { B::add_norm_backward(n, n, x, x, x, x, dnorm, x, sum, sum, sum) } -> std::same_as<bool>;
 };
 
 /// Optional: the gradient norm and the update of all parameters in a number of passes that does not
@@ -267,6 +274,13 @@ struct RequireFeedForwardBackend {
                     T* norm) { B::add_norm(n, n, x, x, x, x, e, sum, norm, sum, sum); },
       "hybridmed: add_norm of a backend must return bool, false where it does not serve a shape; "
       "see BackendFusedAddNorm in hybridmed/backend/concept.hpp");
+  static_assert(
+      BackendAddNormGradient<B, T> ||
+          !requires(Index n, const accumulator_of<T>* x, const T* dnorm, accumulator_of<T>* sum) {
+            B::add_norm_backward(n, n, x, x, x, x, dnorm, x, sum, sum, sum);
+          },
+      "hybridmed: add_norm_backward of a backend must return bool, false where it does not serve a "
+      "shape; see BackendAddNormGradient in hybridmed/backend/concept.hpp");
   static_assert(
       BackendAdamWList<B, master_of<T>> ||
           !requires { typename B::template AdamWList<master_of<T>>; },

@@ -273,11 +273,12 @@ struct Widened : detail::WidenedFrom<Kernels> {
              [&](float* out) { Kernels::max_pool(s, In(inputs(s), x).data(), out, where); });
   }
   using Kernels::max_pool_backward;
-  static void max_pool_backward(Index n, const Half* dy, const std::int32_t* where, Half* dx) {
-    Index targets = 0;
-    for (Index i = 0; i < n; ++i) targets = (std::max)(targets, Index{where[i]} + 1);
-    adding(targets, dx,
-           [&](float* sum) { Kernels::max_pool_backward(n, In(n, dy).data(), where, sum); });
+  static void max_pool_backward(const ConvShape& s, const Half* dy, const std::int32_t* where,
+                                Half* dx) {
+    if (s.batch <= 0) return;
+    const Index n = s.batch * s.out_height() * s.out_width() * s.in;
+    adding(inputs(s), dx,
+           [&](float* sum) { Kernels::max_pool_backward(s, In(n, dy).data(), where, sum); });
   }
 
  private:

@@ -303,8 +303,11 @@ TEST_CASE_TEMPLATE("bf16: a sum of many ones does not stick where bf16 has no ne
   };
   wide("scatter_add_rows", threes, {3, 10003, 3},
        [&](auto& p, float* y) { B::scatter_add_rows(n, 1, p.x(ones), p.index(same), y); });
-  narrow("max_pool_backward", threes, {3, 10003, 3},
-         [&](auto& p, bfloat16* y) { B::max_pool_backward(n, p.x(ones), p.index(same), y); });
+  const ConvShape windows{1, 1, 3, 1, 1, 102, 1, 100};  // 100 x 102, all over the second of 3
+  narrow("max_pool_backward", threes, {3, 10203, 3}, [&](auto& p, bfloat16* y) {
+    B::max_pool_backward(windows, p.x(Doubles(10200, 1.0)),
+                         p.index(std::vector<std::int32_t>(10200, 1)), y);
+  });
   narrow("sum", three, {10003}, [&](auto& p, auto* y) { B::sum(n, 1, p.x(ones), y); });
   wide("sum in float", three, {10003}, [&](auto& p, auto* y) { B::sum(n, 1, p.x(ones), y); });
   wide("dot", three, {10003}, [&](auto& p, auto* y) { B::dot(n, 1, p.x(ones), p.x(ones), y); });
@@ -360,7 +363,7 @@ TEST_CASE_TEMPLATE("bf16: kernels over nothing take null pointers", B, BF16_BACK
   B::scatter_add_rows(0, 3, x, index, sum);
   B::mix_rows(0, 0, 0, 3, index, index, v, x, y);
   B::normalize_rows(0, 3, x, y, sum);
-  B::max_pool_backward(0, x, index, y);
+  B::max_pool_backward(ConvShape{}, x, index, y);
   B::attention(AttentionArgs<bfloat16>{});
   B::attention_backward(AttentionArgs<bfloat16>{}, AttentionGradients<bfloat16>{});
   Held<float, B> three({1, 2, 3});

@@ -173,6 +173,6 @@ TEST_CASE_TEMPLATE("bf16: convolution and pooling", B, BF16_BACKENDS) {
     });
     CHECK(mine == theirs);
     check<B>("max_pool_backward", {{halves(nx, 3)}},
-             [&]<class P>(P& p) { P::B::max_pool_backward(ny, p.x(dy), p.index(theirs), p.y(0)); });
+             [&]<class P>(P& p) { P::B::max_pool_backward(s, p.x(dy), p.index(theirs), p.y(0)); });
   }
 }

@@ -73,7 +73,7 @@ TEST_CASE_TEMPLATE("max_pool", P, ALL) {
         0);
     CHECK(mine == theirs);
     conform<B, T>("max_pool backward " + name(s), {random<T>(nx, 3)}, [&](auto k, auto y) {
-      decltype(k)::max_pool_backward(ny, dy.data(), theirs.data(), y[0]);
+      decltype(k)::max_pool_backward(s, dy.data(), theirs.data(), y[0]);
     });
   }
 }

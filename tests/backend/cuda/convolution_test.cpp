@@ -89,7 +89,7 @@ TEST_CASE_TEMPLATE("max_pool", T, float, double) {
       Tensor<T, B> y({ny}), dx = tensor<T, B>(normal(nx, 3), {nx});
       IndexTensor<B> where({ny});
       b.max_pool(s, x.data(), y.data(), where.data());
-      if (backward) b.max_pool_backward(ny, dy.data(), where.data(), dx.data());
+      if (backward) b.max_pool_backward(s, dy.data(), where.data(), dx.data());
       Values all = backward ? values(dx) : values(y);
       for (std::int32_t at : where.to_host()) all.push_back(at);
       return all;

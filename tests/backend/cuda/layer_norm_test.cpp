@@ -8,6 +8,8 @@ namespace {
 
 static_assert(BackendFusedAddNorm<Cuda, float> && BackendFusedAddNorm<Cuda, double> &&
               BackendFusedAddNorm<Cuda, bfloat16>);
+static_assert(BackendAddNormGradient<Cuda, float> && BackendAddNormGradient<Cuda, double> &&
+              BackendAddNormGradient<Cuda, bfloat16>);
 
 struct Matrix {
   Index rows, cols;
@@ -69,6 +71,48 @@ TEST_CASE_TEMPLATE("add_norm has the bits of add and layer_norm", T, float, doub
     CHECK(values(norm[1]) == values(norm[0]));
     CHECK(values(mean[1]) == values(mean[0]));
     CHECK(values(rstd[1]) == values(rstd[0]));
+  }
+}
+
+TEST_CASE_TEMPLATE("add_norm_backward is layer_norm_backward and add", T, float, double, bfloat16) {
+  using A = accumulator_of<T>;
+  for (auto [rows, cols] : matrices) {
+    CAPTURE(rows);
+    CAPTURE(cols);
+    const Shape matrix{rows, cols};
+    const auto x = tensor<A, Cuda>(normal(rows * cols, 1, 2), matrix),
+               dsum = tensor<A, Cuda>(normal(rows * cols, 2), matrix),
+               gain = tensor<A, Cuda>(normal(cols, 3), {cols}),
+               bias = tensor<A, Cuda>(normal(cols, 4), {cols});
+    const auto dnorm = tensor<T, Cuda>(normal(rows * cols, 5), matrix);
+    const Tensor<A, Cuda> mean({rows}), rstd({rows});
+    const Tensor<T, Cuda> norm(matrix);
+    Cuda::layer_norm(rows, cols, x.data(), gain.data(), bias.data(), 1e-5, norm.data(), mean.data(),
+                     rstd.data());
+    const auto run = [&](auto&& kernel) {
+      const auto dx = dsum.clone(), dgain = gain.clone(), dbias = bias.clone();
+      kernel(dx.data(), dgain.data(), dbias.data());
+      return std::vector<Values>{values(dx), values(dgain), values(dbias)};
+    };
+    const auto apart = run([&](A* dx, A* dgain, A* dbias) {
+      const Tensor<A, Cuda> through(matrix);
+      Cuda::layer_norm_backward(rows, cols, x.data(), gain.data(), mean.data(), rstd.data(),
+                                dnorm.data(), through.data(), dgain, dbias);
+      Cuda::add(rows * cols, dx, through.data(), dx);
+    });
+    const auto at_once = run([&](A* dx, A* dgain, A* dbias) {
+      CHECK(Cuda::add_norm_backward(rows, cols, x.data(), gain.data(), mean.data(), rstd.data(),
+                                    dnorm.data(), dx, dx, dgain, dbias));
+    });
+    for (std::size_t k = 0; k < apart.size(); ++k)
+      CHECK(difference(at_once[k], apart[k]) <=
+            4 * std::numeric_limits<A>::epsilon() * std::max(1.0, largest(apart[k])));
+    const Tensor<A, Cuda> other(matrix);
+    CHECK(Cuda::add_norm_backward(rows, cols, x.data(), gain.data(), mean.data(), rstd.data(),
+                                  dnorm.data(), dsum.data(), other.data(), static_cast<A*>(nullptr),
+                                  static_cast<A*>(nullptr)));
+    CHECK(difference(values(other), at_once[0]) <=
+          4 * std::numeric_limits<A>::epsilon() * std::max(1.0, largest(apart[0])));
   }
 }
 

@@ -50,8 +50,8 @@ struct Borrowed {
     reference::Convolution::max_pool(s, x, y, where);
   }
   template <class T>
-  static void max_pool_backward(Index n, const T* dy, const std::int32_t* where, T* dx) {
-    reference::Convolution::max_pool_backward(n, dy, where, dx);
+  static void max_pool_backward(const ConvShape& s, const T* dy, const std::int32_t* where, T* dx) {
+    reference::Convolution::max_pool_backward(s, dy, where, dx);
   }
 
   template <class T>

@@ -8,7 +8,6 @@
 #include <climits>
 
 #include "hybridmed/backend/cuda/elementwise.hpp"
-#include "hybridmed/backend/cuda/gather.hpp"
 #include "hybridmed/backend/cuda/products.hpp"
 #include "hybridmed/backend/cuda/vector.cuh"
 
@@ -315,6 +314,36 @@ __global__ void __launch_bounds__(block_size)
   }
 }
 
+/// dx_k += the gradients of those windows over place k whose maximum it is, in their order: a place
+/// looks at its windows, so nothing is added up by several threads. One block a line of the input.
+template <class T>
+__global__ void __launch_bounds__(block_size)
+    max_pool_backward_kernel(ConvShape s, Index out_height, Index out_width, unsigned elements,
+                             const T* dy, const std::int32_t* where, T* dx) {
+  const Index line = blockIdx.x, image = line / s.height, row = line - image * s.height;
+  const auto in = static_cast<unsigned>(s.in);
+  // The first and the last window that cover a place.
+  const auto first = [&](Index at) {
+    const Index past = at + s.pad - s.kernel;
+    return past < 0 ? Index{0} : past / s.stride + 1;
+  };
+  const auto last = [&](Index at, Index windows) {
+    return min(windows - 1, (at + s.pad) / s.stride);
+  };
+  const Index i_first = first(row), i_last = last(row, out_height);
+  for (unsigned e = threadIdx.x; e < elements; e += block_size) {
+    const unsigned column = e / in, c = e - column * in;
+    const Index k = line * elements + e, j_first = first(column), j_last = last(column, out_width);
+    auto sum = widen(dx[k]);
+    for (Index i = i_first; i <= i_last; ++i)
+      for (Index j = j_first; j <= j_last; ++j) {
+        const Index window = ((image * out_height + i) * out_width + j) * s.in + c;
+        if (where[window] == k) sum += widen(dy[window]);
+      }
+    dx[k] = narrow<T>(sum);
+  }
+}
+
 }  // namespace
 
 template <class T>
@@ -489,8 +518,16 @@ void Convolution::max_pool(const ConvShape& s, const T* x, T* y, std::int32_t* w
 }
 
 template <class T>
-void Convolution::max_pool_backward(Index n, const T* dy, const std::int32_t* where, T* dx) {
-  Gather::scatter_add_rows(n, 1, dy, where, dx);  // windows overlap
+void Convolution::max_pool_backward(const ConvShape& s, const T* dy, const std::int32_t* where,
+                                    T* dx) {
+  constexpr const char* name = "max_pool_backward";
+  Context::State& context = current_for<T>(name);
+  const Index elements = s.width * s.in;
+  if (s.batch <= 0 || s.height <= 0 || elements <= 0) return;
+  max_pool_backward_kernel<<<static_cast<unsigned>(s.batch * s.height), block_size, 0,
+                             context.stream>>>(s, s.out_height(), s.out_width(),
+                                               static_cast<unsigned>(elements), dy, where, dx);
+  check(cudaGetLastError(), name);
 }
 
 #define HYBRIDMED_INSTANTIATE(T)                                                             \
@@ -508,7 +545,7 @@ void Convolution::max_pool_backward(Index n, const T* dy, const std::int32_t* wh
   template void Convolution::conv2d_backward_weight(const ConvShape&, const T*, const T*,    \
                                                     accumulator_of<T>*, Index);              \
   template void Convolution::max_pool(const ConvShape&, const T*, T*, std::int32_t*);        \
-  template void Convolution::max_pool_backward(Index, const T*, const std::int32_t*, T*);
+  template void Convolution::max_pool_backward(const ConvShape&, const T*, const std::int32_t*, T*);
 HYBRIDMED_INSTANTIATE(float)
 HYBRIDMED_INSTANTIATE(double)
 HYBRIDMED_INSTANTIATE(bfloat16)

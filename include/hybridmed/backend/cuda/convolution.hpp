@@ -39,7 +39,7 @@ struct Convolution {
   template <class T>
   static void max_pool(const ConvShape& s, const T* x, T* y, std::int32_t* where);
   template <class T>
-  static void max_pool_backward(Index n, const T* dy, const std::int32_t* where, T* dx);
+  static void max_pool_backward(const ConvShape& s, const T* dy, const std::int32_t* where, T* dx);
 };
 
 }  // namespace hybridmed::cuda

@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(block_size)
     const std::int32_t target = targets[i];
     if (target < 0 || (i > 0 && targets[i - 1] == target)) continue;
     for (Index c = at.col; c < cols; c += at.cols_step) {
-      auto sum = widen(dx[target * cols + c]);
+      W sum = dx[target * cols + c];
       int length = ahead;
       for (Index j = i; length == ahead; j += ahead) {
         V part[ahead];
@@ -51,7 +51,7 @@ __global__ void __launch_bounds__(block_size)
           if (k < length)
             for (int e = 0; e < V::size; ++e) sum.v[e] += widen(part[k].v[e]);
       }
-      dx[target * cols + c] = narrow<typename W::scalar>(sum);
+      dx[target * cols + c] = sum;
     }
   }
 }
@@ -154,9 +154,9 @@ void Gather::gather_rows(Index rows, Index cols, const T* x, const std::int32_t*
   });
 }
 
-template <class T, class Y>
+template <class T>
 void Gather::scatter_add_rows(Index rows, Index cols, const T* dy, const std::int32_t* index,
-                              Y* dx) {
+                              accumulator_of<T>* dx) {
   constexpr const char* name = "scatter_add_rows";
   Context::State& context = current_for<T>(name);
   if (rows <= 0 || cols <= 0) return;
@@ -165,7 +165,7 @@ void Gather::scatter_add_rows(Index rows, Index cols, const T* dy, const std::in
     const RowGroups groups(rows, n);
     scatter_add_rows_kernel<<<groups.grid, block_size, 0, context.stream>>>(
         n, groups.bits, reinterpret_cast<const V*>(dy), by_target.order(),
-        reinterpret_cast<Pack<Y, V::size>*>(dx));
+        reinterpret_cast<Pack<accumulator_of<T>, V::size>*>(dx));
     check(cudaGetLastError(), name);
   });
 }
@@ -237,7 +237,5 @@ HYBRIDMED_INSTANTIATE(float)
 HYBRIDMED_INSTANTIATE(double)
 HYBRIDMED_INSTANTIATE(bfloat16)
 #undef HYBRIDMED_INSTANTIATE
-template void Gather::scatter_add_rows(Index, Index, const bfloat16*, const std::int32_t*,
-                                       bfloat16*);
 
 }  // namespace hybridmed::cuda

@@ -8,11 +8,10 @@ namespace hybridmed::cuda {
 struct Gather {
   template <class T>
   static void gather_rows(Index rows, Index cols, const T* x, const std::int32_t* index, T* y);
-  /// Every target row is summed in the order of its source rows, so the bits are the reference's;
-  /// rounded once where dx is in bf16.
-  template <class T, class Y>
+  /// Every target row is summed in the order of its source rows, so the bits are the reference's.
+  template <class T>
   static void scatter_add_rows(Index rows, Index cols, const T* dy, const std::int32_t* index,
-                               Y* dx);
+                               accumulator_of<T>* dx);
   template <class T>
   static void mix_rows(Index batch, Index outputs, Index inputs, Index cols,
                        const std::int32_t* start, const std::int32_t* column,

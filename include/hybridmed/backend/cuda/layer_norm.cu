@@ -120,11 +120,13 @@ __global__ void __launch_bounds__(block_size)
 constexpr Index block_rows = 64;
 
 /// part (blocks, 2, cols): of each block the sums of dy times the normalised x, and of dy; null:
-/// not wanted, or by others. A block takes block_rows rows.
+/// not wanted, or by others. `more` (rows, cols), or null, is added to dx, and may be it. A block
+/// takes block_rows rows.
 template <int w, int groups, bool sums, class X, class T, class A = accumulator_of<T>>
 __global__ void __launch_bounds__(block_size)
     layer_norm_backward_kernel(Index rows, Index cols, bool packed, const X* x, const A* gain,
-                               const A* mean, const A* rstd, const T* dy, X* dx, A* part) {
+                               const A* mean, const A* rstd, const T* dy, const X* more, X* dx,
+                               A* part) {
   constexpr int held = sums ? groups : 1;
   // One by one, the numbers of four rows do not fit beside their addresses: dy is loaded again.
   constexpr int slope_groups = sums && w == 1 ? 0 : groups;
@@ -160,6 +162,11 @@ __global__ void __launch_bounds__(block_size)
       const auto d = slopes.at(g, c), scale = load<w>(gain + c, packed);
 #pragma unroll
       for (int e = 0; e < w; ++e) v.v[e] = (d.v[e] * scale.v[e] - a - (v.v[e] - m) * k * b) * k;
+      if (more) {
+        const auto other = load<w>(more + row + c, packed);
+#pragma unroll
+        for (int e = 0; e < w; ++e) v.v[e] += other.v[e];
+      }
       store<w>(v, dx + row + c, packed);
     });
   }
@@ -214,6 +221,57 @@ void normalise(const char* name, Index rows, Index cols, const X* x, const X* y,
       });
 }
 
+template <class X, class T, class A = accumulator_of<T>>
+void send_back(const char* name, Index rows, Index cols, const X* x, const A* gain, const A* mean,
+               const A* rstd, const T* dy, const X* more, X* dx, A* dgain, A* dbias) {
+  Context::State& context = current_for<T>(name);
+  if (rows <= 0 || cols <= 0) return;
+  const Index blocks = (rows + block_rows - 1) / block_rows;
+  if (blocks > INT32_MAX) fail("cuda", name, std::to_string(rows) + " rows are too many");
+  // Four times as many numbers stay in registers then; those of doubles would not fit.
+  const bool sums = dgain || dbias,
+             at_once = sums && sizeof(A) == sizeof(float) && cols <= warp_size * most;
+  if (sums && !at_once)
+    column_sums<2>(
+        rows, cols, name,
+        [=] __device__(Index r, Index k, double* s) {
+          const double d = wide(dy[r * cols + k]);
+          s[0] += d * wide(widen(x[r * cols + k]) - mean[r]) * wide(rstd[r]);
+          s[1] += d;
+        },
+        [=] __device__(Index k, const double* s) {
+          if (dgain) dgain[k] += static_cast<A>(s[0]);
+          if (dbias) dbias[k] += static_cast<A>(s[1]);
+        });
+  if (!dx && !at_once) return;
+  const Scratch<A> part(context, at_once ? blocks * 2 * cols : 0);
+  A* const parts = part.data();
+  by_lanes<X, T>(cols, {x, gain, dy, more, dx},
+                 [&]<int w, int groups>(std::integral_constant<int, w>,
+                                        std::integral_constant<int, groups>, bool packed) {
+                   const auto launch = [&]<bool together>(std::bool_constant<together>) {
+                     layer_norm_backward_kernel<w, groups, together>
+                         <<<static_cast<unsigned>(blocks), block_size, 0, context.stream>>>(
+                             rows, cols, packed, x, gain, mean, rstd, dy, more, dx, parts);
+                     check(cudaGetLastError(), name);
+                   };
+                   if constexpr (groups > 0 && sizeof(A) == sizeof(float))
+                     if (at_once) return launch(std::true_type{});
+                   launch(std::false_type{});
+                 });
+  if constexpr (std::is_same_v<A, float>)
+    if (at_once)
+      for_each(cols, name, [=] __device__(Index k) {
+        double of_gain = 0, of_bias = 0;
+        for (Index b = 0; b < blocks; ++b) {
+          of_gain += wide(parts[2 * b * cols + k]);
+          of_bias += wide(parts[(2 * b + 1) * cols + k]);
+        }
+        if (dgain) dgain[k] += static_cast<A>(of_gain);
+        if (dbias) dbias[k] += static_cast<A>(of_bias);
+      });
+}
+
 }  // namespace
 
 template <class X, class T>
@@ -237,54 +295,18 @@ void LayerNorm::layer_norm_backward(Index rows, Index cols, const X* x,
                                     const accumulator_of<T>* gain, const accumulator_of<T>* mean,
                                     const accumulator_of<T>* rstd, const T* dy, X* dx,
                                     accumulator_of<T>* dgain, accumulator_of<T>* dbias) {
-  using A = accumulator_of<T>;
-  constexpr const char* name = "layer_norm_backward";
-  Context::State& context = current_for<T>(name);
-  if (rows <= 0 || cols <= 0) return;
-  const Index blocks = (rows + block_rows - 1) / block_rows;
-  if (blocks > INT32_MAX) fail("cuda", name, std::to_string(rows) + " rows are too many");
-  // Four times as many numbers stay in registers then; those of doubles would not fit.
-  const bool sums = dgain || dbias,
-             at_once = sums && sizeof(A) == sizeof(float) && cols <= warp_size * most;
-  if (sums && !at_once)
-    column_sums<2>(
-        rows, cols, name,
-        [=] __device__(Index r, Index k, double* s) {
-          const double d = wide(dy[r * cols + k]);
-          s[0] += d * wide(widen(x[r * cols + k]) - mean[r]) * wide(rstd[r]);
-          s[1] += d;
-        },
-        [=] __device__(Index k, const double* s) {
-          if (dgain) dgain[k] += static_cast<A>(s[0]);
-          if (dbias) dbias[k] += static_cast<A>(s[1]);
-        });
-  if (!dx && !at_once) return;
-  const Scratch<A> part(context, at_once ? blocks * 2 * cols : 0);
-  A* const parts = part.data();
-  by_lanes<X, T>(cols, {x, gain, dy, dx},
-                 [&]<int w, int groups>(std::integral_constant<int, w>,
-                                        std::integral_constant<int, groups>, bool packed) {
-                   const auto launch = [&]<bool together>(std::bool_constant<together>) {
-                     layer_norm_backward_kernel<w, groups, together>
-                         <<<static_cast<unsigned>(blocks), block_size, 0, context.stream>>>(
-                             rows, cols, packed, x, gain, mean, rstd, dy, dx, parts);
-                     check(cudaGetLastError(), name);
-                   };
-                   if constexpr (groups > 0 && sizeof(A) == sizeof(float))
-                     if (at_once) return launch(std::true_type{});
-                   launch(std::false_type{});
-                 });
-  if constexpr (std::is_same_v<A, float>)
-    if (at_once)
-      for_each(cols, name, [=] __device__(Index k) {
-        double of_gain = 0, of_bias = 0;
-        for (Index b = 0; b < blocks; ++b) {
-          of_gain += wide(parts[2 * b * cols + k]);
-          of_bias += wide(parts[(2 * b + 1) * cols + k]);
-        }
-        if (dgain) dgain[k] += static_cast<A>(of_gain);
-        if (dbias) dbias[k] += static_cast<A>(of_bias);
-      });
+  send_back<X, T>("layer_norm_backward", rows, cols, x, gain, mean, rstd, dy, nullptr, dx, dgain,
+                  dbias);
+}
+template <class T>
+bool LayerNorm::add_norm_backward(Index rows, Index cols, const accumulator_of<T>* sum,
+                                  const accumulator_of<T>* gain, const accumulator_of<T>* mean,
+                                  const accumulator_of<T>* rstd, const T* dnorm,
+                                  const accumulator_of<T>* dsum, accumulator_of<T>* dx,
+                                  accumulator_of<T>* dgain, accumulator_of<T>* dbias) {
+  send_back<accumulator_of<T>, T>("add_norm_backward", rows, cols, sum, gain, mean, rstd, dnorm,
+                                  dsum, dx, dgain, dbias);
+  return true;
 }
 
 #define HYBRIDMED_INSTANTIATE_NORM(X, T)                                                        \
@@ -294,12 +316,16 @@ void LayerNorm::layer_norm_backward(Index rows, Index cols, const X* x,
   template void LayerNorm::layer_norm_backward(                                                 \
       Index, Index, const X*, const accumulator_of<T>*, const accumulator_of<T>*,               \
       const accumulator_of<T>*, const T*, X*, accumulator_of<T>*, accumulator_of<T>*);
-#define HYBRIDMED_INSTANTIATE(T)                                                              \
-  HYBRIDMED_INSTANTIATE_NORM(T, T)                                                            \
-  template bool LayerNorm::add_norm(Index, Index, const accumulator_of<T>*,                   \
-                                    const accumulator_of<T>*, const accumulator_of<T>*,       \
-                                    const accumulator_of<T>*, double, accumulator_of<T>*, T*, \
-                                    accumulator_of<T>*, accumulator_of<T>*);
+#define HYBRIDMED_INSTANTIATE(T)                                                                  \
+  HYBRIDMED_INSTANTIATE_NORM(T, T)                                                                \
+  template bool LayerNorm::add_norm(Index, Index, const accumulator_of<T>*,                       \
+                                    const accumulator_of<T>*, const accumulator_of<T>*,           \
+                                    const accumulator_of<T>*, double, accumulator_of<T>*, T*,     \
+                                    accumulator_of<T>*, accumulator_of<T>*);                      \
+  template bool LayerNorm::add_norm_backward(                                                     \
+      Index, Index, const accumulator_of<T>*, const accumulator_of<T>*, const accumulator_of<T>*, \
+      const accumulator_of<T>*, const T*, const accumulator_of<T>*, accumulator_of<T>*,           \
+      accumulator_of<T>*, accumulator_of<T>*);
 HYBRIDMED_INSTANTIATE(float)
 HYBRIDMED_INSTANTIATE(double)
 HYBRIDMED_INSTANTIATE(bfloat16)

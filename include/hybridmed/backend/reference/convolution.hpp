@@ -75,9 +75,10 @@ struct Convolution {
             where[k] = static_cast<std::int32_t>(at);
           }
   }
-  /// dx_{where_i} += dy_i.
+  /// dx_{where_i} += dy_i, where_i being a place in window i.
   template <class T>
-  static void max_pool_backward(Index n, const T* dy, const std::int32_t* where, T* dx) {
+  static void max_pool_backward(const ConvShape& s, const T* dy, const std::int32_t* where, T* dx) {
+    const Index n = s.batch > 0 ? s.batch * s.out_height() * s.out_width() * s.in : 0;
     for (Index i = 0; i < n; ++i) dx[where[i]] += dy[i];
   }
 
