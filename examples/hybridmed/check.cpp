@@ -5,6 +5,7 @@
 
 #include "commands.hpp"
 #include "hybridmed/metrics/text.hpp"
+#include "hybridmed/system/systems.hpp"
 #include "hybridmed/task/pointing.hpp"
 #include "hybridmed/train/console.hpp"
 #include "hybridmed/train/data_report.hpp"
@@ -64,8 +65,9 @@ bool is_garbled(const std::string& text) {
 
 class FolderCheck {
  public:
-  explicit FolderCheck(const train::RunConfig& config)
-      : config_(config), folder_(config.data, config.folder) {
+  /// `trains`: is it the configuration of a training?
+  FolderCheck(const train::RunConfig& config, bool trains)
+      : config_(config), trains_(trains), folder_(config.data, config.folder) {
     all_ = config.selection("");
     all_.needs_both = all_.needs_text = false;  // missing sections are counted
     studies_ = folder_.select(all_, &rejected_);
@@ -89,6 +91,7 @@ class FolderCheck {
     for (const auto& r : rejected_) lines.push_back(r.place() + ": " + r.reason);
     row("rejected", lines.size());
     list(lines);
+    if (trains_ && refused_.empty() && !no_training_) say_training();
     std::string why;
     for (const auto& w : refused_) why += (why.empty() ? "" : ", ") + w;
     row("verdict",
@@ -106,6 +109,28 @@ class FolderCheck {
       refused_.push_back(what);
   }
 
+  /// Prepares the training of this configuration, all but the model.
+  void say_training() {
+    train::RunConfig config = config_;
+    try {
+      const train::Preparation data(config, {});
+      const auto stages = system::stages_of_system(config.system, config.model);
+      train::check_stages(config, stages);
+      train::check_losses(config, stages, data.train, data.valid);
+      config.model.validate();
+      row("training", config.system + ", " + std::to_string(data.batches()) + " batches of " +
+                          std::to_string(config.batch) + " an epoch");
+      auto notes = train::unknown_words(data.train, data.vocabulary.unk);
+      for (auto& s : train::lonely_losses(config, stages, data.train, data.valid))
+        notes.push_back(std::move(s));
+      list(notes);
+    } catch (const Interrupted&) {
+      throw;
+    } catch (const Error& e) {
+      row("training", e.reason() + (e.hint().empty() ? "" : "; " + e.hint()));
+      refuse("a training that pretrain refuses");
+    }
+  }
   void read_pictures() {
     try {
       folder_.need_images();
@@ -466,6 +491,7 @@ class FolderCheck {
     const data::Study* study;
   };
   train::RunConfig config_;
+  bool trains_;
   data::DataFolder folder_;
   data::StudySelection all_;
   std::vector<data::Study> studies_;
@@ -487,7 +513,7 @@ int run_check(const CheckOptions& o) {
   if (config.data.empty())
     fail("app", "check", "no data folder", "give --data FOLDER, or a configuration that names it");
   config.validate();
-  return FolderCheck(config).run();
+  return FolderCheck(config, !o.tables.config.empty()).run();
 }
 
 }  // namespace hybridmed::app

@@ -53,6 +53,30 @@ TEST_CASE_TEMPLATE("gradients of row operations", B, BACKENDS) {
              [&](const auto& x) { return mix_rows(x[0], mixing); });
 }
 
+TEST_CASE("a map of squares is the product of both sides, entry by entry") {
+  using B = Reference;
+  const Index out = 3, in = 5;
+  const std::vector<double> axis{1, 0, 0, 0, 0, 0, 0.3, 0.7, 0, 0, 0, 0, 0, 0.5, 0.5};
+  std::vector<double> dense;
+  for (Index y = 0; y < out; ++y)
+    for (Index x = 0; x < out; ++x)
+      for (Index i = 0; i < in; ++i)
+        for (Index j = 0; j < in; ++j)
+          dense.push_back(axis[static_cast<std::size_t>(y * in + i)] *
+                          axis[static_cast<std::size_t>(x * in + j)]);
+  const RowMixing<double, B> whole(out * out, in * in, dense);
+  const auto squares = RowMixing<double, B>::of_squares(out, in, axis);
+  CHECK(squares.outputs == whole.outputs);
+  CHECK(squares.inputs == whole.inputs);
+  const auto same = [](const auto& a, const auto& b) {
+    CHECK(a.start.to_host() == b.start.to_host());
+    CHECK(a.column.to_host() == b.column.to_host());
+    CHECK(a.weight.to_host() == b.weight.to_host());
+  };
+  same(squares.forward, whole.forward);
+  same(squares.transposed, whole.transposed);
+}
+
 TEST_CASE_TEMPLATE("gradient of normalize_rows at a zero row", B, BACKENDS) {
   // Below length 1e-12 the divisor is a constant: the differences must stay below it as well.
   check<B>(

@@ -144,6 +144,29 @@ TEST_CASE("a run of one's own says its system and precision, and keeps them and 
   CHECK(trained_by<double, Alignment>(c, {run, true, {}, -1}) == "");
 }
 
+TEST_CASE("weights of another stage in the place of the last one's are not served") {
+  const Scratch s;
+  REQUIRE(s.run("run", false, -1));
+  const train::TrainedRun<float, B> right(s.dir / "run");
+  fs::copy_file(train::best_weights(s.dir / "run", 1), right.weights,
+                fs::copy_options::overwrite_existing);
+  CHECK(error_of([&] {
+          train::TrainedRun<float, B>{s.dir / "run"};
+        }).find("these weights were saved as best-stage1-step-") != std::string::npos);
+}
+
+TEST_CASE("a validation split whose contrastive loss has one study to compare is named") {
+  const Scratch s;
+  const fs::path valid = s.dir / "data" / "splits" / "valid.txt";
+  std::string first;
+  std::getline(std::ifstream(valid) >> std::ws, first);
+  std::ofstream(valid) << first << "\n";
+  auto c = s.config();
+  c.epochs_stage1 = 0;
+  const auto report = NamedTrainer<float, B>(c, {s.dir / "run", false, {}, -1}).describe();
+  CHECK(report.find(" compares studies, and one validation study alone has ") != std::string::npos);
+}
+
 TEST_CASE("a batch larger than the training split is an error, overfitting included") {
   const Scratch s;
   auto c = s.config();

@@ -138,25 +138,58 @@ struct RowMixing {
       fail("autograd", "RowMixing",
            "expected " + std::to_string(outputs) + " x " + std::to_string(inputs) +
                " weights, got " + std::to_string(dense.size()));
-    forward = compress(outputs, inputs, [&](Index o, Index i) {
+    const auto weight = [&](Index o, Index i) {
       return dense[static_cast<std::size_t>(o * inputs + i)];
+    };
+    forward = compress(outputs, [&](Index o, auto&& entry) {
+      for (Index i = 0; i < inputs; ++i) entry(i, weight(o, i));
     });
-    transposed = compress(inputs, outputs, [&](Index i, Index o) {
-      return dense[static_cast<std::size_t>(o * inputs + i)];
+    transposed = compress(inputs, [&](Index i, auto&& entry) {
+      for (Index o = 0; o < outputs; ++o) entry(o, weight(o, i));
     });
+  }
+  /// The map of squares, (side_out * side_out, side_in * side_in), that does the same along both
+  /// sides. axis: (side_out, side_in), row-major; the product of the two is never held.
+  static RowMixing of_squares(Index side_out, Index side_in, const std::vector<double>& axis) {
+    const RowMixing one(side_out, side_in, axis);  // for its check
+    const auto entries_of = [](Index rows, Index cols, auto&& at) {
+      std::vector<std::vector<std::pair<Index, double>>> all(static_cast<std::size_t>(rows));
+      for (Index r = 0; r < rows; ++r)
+        for (Index c = 0; c < cols; ++c)
+          if (at(r, c) != 0) all[static_cast<std::size_t>(r)].emplace_back(c, at(r, c));
+      return all;
+    };
+    const auto at = [&](Index o, Index i) {
+      return axis[static_cast<std::size_t>(o * side_in + i)];
+    };
+    const auto square = [](const auto& along, Index side, Index other) {
+      return compress(side * side, [&](Index r, auto&& entry) {
+        for (const auto& [i, a] : along[static_cast<std::size_t>(r / side)])
+          for (const auto& [j, b] : along[static_cast<std::size_t>(r % side)])
+            entry(i * other + j, a * b);
+      });
+    };
+    RowMixing m;
+    m.outputs = side_out * side_out;
+    m.inputs = side_in * side_in;
+    m.forward = square(entries_of(side_out, side_in, at), side_out, side_in);
+    m.transposed = square(entries_of(side_in, side_out, [&](Index i, Index o) { return at(o, i); }),
+                          side_in, side_out);
+    return m;
   }
 
  private:
+  /// each(row, entry) calls entry(column, weight) in ascending order of columns.
   template <class F>
-  static Compressed compress(Index rows, Index cols, F&& at) {
+  static Compressed compress(Index rows, F&& each) {
     std::vector<std::int32_t> start{0}, column;
     std::vector<A> weight;
     for (Index r = 0; r < rows; ++r) {
-      for (Index c = 0; c < cols; ++c)
-        if (at(r, c) != 0) {
-          column.push_back(static_cast<std::int32_t>(c));
-          weight.push_back(static_cast<A>(at(r, c)));
-        }
+      each(r, [&](Index c, double w) {
+        if (w == 0) return;
+        column.push_back(static_cast<std::int32_t>(c));
+        weight.push_back(static_cast<A>(w));
+      });
       start.push_back(static_cast<std::int32_t>(column.size()));
     }
     const auto n = static_cast<Index>(column.size());

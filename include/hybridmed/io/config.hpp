@@ -49,6 +49,7 @@ void assign(const Json& v, const std::string& key, Field& field, const std::stri
   } else if constexpr (std::is_same_v<Field, std::string>) {
     if (!v.is_string()) wrong("a text");
     field = v.get<std::string>();
+    if (field.find('\0') != field.npos) wrong("a text without zero bytes");
   } else {
     if (!v.is_array()) wrong("a list");
     Field list{};

@@ -35,14 +35,7 @@ RowMixing<T, B> resample_to_grid(Index side, Index grid) {
       at(o, next) += x - static_cast<double>(i);
     }
   }
-  std::vector<double> dense(static_cast<std::size_t>(grid * grid * side * side));
-  for (Index y = 0; y < grid; ++y)
-    for (Index x = 0; x < grid; ++x)
-      for (Index i = 0; i < side; ++i)
-        for (Index j = 0; j < side; ++j)
-          dense[static_cast<std::size_t>(((y * grid + x) * side + i) * side + j)] =
-              at(y, i) * at(x, j);
-  return RowMixing<T, B>(grid * grid, side * side, dense);
+  return RowMixing<T, B>::of_squares(grid, side, axis);
 }
 
 template <class T, class B>

@@ -136,6 +136,7 @@ inline bool reads(const model::Parts& parts, std::string_view key) {
   const bool decodes = parts.summarization || parts.captioning;
   if (key == "dec_blocks") return decodes;
   if (key == "grid" || key == "d_a") return parts.regions;
+  if (key == "t_findings") return parts.words || parts.summarization;
   return true;
 }
 }  // namespace detail

@@ -146,6 +146,26 @@ inline void check_losses(const RunConfig& c, const std::vector<system::Stage>& s
     }
 }
 
+/// A sentence for each contrastive loss that has one study of a split to compare: it is 0 there,
+/// whatever the weights are.
+inline std::vector<std::string> lonely_losses(const RunConfig& c,
+                                              const std::vector<system::Stage>& stages,
+                                              const data::Dataset& train,
+                                              const data::Dataset& valid) {
+  std::vector<std::string> out;
+  for (const auto& [split, d] : splits_of(c, train, valid)) {
+    const Sections n = sections_of(*d, d->size());
+    for (std::size_t k = 0; k < stages.size(); ++k)
+      for (const system::Loss& loss : stages[k].losses)
+        if (loss.weight > 0 && loss.compares_samples && n.of(loss.reads) == 1 &&
+            c.epochs(k, stages.size()) > 0)
+          out.push_back(loss.name + " compares studies, and one " + split + " study alone has " +
+                        sections_text(loss.reads).phrase + ": it is 0 there, and says nothing of " +
+                        "the weights");
+  }
+  return out;
+}
+
 /// The names of the losses that had no weight in any stage that was trained: what only they teach
 /// is as it was initialised.
 inline std::string untaught(const RunConfig& c, const std::vector<system::Stage>& stages) {
@@ -185,7 +205,7 @@ inline std::vector<std::string> stage_warnings(const RunConfig& c,
         const std::string key = weight_key(c, loss);
         out.push_back(std::string(StageKeys(k - 1, n).epochs) + " = 0 and " + key +
                       " > 0: the student is distilled towards a teacher that was never trained; " +
-                      key + "=0 leaves it out, --init brings one");
+                      key + "=0 leaves it out, --init with the weights of one brings one");
       }
   }
   if (n == 1 && c.epochs_stage1 > 0 && c.epochs_stage1 != RunConfig().epochs_stage1)

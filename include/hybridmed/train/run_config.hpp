@@ -185,8 +185,9 @@ struct RunConfig {
     RunConfig c;
     io::Json j = io::read_json(path);
     if (j.is_object() && j.contains("preset")) {
+      const auto preset = io::get<std::string>(j, "preset", path.string());
       try {
-        c.model = model::Config::preset(io::get<std::string>(j, "preset", path.string()));
+        c.model = model::Config::preset(preset);
       } catch (const Error& e) {
         fail("train", "config", path.string() + ": " + e.reason(), e.hint());
       }

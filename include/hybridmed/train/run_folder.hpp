@@ -78,12 +78,16 @@ inline void write_new_run(const std::filesystem::path& run, const RunConfig& con
   io::write_text_atomically(run / "most_frequent_impression.txt", frequent + "\n");
 }
 
+/// The folder of a stage's best weights.
+inline std::string best_name(const Progress& p) {
+  return "best-stage" + std::to_string(p.stage) + "-" + checkpoint_name(p.step);
+}
+
 /// Writes the best weights of a stage, then the file that names them, then removes the ones before.
 template <class M>
 void save_best(const std::filesystem::path& run, const Progress& p, int stages, M& model,
                const std::map<std::string, std::string>& metadata) {
-  const std::string name = "best-stage" + std::to_string(p.stage),
-                    folder = name + "-" + checkpoint_name(p.step);
+  const std::string name = "best-stage" + std::to_string(p.stage), folder = best_name(p);
   write_folder(run / folder, [&](const std::filesystem::path& dir) {
     save_model(dir / "model.safetensors", model, metadata);
   });

@@ -53,13 +53,17 @@ inline std::string run_report(const RunConfig& config, const std::vector<system:
   std::vector<data::Study> studies = data.train.studies();
   studies.insert(studies.end(), data.valid.studies().begin(), data.valid.studies().end());
   all += titled("texts", lost_letters(studies, data::cleaning_from(config.cleaning))) +
-         titled("texts", cut_texts(data.train)) + titled("leakage", leakage(data.folder));
+         titled("texts", cut_texts(data.train)) +
+         titled("texts", unknown_words(data.train, data.vocabulary.unk)) +
+         titled("leakage", leakage(data.folder));
   std::vector<std::string> warnings = stage_warnings(config, stages, from_other_weights);
   if (!unread.empty()) {
     std::string keys = unread.front();
     for (std::size_t k = 1; k < unread.size(); ++k) keys += ", " + unread[k];
     warnings.push_back(config.system + " does not read " + keys + " here");
   }
+  for (auto& s : lonely_losses(config, stages, data.train, data.valid))
+    warnings.push_back(std::move(s));
   for (const auto& [split, d] : splits_of(config, data.train, data.valid))
     for (const auto& s : unseen_losses(config, stages.back(), *d, split)) warnings.push_back(s);
   return all + titled("warning", warnings);

@@ -89,24 +89,29 @@ class RunState {
   /// Writes a checkpoint.
   void save(RunLog& log) {
     log.record_lengths(progress);
-    const auto metadata = weights_metadata(config, progress.vocabulary);
-    write_folder(run_ / "checkpoints" / checkpoint_name(progress.step),
-                 [&](const std::filesystem::path& dir) {
-                   save_model(dir / "model.safetensors", *system, metadata);
-                   system::TeacherOf<T, B> teacher{&*system};
-                   if (system->has_teacher()) save_model(dir / "teacher.safetensors", teacher);
-                   save_optimizer(dir / "optimizer.safetensors", *optimizer);
-                   io::write_text(dir / "config.json", io::to_json(config).dump(1) + "\n");
-                   io::write_text(dir / "state.json", io::to_json(progress).dump(1) + "\n");
-                 });
+    const std::string name = checkpoint_name(progress.step);
+    const auto metadata = metadata_of(name);
+    write_folder(run_ / "checkpoints" / name, [&](const std::filesystem::path& dir) {
+      save_model(dir / "model.safetensors", *system, metadata);
+      system::TeacherOf<T, B> teacher{&*system};
+      if (system->has_teacher()) save_model(dir / "teacher.safetensors", teacher);
+      save_optimizer(dir / "optimizer.safetensors", *optimizer);
+      io::write_text(dir / "config.json", io::to_json(config).dump(1) + "\n");
+      io::write_text(dir / "state.json", io::to_json(progress).dump(1) + "\n");
+    });
     prune_checkpoints(run_, config.keep_checkpoints);
   }
   void save_best_weights() {
     save_best(run_, progress, static_cast<int>(stages().size()), *system,
-              weights_metadata(config, progress.vocabulary));
+              metadata_of(best_name(progress)));
   }
 
  private:
+  std::map<std::string, std::string> metadata_of(const std::string& folder) const {
+    auto metadata = weights_metadata(config, progress.vocabulary);
+    metadata["saved_as"] = folder;
+    return metadata;
+  }
   std::unique_ptr<System> made(const MakeSystem& make) {
     try {
       auto s = make(config);

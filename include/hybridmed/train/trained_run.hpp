@@ -53,6 +53,17 @@ inline void check_belongs(const io::Safetensors& weights, const RunConfig& confi
   }
 }
 
+/// Weights know which folder of their run they were saved in: those of another stage or step in its
+/// place would be served as what they are not.
+/// @throws Error where it is another one.
+inline void check_place(const io::Safetensors& weights, const std::filesystem::path& file) {
+  const auto saved = weights.metadata().find("saved_as");
+  if (saved == weights.metadata().end() || saved->second == file.parent_path().filename().string())
+    return;
+  fail("train", "run", file.string() + ": these weights were saved as " + saved->second,
+       "give back the file that the run wrote there");
+}
+
 /// What the folder of a run says of it; its model is a TrainedRun's.
 struct OpenedRun {
   std::filesystem::path folder;
@@ -144,6 +155,7 @@ struct TrainedRun : OpenedRun {
     const io::Safetensors stored = read_weights();
     checksum = io::checksum_text(stored.bytes());
     check_belongs(stored, config, vocabulary_hash(run), run);
+    check_place(stored, weights);
     if (system.gamma1) config.model.gamma1 = model.config.gamma1 = *system.gamma1;
     unused = load_model(stored, weights, checksum, model).unexpected;
     std::erase_if(unused, [&](const std::string& name) {
