@@ -154,6 +154,7 @@ struct Recorder {
         e.reads.push_back(span(t.n, p));
         e.writes.push_back(span(t.n, p));
       }
+      if (t.rounded) e.writes.push_back(span(t.n, t.rounded));
     }
     note(std::move(e));
   }
@@ -173,12 +174,14 @@ struct Recorder {
           2 * real(m, n, k),
           std::is_same_v<T, bfloat16>});
   }
-  /// As cuBLASLt serves it: the bias within the product, and tanh-form GELU with what it is applied
-  /// to.
+  /// As cuBLASLt serves it: the bias within the product, a residual sum where the result is wide,
+  /// and tanh-form GELU with what it is applied to.
   template <class T, class Y>
   static bool linear(const LinearArgs<T, Y>& a) {
     if (std::is_same_v<T, double> || !a.bias) return false;
-    const bool gelu = a.activation == Activation::gelu_tanh && a.pre && a.out % 8 == 0,
+    if (a.residual && std::is_same_v<Y, bfloat16>) return false;
+    const bool gelu =
+                   a.activation == Activation::gelu_tanh && a.pre && a.out % 8 == 0 && !a.residual,
                plain = a.activation == Activation::identity && !a.pre,
                half = std::is_same_v<Y, bfloat16>;
     if (!half && !gelu && !plain) return false;
@@ -192,6 +195,7 @@ struct Recorder {
             0,
             2 * real(a.rows, a.in, a.out),
             std::is_same_v<T, bfloat16>};
+    if (a.residual) e.reads.push_back(span(n, a.residual));
     if (gelu) e.writes.push_back(span(n, a.pre));
     note(std::move(e));
     if (gelu) return true;
@@ -199,6 +203,55 @@ struct Recorder {
       activation(a.activation, n, made, a.y);
     else if (made != a.y)
       copy(n, made, a.y);
+    return true;
+  }
+  /// For activations other than tanh-form GELU, as the models have them.
+  template <class T, class Y>
+  static bool linear_backward(const LinearGradients<T, Y>& a) {
+    if (std::is_same_v<T, double>) return false;
+    const Index ny = a.rows * a.out, nx = a.rows * a.in;
+    const auto sum_of = [](Index n, const auto& sum, Entry& e) {
+      if (!sum.to) return;
+      if (sum.holds) e.reads.push_back(span(n, sum.to));
+      e.writes.push_back(span(n, sum.to));
+    };
+    const T* dy = nullptr;
+    if constexpr (std::is_same_v<T, Y>) {
+      dy = a.dy;
+    } else {  // a pass that rounds and adds up
+      dy = static_cast<const T*>(allocate(static_cast<std::size_t>(ny) * sizeof(T)));
+      column_pass("convert + column sums", a.rows, a.out, {span(ny, a.dy)}, {span(ny, dy)},
+                  a.dbias);
+    }
+    if (a.dx) {
+      gemm(false, false, a.rows, a.in, a.out, 1, dy, a.out, a.weight, a.in, 0, a.dx, a.in);
+      if (a.pre) {
+        std::vector<Span> made{span(nx, a.dx)};
+        if (a.dweight.to) made.push_back(span(nx, a.pre));
+        column_pass("activation + column sums", a.rows, a.in, {span(nx, a.pre), span(nx, a.dx)},
+                    std::move(made), a.dx_sum);
+      }
+    } else if (a.pre && a.dweight.to) {
+      activation(a.activation, nx, a.pre, a.pre);
+    }
+    const T* x = a.pre ? a.pre : a.x;
+    const bool sums = std::is_same_v<T, Y> && a.dbias.to;
+    if (a.dweight.to) {
+      Entry e{"product",
+              Pass::product,
+              1,
+              {span(ny, dy), span(nx, x)},
+              {},
+              0,
+              2 * real(a.rows, a.in, a.out),
+              std::is_same_v<T, bfloat16>};
+      sum_of(a.out * a.in, a.dweight, e);
+      if (sums) sum_of(a.out, a.dbias, e);
+      note(std::move(e));
+      if (sums && a.dbias.holds) elements("add", {span(a.out, x)}, {});
+    } else if (sums) {
+      column_sum(a.rows, a.out, dy, a.dbias.to);
+    }
     return true;
   }
   template <class T, class V>
@@ -212,7 +265,7 @@ struct Recorder {
           2,
           {span(rows * cols, x), span(cols, y)},
           {span(cols, y)},
-          column_scratch(rows, cols, 1)});
+          column_scratch(rows, cols, 1, 128)});
   }
 
   // ---- LayerNorm: rows of up to 1024 numbers are read once, longer ones three times; sums of gain
@@ -528,9 +581,21 @@ struct Recorder {
   static void elements(std::string_view kind, std::vector<Span> reads, std::vector<Span> writes) {
     note({kind, Pass::elements, 1, std::move(reads), std::move(writes)});
   }
-  /// Partial sums of columns, written and read in double.
-  static double column_scratch(Index rows, Index cols, int values) {
-    return 16.0 * std::ceil(static_cast<double>(rows) / 256) * real(cols) * values;
+  /// Partial sums of columns over a tile of rows, written and read in double.
+  static double column_scratch(Index rows, Index cols, int values, int tile = 256) {
+    return 16.0 * std::ceil(static_cast<double>(rows) / tile) * real(cols) * values;
+  }
+  /// One pass that adds up columns on the way.
+  template <class Sum>
+  static void column_pass(std::string_view kind, Index rows, Index cols, std::vector<Span> reads,
+                          std::vector<Span> writes, const Sum& sum) {
+    Entry e{kind, Pass::rows, sum.to ? 2 : 1, std::move(reads), std::move(writes)};
+    if (sum.to) {
+      e.again = column_scratch(rows, cols, 1, 128);
+      if (sum.holds) e.reads.push_back(span(cols, sum.to));
+      e.writes.push_back(span(cols, sum.to));
+    }
+    note(std::move(e));
   }
   template <class T>
   static void loss_backward(Index rows, Index classes, std::vector<Span> logits, bool accumulate,

@@ -21,6 +21,7 @@ struct TrainerOptions {
   std::int64_t stop_after = -1;  ///< save and stop after this many steps of the run; -1: never
   /// Of the command that a stopped run prints: what starts it, and what it needs besides.
   std::string resume_with{}, program = "hybridmed pretrain";
+  std::string arithmetic{};  ///< a line of the report: what differs from numbers as they are
 };
 
 template <class T, class B>
@@ -48,7 +49,8 @@ class Trainer {
     const std::size_t bytes = planned();
     check_interrupt("the run is prepared");
     return run_report(state_.config, stages(), state_.data, nn::count_parameters(*state_.system),
-                      bytes, state_.system->unread_keys(), options_.resume || initial_.decoder);
+                      bytes, state_.system->unread_keys(), options_.resume || initial_.decoder,
+                      options_.arithmetic);
   }
 
   /// Trains to the end, or until interrupted. Returns true when the run is finished.
