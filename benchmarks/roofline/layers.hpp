@@ -15,12 +15,14 @@ struct Layers {
     if (beta != 0) reads.push_back(span(m * n, c));
     product<T>(std::move(reads), {span(m * n, c)}, 2 * real(m, n, k));
   }
-  /// As cuBLASLt serves it: the bias within the product, and tanh-form GELU with what it is applied
-  /// to. The bias of a result in bf16 is rounded first.
+  /// As cuBLASLt serves it: the bias within the product, a residual sum where the result is wide,
+  /// and tanh-form GELU with what it is applied to. The bias of a result in bf16 is rounded first.
   template <class T, class Y>
   static bool linear(const LinearArgs<T, Y>& a) {
     if (std::is_same_v<T, double> || !a.bias) return false;
-    const bool gelu = a.activation == Activation::gelu_tanh && a.pre && a.out % 8 == 0,
+    if (a.residual && std::is_same_v<Y, bfloat16>) return false;
+    const bool gelu =
+                   a.activation == Activation::gelu_tanh && a.pre && a.out % 8 == 0 && !a.residual,
                plain = a.activation == Activation::identity && !a.pre,
                half = std::is_same_v<Y, bfloat16>;
     if (!half && !gelu && !plain) return false;
@@ -29,14 +31,52 @@ struct Layers {
     const Index n = a.rows * a.out;
     std::vector<Span> writes{span(n, made)};
     if (gelu) writes.push_back(span(n, a.pre));
-    product<T>({span(a.rows * a.in, a.x), span(a.out * a.in, a.weight),
-                half ? Span{0, 2.0 * real(a.out)} : span(a.out, a.bias)},
-               std::move(writes), 2 * real(a.rows, a.in, a.out));
+    std::vector<Span> reads{span(a.rows * a.in, a.x), span(a.out * a.in, a.weight),
+                            half ? Span{0, 2.0 * real(a.out)} : span(a.out, a.bias)};
+    if (a.residual) reads.push_back(span(n, a.residual));
+    product<T>(std::move(reads), std::move(writes), 2 * real(a.rows, a.in, a.out));
     if (gelu) return true;
     if (a.activation != Activation::identity)
       Elements::activation(a.activation, n, made, a.y);
     else if (made != a.y)
       Elements::copy(n, made, a.y);
+    return true;
+  }
+  /// For activations other than tanh-form GELU, as the models have them.
+  template <class T, class Y>
+  static bool linear_backward(const LinearGradients<T, Y>& a) {
+    if (std::is_same_v<T, double>) return false;
+    const Index ny = a.rows * a.out, nx = a.rows * a.in;
+    const T* dy = nullptr;
+    if constexpr (std::is_same_v<T, Y>) {
+      dy = a.dy;
+    } else {  // a pass that rounds and adds up
+      dy = static_cast<const T*>(Addresses::allocate(static_cast<std::size_t>(ny) * sizeof(T)));
+      column_pass("convert + column sums", a.rows, a.out, {span(ny, a.dy)}, {span(ny, dy)},
+                  a.dbias);
+    }
+    if (a.dx) {
+      gemm(false, false, a.rows, a.in, a.out, 1, dy, a.out, a.weight, a.in, 0, a.dx, a.in);
+      if (a.pre) {
+        std::vector<Span> made{span(nx, a.dx)};
+        if (a.dweight.to) made.push_back(span(nx, a.pre));
+        column_pass("activation + column sums", a.rows, a.in, {span(nx, a.pre), span(nx, a.dx)},
+                    std::move(made), a.dx_sum);
+      }
+    } else if (a.pre && a.dweight.to) {
+      Elements::activation(a.activation, nx, a.pre, a.pre);
+    }
+    const T* x = a.pre ? a.pre : a.x;
+    const bool sums = std::is_same_v<T, Y> && a.dbias.to;
+    if (a.dweight.to) {
+      std::vector<Span> reads{span(ny, dy), span(nx, x)}, writes;
+      add_to(a.out * a.in, a.dweight, reads, writes);
+      if (sums) add_to(a.out, a.dbias, reads, writes);
+      product<T>(std::move(reads), std::move(writes), 2 * real(a.rows, a.in, a.out));
+      if (sums && a.dbias.holds) elements("add", {span(a.out, x)}, {});
+    } else if (sums) {
+      column_sum(a.rows, a.out, dy, a.dbias.to);
+    }
     return true;
   }
   template <class T, class V>
@@ -50,7 +90,7 @@ struct Layers {
           2,
           {span(rows * cols, x), span(cols, y)},
           {span(cols, y)},
-          partial_sums(rows, rows_per_chunk, real(cols))});
+          partial_sums(rows, rows_per_column_sum, real(cols))});
   }
 
   // ---- LayerNorm: rows of up to 1024 numbers are read once, longer ones three times; sums of gain
@@ -160,7 +200,8 @@ struct Layers {
  private:
   static constexpr Index longest_held = 1024,  // as in layer_norm.cu
       rows_per_block = 64,
-                         rows_per_chunk = 256;  // as in column_sums.cuh
+                         rows_per_chunk = 256,  // as in column_sums.cuh
+      rows_per_column_sum = 128;                // as in column_pass.cuh
 
   template <class X, class G, class D, class A>
   static void norm_backward(Index rows, Index cols, const X* x, const A* gain, const A* mean,
@@ -195,6 +236,21 @@ struct Layers {
     note(std::move(e));
   }
 
+  /// What a sum is added to is read, where it holds something, and written.
+  template <class Sum>
+  static void add_to(Index n, const Sum& sum, std::vector<Span>& reads, std::vector<Span>& writes) {
+    if (!sum.to) return;
+    if (sum.holds) reads.push_back(span(n, sum.to));
+    writes.push_back(span(n, sum.to));
+  }
+  /// One pass that adds up columns on the way.
+  template <class Sum>
+  static void column_pass(std::string_view kind, Index rows, Index cols, std::vector<Span> reads,
+                          std::vector<Span> writes, const Sum& sum) {
+    add_to(cols, sum, reads, writes);
+    note({kind, Pass::rows, sum.to ? 2 : 1, std::move(reads), std::move(writes),
+          sum.to ? partial_sums(rows, rows_per_column_sum, real(cols)) : 0});
+  }
   template <class T>
   static void product(std::vector<Span> reads, std::vector<Span> writes, double flops) {
     note({"product", Pass::product, 1, std::move(reads), std::move(writes), 0, 0, 0, flops,

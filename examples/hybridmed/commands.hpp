@@ -14,6 +14,7 @@ namespace hybridmed::app {
 struct Common {
   std::string backend = "cpu";  // or cuda
   int device = 0;               // of cuda, counted from 0
+  bool tf32 = false;            // of cuda: products of floats on tensor cores
   int threads = 0;
   long long seed = -1;
   std::string command;  // as it was typed, for files that say how they were made
@@ -81,7 +82,7 @@ int pretrain_float(const train::RunConfig&, const train::TrainerOptions&);
 int pretrain_double(const train::RunConfig&, const train::TrainerOptions&);
 int pretrain_bf16(const train::RunConfig&, const train::TrainerOptions&);
 /// In the precision of the configuration.
-int pretrain_on_cuda(const train::RunConfig&, const train::TrainerOptions&, int device);
+int pretrain_on_cuda(const train::RunConfig&, const train::TrainerOptions&, const Common&);
 
 /// Why this program cannot compute on a backend, and what to do; empty where it can. Only CUDA is
 /// ever left out: on_cuda.cpp or, in a build without it, without_cuda.cpp.

@@ -135,6 +135,10 @@ int main(int argc, char** argv) {
   app.add_option("--device", common.device, "which GPU, counted from 0 (default: 0)")
       ->check(CLI::Range(0, 1023))
       ->needs(backend);
+  app.add_flag("--tf32", common.tf32,
+               "with --backend cuda: products of floats on tensor cores, their factors rounded to "
+               "TF32 (default: floats are floats)")
+      ->needs(backend);
   app.add_option("--threads", common.threads, "threads of the CPU backend (default: all)")
       ->check(thread_count);
   app.add_option("--seed", common.seed, "seed; overrides the configuration's")->check(whole_number);
@@ -287,6 +291,10 @@ int main(int argc, char** argv) {
     }
     std::cerr << better << "\nRun with --help for more information.\n";
     return error.get_exit_code();
+  }
+  if (common.tf32 && common.backend != "cuda") {
+    std::cerr << "--tf32 needs --backend cuda: the CPU has no TF32\n";
+    return 1;
   }
   const auto run = [&] {
     if (*pretrain_command) {

@@ -45,9 +45,10 @@ int run_pretrain(const Common& common, const PretrainOptions& o) {
   if (common.threads > 0) with += " --threads " + std::to_string(common.threads);
   if (common.backend != "cpu") with += " --backend " + common.backend;
   if (common.device > 0) with += " --device " + std::to_string(common.device);
-  const train::TrainerOptions options{o.run,        o.resume, o.init,
-                                      o.stop_after, with,     "hybridmed pretrain"};
-  if (common.backend == "cuda") return pretrain_on_cuda(config, options, common.device);
+  if (common.tf32) with += " --tf32";
+  train::TrainerOptions options{o.run, o.resume, o.init, o.stop_after, with, "hybridmed pretrain"};
+  if (common.tf32) options.arithmetic = "products of floats round their factors to TF32";
+  if (common.backend == "cuda") return pretrain_on_cuda(config, options, common);
   if (config.precision == "double") return pretrain_double(config, options);
   if (config.precision == "bf16") return pretrain_bf16(config, options);
   return pretrain_float(config, options);

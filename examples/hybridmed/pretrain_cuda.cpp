@@ -5,8 +5,9 @@
 namespace hybridmed::app {
 
 int pretrain_on_cuda(const train::RunConfig& config, const train::TrainerOptions& options,
-                     int device) {
-  const cuda::Context context(device);
+                     const Common& common) {
+  const cuda::Context context(common.device,
+                              common.tf32 ? cuda::FloatProducts::tf32 : cuda::FloatProducts::exact);
   const cuda::Use use(context);
   if (config.precision == "double") return pretrain_as<double, Cuda>(config, options);
   if (config.precision == "bf16") return pretrain_as<bfloat16, Cuda>(config, options);

@@ -6,7 +6,7 @@
 namespace hybridmed::app {
 
 Run open_run(const Common& common, const std::string& folder) {
-  Run run(common.backend == "cuda" ? open_on_cuda(folder, common.device) : open_on_cpu(folder));
+  Run run(common.backend == "cuda" ? open_on_cuda(folder, common) : open_on_cpu(folder));
   const std::string from = run.weights.parent_path().filename().string();
   if (!run.finished())
     std::cerr << "note: the training of " << folder << " is not finished: these are the weights of "

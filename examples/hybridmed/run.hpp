@@ -39,7 +39,7 @@ class Model {
 
 /// Opens the model of a run folder; on_cpu.cpp and on_cuda.cpp.
 std::unique_ptr<const Model> open_on_cpu(const std::string& folder);
-std::unique_ptr<const Model> open_on_cuda(const std::string& folder, int device);
+std::unique_ptr<const Model> open_on_cuda(const std::string& folder, const Common& common);
 
 struct Run : train::OpenedRun {
   std::unique_ptr<const Model> model;

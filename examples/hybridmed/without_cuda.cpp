@@ -8,10 +8,10 @@ std::string cuda_is_missing() {
          "cuBLASLt) and build it with -DHYBRIDMED_CUDA=ON, as the CMake preset cuda does";
 }
 
-std::unique_ptr<const Model> open_on_cuda(const std::string&, int) {
+std::unique_ptr<const Model> open_on_cuda(const std::string&, const Common&) {
   fail("app", "backend", cuda_is_missing());
 }
-int pretrain_on_cuda(const train::RunConfig&, const train::TrainerOptions&, int) {
+int pretrain_on_cuda(const train::RunConfig&, const train::TrainerOptions&, const Common&) {
   fail("app", "backend", cuda_is_missing());
 }
 

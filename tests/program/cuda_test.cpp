@@ -157,3 +157,44 @@ TEST_CASE("a device that is not there is named") {
   CHECK(s.code == 1);
   CHECK(s.err.find("there is no device 1023") != std::string::npos);
 }
+
+TEST_CASE("in bf16 a training that stopped and went on has the bytes of one that did not") {
+  const Training t;
+  t.train("whole", cuda + "--set precision=bf16");
+  t.train("again", cuda + "--set precision=bf16 --stop-after 7", 130);
+  t.train("again", cuda + "--resume");
+  const auto want = t.files("whole"), got = t.files("again");
+  REQUIRE(want.size() == got.size());
+  for (const auto& [name, bytes] : want) {
+    CAPTURE(name);
+    CHECK((got.count(name) && got.at(name) == bytes));
+  }
+}
+
+TEST_CASE("--tf32 changes products of floats, and the run says so") {
+  const Training t;
+  const auto first_loss = [&](const char* name, const std::string& more) {
+    const Said s = run("pretrain --config" + quoted(t.config) + "--run" + quoted(t.of(name)) +
+                       "--set precision=float --stop-after 1" + more);
+    CHECK_MESSAGE(s.code == 130, s.err);
+    const std::string said = s.out + s.err;
+    const bool asked = more.find("--tf32") != more.npos;
+    CHECK((said.find("arithmetic  products of floats round their factors to TF32") != said.npos) ==
+          asked);
+    CHECK((said.find("--resume --backend cuda --tf32") != said.npos) == asked);
+    return t.log(name).at(0);
+  };
+  const io::Json exact = first_loss("exact", cuda),
+                 rounded = first_loss("rounded", cuda + "--tf32");
+  double most = 0;
+  for (const auto& item : exact.items())
+    if (item.value().is_number_float())
+      most = std::max(most,
+                      std::abs(item.value().get<double>() - rounded.at(item.key()).get<double>()) /
+                          std::max(1.0, std::abs(item.value().get<double>())));
+  CHECK(most > 1e-7);
+  CHECK(most < 1e-1);
+  const Said cpu = run("--backend cpu --tf32 caption" + trained().of_run() + picture(1));
+  CHECK(cpu.code == 1);
+  CHECK(cpu.err.find("--tf32 needs --backend cuda") != std::string::npos);
+}

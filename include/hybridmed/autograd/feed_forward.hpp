@@ -5,12 +5,12 @@
 
 namespace hybridmed {
 
-/// y = act(x w1^T + b1) w2^T + b2. x (rows, in), w1 (hidden, in), b1 (hidden), w2 (out, hidden), b2
-/// (out) -> (rows, out), wide. Saved for the backward pass: x and the hidden rows before the
-/// activation.
+/// y = act(x w1^T + b1) w2^T + b2 + residual. x (rows, in), w1 (hidden, in), b1 (hidden), w2 (out,
+/// hidden), b2 (out), residual (rows, out) or null -> (rows, out), wide. Saved for the backward
+/// pass: x and the hidden rows before the activation.
 template <Value V>
 Wide<V> feed_forward(const V& x, const Weight<V>& w1, const Wide<V>& b1, const Weight<V>& w2,
-                     const Wide<V>& b2, Activation act) {
+                     const Wide<V>& b2, Activation act, const Wide<V>* residual = nullptr) {
   using T = scalar_of<V>;
   using A = accumulator_of<T>;
   using B = backend_of<V>;
@@ -26,6 +26,7 @@ Wide<V> feed_forward(const V& x, const Weight<V>& w1, const Wide<V>& b1, const W
          "expected biases (" + std::to_string(hidden) + ") and (" + std::to_string(out) +
              "), got " + value(b1).shape().str() + " and " + value(b2).shape().str());
   tensor_of<Wide<V>> y({rows, out});
+  detail::need_residual("feed_forward", residual, y.shape());
   tensor_of<V> pre({rows, hidden});
   {
     tensor_of<V> h({rows, hidden});
@@ -33,26 +34,32 @@ Wide<V> feed_forward(const V& x, const Weight<V>& w1, const Wide<V>& b1, const W
                                         value(b1).data(), act, pre.data(), h.data()});
     detail::run_linear<B>(LinearArgs<T, A>{rows, hidden, out, h.data(), value(w2).data(),
                                            value(b2).data(), Activation::identity, nullptr,
-                                           y.data()});
+                                           y.data(), residual ? value(*residual).data() : nullptr});
   }
-  if constexpr (is_recorded<V>)
-    if (recording(x, w1, b1, w2, b2))
-      return recorded(std::move(y), [x, w1, w2, s1 = b1.slot, s2 = b2.slot, pre, act, rows, in,
-                                     hidden, out](tensor_of<Wide<V>> wide_dy) {
-        if (s2) B::column_sum(rows, out, wide_dy.data(), s2->accumulator({out}).data());
-        const tensor_of<V> dy = detail::converted<T>(wide_dy);
-        if (w2.slot) {
-          tensor_of<V> h({rows, hidden});
-          B::activation(act, h.size(), pre.data(), h.data());
-          detail::weight_gradient(rows, hidden, out, dy, h, *w2.slot);
+  if constexpr (is_recorded<V>) {
+    const bool added = residual && recording(*residual);
+    if (recording(x, w1, b1, w2, b2) || added)
+      return recorded(std::move(y), [x, w1, w2, s1 = b1.slot, s2 = b2.slot,
+                                     sr = residual ? residual->slot : nullptr, pre, act, rows,
+                                     hidden, out](tensor_of<Wide<V>> dy) {
+        using Gradients = LinearGradients<T, A>;
+        using Sum = typename Gradients::Sum;
+        if (sr) sr->add(dy);
+        Gradients a{rows, hidden, out, dy.data(), w2.tensor.data(), nullptr, act, pre.data()};
+        a.dweight = detail::sum_in<Sum>(w2.slot, {out, hidden});
+        a.dbias = detail::sum_in<Sum>(s2, {out});
+        tensor_of<V> dpre;
+        if (x.slot || w1.slot || s1) {
+          dpre = tensor_of<V>({rows, hidden});
+          a.dx = dpre.data();
+          if (s1 != s2) a.dx_sum = detail::sum_in<Sum>(s1, {hidden});
         }
-        if (!x.slot && !w1.slot && !s1) return;
-        tensor_of<V> dh({rows, hidden});
-        B::gemm(false, false, rows, hidden, out, A(1), dy.data(), out, w2.tensor.data(), hidden,
-                A(0), dh.data(), hidden);
-        B::activation_backward(act, dh.size(), pre.data(), dh.data(), dh.data());
-        detail::linear_backward(rows, in, hidden, dh, x, w1, s1);
+        detail::run_linear_backward<B>(a);
+        // One bias for both layers: its two sums come one after the other.
+        GradientSlot<A, B>* const left = s1 == s2 ? s1 : nullptr;
+        if (x.slot || w1.slot || left) detail::linear_backward(dpre, x, w1, left);
       });
+  }
   return y;
 }
 

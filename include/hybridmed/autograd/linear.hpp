@@ -28,39 +28,87 @@ void run_linear(const LinearArgs<T, Y>& a) {
     B::activation(a.activation, a.rows * a.out, pre, a.y);
   else if (pre != a.y)
     B::copy(a.rows * a.out, pre, a.y);
+  if (a.residual) B::add(a.rows * a.out, a.residual, a.y, a.y);
 }
-/// dw (+)= dy^T x
-template <class T, class B>
-void weight_gradient(Index rows, Index in, Index out, const Tensor<T, B>& dy, const Tensor<T, B>& x,
-                     GradientSlot<master_of<T>, B>& slot) {
+/// Its gradients, likewise.
+template <class B, class T, class Y>
+void run_linear_backward(const LinearGradients<T, Y>& a) {
   using A = accumulator_of<T>;
-  auto [dw, holds] = slot.target({out, in});
-  B::gemm(true, false, out, in, rows, A(1), dy.data(), out, x.data(), in, holds ? A(1) : A(0),
-          dw.data(), in);
+  if constexpr (BackendLinearGradients<B, T, Y>)
+    if (B::linear_backward(a)) return;
+  const auto add_rows = [&](Index cols, const auto* terms, const auto& sum) {
+    if (!sum.to) return;
+    if (!sum.holds) B::fill(cols, A(0), sum.to);
+    B::column_sum(a.rows, cols, terms, sum.to);
+  };
+  add_rows(a.out, a.dy, a.dbias);
+  if (!a.dweight.to && !a.dx) return;
+  Tensor<T, B> narrowed;
+  const T* dy;
+  if constexpr (std::is_same_v<T, Y>) {
+    dy = a.dy;
+  } else {
+    narrowed = Tensor<T, B>({a.rows, a.out});
+    B::convert(narrowed.size(), a.dy, narrowed.data());
+    dy = narrowed.data();
+  }
+  if (a.dweight.to) {
+    const T* x = a.x;
+    Tensor<T, B> rebuilt;
+    if (a.pre) {  // where dx will be
+      if (!a.dx) rebuilt = Tensor<T, B>({a.rows, a.in});
+      T* const active = a.dx ? a.dx : rebuilt.data();
+      B::activation(a.activation, a.rows * a.in, a.pre, active);
+      x = active;
+    }
+    B::gemm(true, false, a.out, a.in, a.rows, A(1), dy, a.out, x, a.in,
+            a.dweight.holds ? A(1) : A(0), a.dweight.to, a.in);
+  }
+  if (!a.dx) return;
+  B::gemm(false, false, a.rows, a.in, a.out, A(1), dy, a.out, a.weight, a.in, A(0), a.dx, a.in);
+  if (a.pre) B::activation_backward(a.activation, a.rows * a.in, a.pre, a.dx, a.dx);
+  add_rows(a.in, a.dx, a.dx_sum);
+}
+/// Where the backend adds to the gradient in a slot; nowhere, without a slot.
+template <class Sum, class M, class B>
+Sum sum_in(GradientSlot<M, B>* slot, const Shape& shape) {
+  if (!slot) return {};
+  const auto [gradient, holds] = slot->target(shape);
+  return {gradient.data(), holds};
 }
 /// Sends the gradient of a result in Y on to x, w and b, each where it is wanted.
 template <class Y, class T, class B>
-void linear_backward(Index rows, Index in, Index out, const Tensor<Y, B>& wide_dy,
-                     const Variable<T, B>& x, const Weight<Variable<T, B>>& w,
-                     GradientSlot<master_of<T>, B>* b) {
-  using A = accumulator_of<T>;
-  if (b) B::column_sum(rows, out, wide_dy.data(), b->accumulator({out}).data());
-  if (!w.slot && !x.slot) return;
-  const Tensor<T, B> dy = converted<T>(wide_dy);
-  if (w.slot) weight_gradient(rows, in, out, dy, x.tensor, *w.slot);
+void linear_backward(const Tensor<Y, B>& dy, const Variable<T, B>& x,
+                     const Weight<Variable<T, B>>& w, GradientSlot<master_of<T>, B>* b) {
+  using Sum = typename LinearGradients<T, Y>::Sum;
+  LinearGradients<T, Y> a{x.rows(),  x.cols(),        w.rows(),
+                          dy.data(), w.tensor.data(), x.tensor.data()};
+  a.dbias = sum_in<Sum>(b, {a.out});
+  a.dweight = sum_in<Sum>(w.slot, {a.out, a.in});
+  Tensor<T, B> dx;
   if (x.slot) {
-    Tensor<T, B> dx(x.shape());
-    B::gemm(false, false, rows, in, out, A(1), dy.data(), out, w.tensor.data(), in, A(0), dx.data(),
-            in);
-    x.slot->add(std::move(dx));
+    dx = Tensor<T, B>(x.shape());
+    a.dx = dx.data();
   }
+  run_linear_backward<B>(a);
+  if (x.slot) x.slot->add(std::move(dx));
+}
+/// @throws Error where the residual stream that a result (rows, out) is added to has another shape.
+template <Value Y>
+void need_residual(std::string_view operation, const Y* residual, const Shape& result) {
+  if (!residual) return;
+  need_defined(operation, *residual);
+  if (!(value(*residual).shape() == result))
+    fail("autograd", operation,
+         "expected a residual " + result.str() + ", got " + value(*residual).shape().str());
 }
 }  // namespace detail
 
-/// y = x w^T + b, in the scalar of Y: V, or wide, where it is a term of a sum. x (rows, in), w
-/// (out, in), b (out) or null -> (rows, out).
+/// y = x w^T + b + residual, in the scalar of Y: V, or wide, where it is a term of a sum. x (rows,
+/// in), w (out, in), b (out) or null, residual (rows, out) or null -> (rows, out).
 template <Value Y, Value V>
-Y linear_as(const V& x, const Weight<V>& w, const Wide<V>* b = nullptr) {
+Y linear_as(const V& x, const Weight<V>& w, const Wide<V>* b = nullptr,
+            const Y* residual = nullptr) {
   using T = scalar_of<V>;
   using B = backend_of<V>;
   detail::need_defined("linear", x, w);
@@ -74,15 +122,19 @@ Y linear_as(const V& x, const Weight<V>& w, const Wide<V>* b = nullptr) {
     fail("autograd", "linear",
          "expected a bias (" + std::to_string(out) + "), got " + value(*b).shape().str());
   tensor_of<Y> y({rows, out});
-  detail::run_linear<B>(LinearArgs<T, scalar_of<Y>>{rows, in, out, value(x).data(), value(w).data(),
-                                                    b ? value(*b).data() : nullptr,
-                                                    Activation::identity, nullptr, y.data()});
-  if constexpr (is_recorded<V>)
-    if (recording(x, w) || (b && recording(*b)))
-      return recorded(std::move(y),
-                      [x, w, sb = b ? b->slot : nullptr, rows, in, out](tensor_of<Y> dy) {
-                        detail::linear_backward(rows, in, out, dy, x, w, sb);
-                      });
+  detail::need_residual("linear", residual, y.shape());
+  detail::run_linear<B>(LinearArgs<T, scalar_of<Y>>{
+      rows, in, out, value(x).data(), value(w).data(), b ? value(*b).data() : nullptr,
+      Activation::identity, nullptr, y.data(), residual ? value(*residual).data() : nullptr});
+  if constexpr (is_recorded<V>) {
+    const bool biased = b && recording(*b), added = residual && recording(*residual);
+    if (recording(x, w) || biased || added)
+      return recorded(std::move(y), [x, w, sb = b ? b->slot : nullptr,
+                                     sr = residual ? residual->slot : nullptr](tensor_of<Y> dy) {
+        if (sr) sr->add(dy);
+        detail::linear_backward(dy, x, w, sb);
+      });
+  }
   return y;
 }
 /// The same in x's own scalar.

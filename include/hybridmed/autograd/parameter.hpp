@@ -1,6 +1,8 @@
 #pragma once
 // Parameters and buffers: what a model keeps between steps, held in the master scalar of the
 // precision that it computes in (core/scalars.hpp).
+#include <atomic>
+
 #include "hybridmed/autograd/precision.hpp"
 
 namespace hybridmed {
@@ -20,6 +22,51 @@ constexpr Initial normal(double stddev) { return {Initial::Kind::normal, stddev}
 constexpr Initial unit_rows() { return {Initial::Kind::unit_rows, 1}; }
 }  // namespace init
 
+/// A parameter as products in bf16 read it, kept from step to step: an optimizer makes it and its
+/// update writes it. It counts as long as nobody else has asked for the memory of the value since,
+/// to write or to read (Tensor::seal); after that the value is rounded where it is used, until the
+/// next step makes the copy again. So it is never older than the value, whoever changes that, and
+/// however. A copied parameter has none.
+template <class M, class B>
+class RoundedCopy {
+ public:
+  RoundedCopy() = default;
+  RoundedCopy(const RoundedCopy&) {}
+  RoundedCopy(RoundedCopy&& o) noexcept
+      : tensor_(std::move(o.tensor_)), seal_(o.seal_), wanted_(o.wanted()) {}
+  RoundedCopy& operator=(RoundedCopy o) noexcept {
+    tensor_ = std::move(o.tensor_);
+    seal_ = o.seal_;
+    wanted_.store(o.wanted(), std::memory_order_relaxed);
+    return *this;
+  }
+
+  bool is_of(const Tensor<M, B>& value) const { return value.sealed(seal_); }
+  const Tensor<bfloat16, B>& tensor() const { return tensor_; }
+  /// Has the value been rounded for a product? Threads that evaluate one model may all say so.
+  bool wanted() const { return wanted_.load(std::memory_order_relaxed); }
+  void want() const {
+    if (!wanted()) wanted_.store(true, std::memory_order_relaxed);
+  }
+  /// Makes the copy where it is wanted and not that of the value. True where it has other memory
+  /// now: a tape that still reads the old one keeps it.
+  bool make(const Tensor<M, B>& value) {
+    if (!wanted() || !value.defined() || is_of(value)) return false;
+    const bool moves = !tensor_.unique() || !(tensor_.shape() == value.shape());
+    if (moves) tensor_ = Tensor<bfloat16, B>(value.shape());
+    B::convert(value.size(), value.read(), tensor_.data());
+    seal_ = value.seal();
+    return moves;
+  }
+  /// The value was given by data() to an update that has written both.
+  void written_with(const Tensor<M, B>& value) { seal_ = value.seal(); }
+
+ private:
+  Tensor<bfloat16, B> tensor_;
+  std::uint64_t seal_ = 0;
+  mutable std::atomic<bool> wanted_{false};
+};
+
 /// Marks a parameter that weight decay never shrinks. Vectors and scalars need no mark: only
 /// matrices decay.
 struct NoDecay {};
@@ -32,6 +79,7 @@ template <class M, class B>
 struct MasterParameter {
   Tensor<M, B> value;
   mutable GradientSlot<M, B> slot;
+  RoundedCopy<M, B> rounded;
   bool trainable = true;
   bool fixed = false;  ///< no stage trains it
   Initial initial;
@@ -90,10 +138,21 @@ using Weight =
     std::conditional_t<is_recorded<V> && !std::is_same_v<scalar_of<V>, master_of<scalar_of<V>>>,
                        RoundedWeight<scalar_of<V>, backend_of<V>>, V>;
 
+namespace detail {
+template <class T, class M, class B>
+Tensor<T, B> value_in(const MasterParameter<M, B>& p) {
+  if constexpr (!std::is_same_v<T, M> && std::is_same_v<T, bfloat16>) {
+    if (p.rounded.is_of(p.value)) return p.rounded.tensor();
+    p.rounded.want();
+  }
+  return converted<T>(p.value);
+}
+}  // namespace detail
+
 /// The parameter as a value of kind V: rounded, where V is bf16. `use<Wide<V>>` has it as it is.
 template <Value V>
 Weight<V> use(const Parameter<scalar_of<V>, backend_of<V>>& p) {
-  const tensor_of<V> compute = detail::converted<scalar_of<V>>(p.value);
+  const tensor_of<V> compute = detail::value_in<scalar_of<V>>(p);
   if constexpr (is_recorded<V>) {
     if (!p.trainable || !Tape::current()) return {compute};
     Tape::current()->leaf(p.slot);

@@ -25,7 +25,7 @@ Tensor<To, B> converted(const Tensor<From, B>& x) {
   } else {
     if (!x.defined()) return {};  // the operation that takes it says so
     Tensor<To, B> y(x.shape());
-    B::convert(y.size(), x.data(), y.data());
+    B::convert(y.size(), x.read(), y.data());
     return y;
   }
 }

@@ -17,8 +17,8 @@ enum class Activation { identity, relu, gelu, gelu_tanh };
 /// the maximum.
 enum class LocalAggregation { mean, sum, max };
 
-/// A linear layer and what may be fused to it: y = act(x weight^T + bias), row-major. Y: T, or the
-/// scalar that sums are held in; then there is no activation.
+/// A linear layer and what may be fused to it: y = act(x weight^T + bias) + residual, row-major. Y:
+/// T, or the scalar that sums are held in; then there is no activation.
 template <class T, class Y = T>
 struct LinearArgs {
   Index rows = 0, in = 0, out = 0;
@@ -28,6 +28,30 @@ struct LinearArgs {
   Activation activation = Activation::identity;
   Y* pre = nullptr;  // (rows, out): what the activation is applied to; null: nobody wants it
   Y* y = nullptr;    // (rows, out)
+  const Y* residual = nullptr;  // (rows, out), or null; not y itself
+};
+
+/// Gradients of a linear layer y = x weight^T + bias, whose x may be act(pre). Those of weight and
+/// bias are added up in the scalar of sums: to what is there, or from nothing.
+template <class T, class Y = T>
+struct LinearGradients {
+  using A = accumulator_of<T>;
+  /// Where a gradient goes; null: nobody wants it.
+  struct Sum {
+    A* to = nullptr;
+    bool holds = false;  // a sum that is added to
+  };
+  Index rows = 0, in = 0, out = 0;
+  const Y* dy = nullptr;      // (rows, out)
+  const T* weight = nullptr;  // (out, in)
+  const T* x = nullptr;       // (rows, in); not read where `pre` is given
+  Activation activation = Activation::identity;
+  T* pre = nullptr;  // (rows, in): x = activation(pre). What it holds afterwards is not said, so
+                     // that x may be rebuilt in its place
+  Sum dweight{};     // (out, in)
+  Sum dbias{};       // (out)
+  T* dx = nullptr;   // (rows, in), overwritten: the gradient of x, or of pre where that is given
+  Sum dx_sum{};      // (in): the rows of dx, added up: the gradient of a bias within pre
 };
 
 /// Multi-head attention over ragged segments: softmax(scale q k^T + bias + mask) v, per segment and

@@ -174,11 +174,18 @@ concept Backend =
     BackendFeedForward<B, T> && BackendRows<B, T> && BackendRows<B, accumulator_of<T>> &&
     BackendAttention<B, T> && BackendConvolution<B, T> && BackendObjectives<B, master_of<T>>;
 
-/// Optional: a linear layer with its bias, its activation or both in one pass; false, with nothing
-/// written, where these arguments are not served.
+/// Optional: a linear layer with its bias, its activation, a residual sum or several of them in one
+/// pass; false, with nothing written, where these arguments are not served.
 template <class B, class T, class Y = T>
 concept BackendLinear = requires(const LinearArgs<T, Y>& a) {
   { B::linear(a) } -> std::same_as<bool>;
+};
+
+/// Optional: the gradients of a linear layer in fewer passes than products, activation and sums
+/// take one by one; false, with nothing written, where these arguments are not served.
+template <class B, class T, class Y = T>
+concept BackendLinearGradients = requires(const LinearGradients<T, Y>& a) {
+  { B::linear_backward(a) } -> std::same_as<bool>;
 };
 
 /// Optional: sum = x + y and norm = LayerNorm(sum) in one pass, with the bits of add and
@@ -268,6 +275,13 @@ struct RequireFeedForwardBackend {
            !requires(const LinearArgs<T, accumulator_of<T>>& a) { B::linear(a); }),
       "hybridmed: linear of a backend must return bool, false where it does not serve its "
       "arguments; see BackendLinear in hybridmed/backend/concept.hpp");
+  static_assert(
+      (BackendLinearGradients<B, T> ||
+       !requires(const LinearGradients<T>& a) { B::linear_backward(a); }) &&
+          (BackendLinearGradients<B, T, accumulator_of<T>> ||
+           !requires(const LinearGradients<T, accumulator_of<T>>& a) { B::linear_backward(a); }),
+      "hybridmed: linear_backward of a backend must return bool, false where it does not serve its "
+      "arguments; see BackendLinearGradients in hybridmed/backend/concept.hpp");
   static_assert(
       BackendFusedAddNorm<B, T> ||
           !requires(Index n, double e, const accumulator_of<T>* x, accumulator_of<T>* sum,

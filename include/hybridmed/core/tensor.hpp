@@ -78,7 +78,26 @@ class Tensor {
   bool unique() const {
     return control_ && control_->references.load(std::memory_order_acquire) == 1;
   }
-  T* data() const { return data_; }
+  /// The memory, to read or to write: whoever asks for it breaks its seal.
+  T* data() const {
+    if (control_ && control_->seal.load(std::memory_order_relaxed) != 0)
+      control_->seal.store(0, std::memory_order_relaxed);
+    return data_;
+  }
+  /// The memory, to read alone.
+  const T* read() const { return data_; }
+  /// Seals the memory: `sealed(number)` is true from now on, until somebody asks for it by data(),
+  /// of whatever tensor or view that shares it, or it is sealed again. No number comes twice.
+  std::uint64_t seal() const {
+    static std::atomic<std::uint64_t> last{0};
+    const std::uint64_t number = last.fetch_add(1, std::memory_order_relaxed) + 1;
+    need_memory("seal");
+    control_->seal.store(number, std::memory_order_relaxed);
+    return number;
+  }
+  bool sealed(std::uint64_t number) const {
+    return number != 0 && control_ && control_->seal.load(std::memory_order_relaxed) == number;
+  }
   const Shape& shape() const { return shape_; }
   Index size() const { return defined() ? shape_.size() : 0; }
   Index rows() const { return shape_.rows(); }
@@ -147,6 +166,7 @@ class Tensor {
   struct Control {
     void* memory;
     std::atomic<std::int64_t> references{1};
+    std::atomic<std::uint64_t> seal{0};  // 0: broken
     explicit Control(void* m) : memory(m) {}
   };
   Control* control_ = nullptr;

@@ -134,7 +134,7 @@ struct CaptionMemory {
       fail("model", "CaptionMemory",
            "expected rows of whole maps of " + std::to_string(places) + " places, got " +
                value(level).shape().str());
-    return add(gather_rows(use<W>(pos), places_.times(rows / places)), proj.wide(level));
+    return proj.onto(gather_rows(use<W>(pos), places_.times(rows / places)), level);
   }
 
  private:

@@ -90,7 +90,7 @@ struct Decoder {
     const Index split = want.summarize ? plan.summarize.count : 0;
     for (std::size_t k = 0; k < blocks.size(); ++k) {
       const auto& block = blocks[k];
-      const W h = add(x, block.sa(block.ln1(x), *segments, true));
+      const W h = block.sa.onto(x, block.ln1(x), *segments, true);
       W s, c;
       if (k == 0) {
         if (want.summarize)
@@ -101,13 +101,13 @@ struct Decoder {
         if (want.caption) c = slice_rows(h, split, value(h).rows());
       }
       if (want.summarize)
-        s = add(s, block.summarize(s, plan.summarize.queries, block.summarize.keys_values(findings),
-                                   plan.summarize.memory));
+        s = block.summarize.onto(s, s, plan.summarize.queries,
+                                 block.summarize.keys_values(findings), plan.summarize.memory);
       if (want.caption)
-        c = add(c, block.caption(c, plan.caption.queries, block.caption.keys_values(image),
-                                 plan.caption.memory));
+        c = block.caption.onto(c, c, plan.caption.queries, block.caption.keys_values(image),
+                               plan.caption.memory);
       x = want.summarize && want.caption ? stack_rows(s, c) : want.summarize ? s : c;
-      x = add(x, block.ffn(block.ln3(x)));
+      x = block.ffn.onto(x, block.ln3(x));
       if (want.summarize && want.caption) segments = &plan.stacked;
     }
     const V y = norm(x);

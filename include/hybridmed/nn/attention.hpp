@@ -45,8 +45,19 @@ struct SelfAttention {
   /// x (rows, width), packed by `segments` -> (rows, width), wide
   template <Value V>
   Wide<V> operator()(const V& x, const Segments<B>& segments, bool causal) const {
-    return proj.wide(
-        self_attention(qkv(x), segments, AttentionOptions<V>{heads, causal, nullptr, {}}));
+    return proj.wide(attended(x, segments, causal));
+  }
+  /// residual + the same
+  template <Value V>
+  Wide<V> onto(const Wide<V>& residual, const V& x, const Segments<B>& segments,
+               bool causal) const {
+    return proj.onto(residual, attended(x, segments, causal));
+  }
+
+ private:
+  template <Value V>
+  V attended(const V& x, const Segments<B>& segments, bool causal) const {
+    return self_attention(qkv(x), segments, AttentionOptions<V>{heads, causal, nullptr, {}});
   }
 };
 
@@ -84,6 +95,12 @@ struct CrossAttention {
   Wide<X> operator()(const X& x, const Segments<B>& x_segments, const Like<X, T>& keys,
                      const Segments<B>& key_segments) const {
     return proj.wide(cross_attention(q(ln2(x)), keys, x_segments, key_segments, heads));
+  }
+  /// residual + the same
+  template <Value X>
+  Wide<X> onto(const Wide<X>& residual, const X& x, const Segments<B>& x_segments,
+               const Like<X, T>& keys, const Segments<B>& key_segments) const {
+    return proj.onto(residual, cross_attention(q(ln2(x)), keys, x_segments, key_segments, heads));
   }
 };
 

@@ -37,14 +37,19 @@ struct Linear {
   Wide<Like<X, T>> wide(const X& x) const {
     return as<Wide<Like<X, T>>>(x);
   }
+  /// residual + wide(x), in the pass of the product where the backend has that.
+  template <Value X>
+  Wide<Like<X, T>> onto(const Wide<Like<X, T>>& residual, const X& x) const {
+    return as<Wide<Like<X, T>>>(x, &residual);
+  }
 
  private:
   template <Value Y, Value X>
-  Y as(const X& x) const {
+  Y as(const X& x, const Y* residual = nullptr) const {
     using V = Like<X, T>;
-    if (!has_bias) return linear_as<Y>(narrow<T>(x), use<V>(weight));
+    if (!has_bias) return linear_as<Y, V>(narrow<T>(x), use<V>(weight), nullptr, residual);
     const Wide<V> b = use<Wide<V>>(bias);
-    return linear_as<Y>(narrow<T>(x), use<V>(weight), &b);
+    return linear_as<Y, V>(narrow<T>(x), use<V>(weight), &b, residual);
   }
 };
 
@@ -84,9 +89,10 @@ struct LayerNorm {
 /// Inverted dropout; the identity in evaluation. Each call in a step needs its own `site`.
 struct Dropout {
   double probability = 0;
+  bool drops(const Mode& mode) const { return mode.dropout && probability > 0; }
   template <Value V>
   V operator()(const V& x, const Mode& mode, std::uint64_t site) const {
-    if (!mode.dropout || probability <= 0) return x;
+    if (!drops(mode)) return x;
     tensor_of<Wide<V>> mask(value(x).shape());
     draw(mask, mode, site);
     return narrow<scalar_of<V>>(multiply(widen(x), mask));

@@ -26,9 +26,20 @@ struct FeedForward {
   /// x (rows, in), in T or wider -> (rows, out), wide
   template <Value X>
   Wide<X> operator()(const X& x) const {
+    return run(x, nullptr);
+  }
+  /// residual + the same
+  template <Value X>
+  Wide<X> onto(const Wide<X>& residual, const X& x) const {
+    return run(x, &residual);
+  }
+
+ private:
+  template <Value X>
+  Wide<X> run(const X& x, const Wide<X>* residual) const {
     using V = Like<X, T>;
-    return feed_forward(narrow<T>(x), use<V>(fc1.weight), use<Wide<V>>(fc1.bias),
-                        use<V>(fc2.weight), use<Wide<V>>(fc2.bias), act);
+    return feed_forward<V>(narrow<T>(x), use<V>(fc1.weight), use<Wide<V>>(fc1.bias),
+                           use<V>(fc2.weight), use<Wide<V>>(fc2.bias), act, residual);
   }
 };
 
@@ -63,6 +74,21 @@ requires requires { typename Order::template Stream<V>; }
 struct StreamOf<Order, V> {
   using type = typename Order::template Stream<V>;
 };
+
+/// Does a part end in a product that takes the residual stream into its sum?
+template <class Part, class X, class... Args>
+concept EndsInProduct = requires(const Part& part, const Wide<X>& residual, const X& x,
+                                 const Args&... args) {
+  { part.onto(residual, x, args...) } -> std::same_as<Wide<X>>;
+};
+/// residual + part(x, args...), in the pass of the part's last product where that can be.
+template <Value V, class Part, class... Args>
+Wide<V> add_part(const Wide<V>& residual, const Part& part, const V& x, const Args&... args) {
+  if constexpr (EndsInProduct<Part, V, Args...>)
+    return part.onto(residual, x, args...);
+  else
+    return add(residual, widen(part(x, args...)));
+}
 }  // namespace detail
 
 /// The residual stream of an order: `Order::Stream<V>`, or wide where it does not say.
@@ -110,32 +136,50 @@ struct TransformerBlock {
   X operator()(const X& x, const Args&... args) const {
     using V = Like<X, T>;
     check<X, V, Args...>();
-    return branches(
-        x, [&](const auto& h) { return widen(attn(narrow<T>(h), args...)); },
-        [&](const auto& h) { return widen(mlp(narrow<T>(h))); });
+    if constexpr (pre_norm) {
+      // The sums belong to the products, or else the first one to the norm that reads it.
+      if constexpr (BackendLinear<B, T, accumulator_of<T>> &&
+                    detail::EndsInProduct<Attention, V, Args...>) {
+        const X y = attn.onto(x, ln1(x), args...);
+        return detail::add_part<V>(y, mlp, ln2(y));
+      } else {
+        const auto [y, h] = ln2.after_add(x, widen(attn(ln1(x), args...)));
+        return detail::add_part<V>(y, mlp, h);
+      }
+    } else {
+      return in_order(
+          x, [&](const auto& h) { return widen(attn(narrow<T>(h), args...)); },
+          [&](const auto& h) { return widen(mlp(narrow<T>(h))); });
+    }
   }
   /// The same with dropout; `site` numbers the block within the model.
   template <Value X, class... Args>
   X train(const X& x, const Mode& mode, std::uint64_t site, const Args&... args) const {
     using V = Like<X, T>;
+    if (!dropout.drops(mode)) return (*this)(x, args...);
     check<X, V, Args...>();
-    return branches(
-        x,
-        [&](const auto& h) { return dropout(widen(attn(narrow<T>(h), args...)), mode, 2 * site); },
-        [&](const auto& h) { return dropout(widen(mlp(narrow<T>(h))), mode, 2 * site + 1); });
-  }
-
- private:
-  /// The two branches, which round what a norm or an order hands them wide; with PreNorm the first
-  /// sum and its norm are one operation, the same bits.
-  template <Value X, class Attend, class Feed>
-  X branches(const X& x, Attend&& attend, Feed&& feed) const {
-    if constexpr (std::is_same_v<Order, PreNorm> && std::is_same_v<Norm, LayerNorm<T, B>>) {
+    const auto attend = [&](const auto& h) {
+      return dropout(widen(attn(narrow<T>(h), args...)), mode, 2 * site);
+    };
+    const auto feed = [&](const auto& h) {
+      return dropout(widen(mlp(narrow<T>(h))), mode, 2 * site + 1);
+    };
+    if constexpr (pre_norm) {
       const auto [y, h] = ln2.after_add(x, attend(ln1(x)));
       return add(y, feed(h));
     } else {
-      return Order::residual(Order::residual(x, ln1, attend), ln2, feed);
+      return in_order(x, attend, feed);
     }
+  }
+
+ private:
+  /// Then a sum and its norm may be one operation, and a norm gives what a part takes.
+  static constexpr bool pre_norm =
+      std::is_same_v<Order, PreNorm> && std::is_same_v<Norm, LayerNorm<T, B>>;
+  /// The two branches, which round what a norm or an order hands them wide.
+  template <Value X, class Attend, class Feed>
+  X in_order(const X& x, Attend&& attend, Feed&& feed) const {
+    return Order::residual(Order::residual(x, ln1, attend), ln2, feed);
   }
   /// Does F give a V, or a wide one?
   template <class V, class F, class... Args>

@@ -65,7 +65,8 @@ class AdamW {
 
   /// Brings the numbers of the next step to the backend, in one copy of a few bytes: with the
   /// batch, before what is to run without the host. `random`: of dropout, where the step reads it
-  /// there.
+  /// there. Where the backend updates all parameters at once, their copies in bf16 are those of
+  /// their values from here on, and each update writes both (RoundedCopy).
   void begin_step(double learning_rate, Philox random = Philox()) {
     if (!(learning_rate >= 0) || !std::isfinite(learning_rate))
       fail("optim", "AdamW",
@@ -79,6 +80,7 @@ class AdamW {
                         random};
     state_ = Tensor<StepState, B>::from_host({&now, 1}, {1});
     begun_ = true;
+    make_copies();
   }
   /// Issues one update and waits for nothing: `norm()` tells the rest. A trained parameter without
   /// a gradient counts as gradient 0; one that was frozen after the optimizer was made stays as it
@@ -156,6 +158,9 @@ class AdamW {
 
   std::vector<Entry>& entries() { return entries_; }
   std::int64_t steps() const { return steps_; }
+  /// Grows whenever a copy in bf16 has other memory than before: what was recorded until then
+  /// neither reads nor writes it.
+  std::uint64_t copies_moved() const { return copies_moved_; }
   void set_steps(std::int64_t n) { steps_ = n; }
 
  private:
@@ -187,13 +192,29 @@ class AdamW {
   /// The same in a number of passes that does not depend on how many parameters there are.
   void update_as_list(const Tensor<T, B>& loss, const AdamWArgs& a) {
     tensors_.clear();
-    for (const Entry& e : entries_)
-      if (e.parameter->trainable)
-        tensors_.push_back({e.m.size(), gradient_of(e), e.m.data(), e.v.data(),
-                            e.parameter->value.data(), nullptr, decay_of(e)});
+    kept_.clear();
+    for (const Entry& e : entries_) {
+      if (!e.parameter->trainable) continue;
+      const Tensor<T, B>& value = e.parameter->value;
+      const RoundedCopy<T, B>& copy = e.parameter->rounded;
+      // One that is older than its value stays that where the norm is not finite.
+      if (copy.is_of(value)) kept_.push_back(e.parameter);
+      bfloat16* const to = copy.tensor().defined() ? copy.tensor().data() : nullptr;
+      tensors_.push_back(
+          {e.m.size(), gradient_of(e), e.m.data(), e.v.data(), value.data(), to, decay_of(e)});
+    }
     list_.assign(tensors_);
     B::gradient_norm(list_, loss.defined() ? loss.data() : nullptr, state_.data());
     B::adamw(list_, a);
+    for (Parameter<T, B>* p : kept_) p->rounded.written_with(p->value);
+  }
+  /// The copies of all parameters that products in bf16 read, of frozen ones too.
+  void make_copies() {
+    if constexpr (listed && BackendConversion<B, bfloat16> && std::is_same_v<T, float>) {
+      const auto make = [&](Parameter<T, B>& p) { copies_moved_ += p.rounded.make(p.value); };
+      for (Entry& e : entries_) make(*e.parameter);
+      for (auto& [name, p] : frozen_) make(*p);
+    }
   }
   double decay_of(const Entry& e) const { return e.parameter->decays ? options_.weight_decay : 0; }
   static const T* gradient_of(const Entry& e) {
@@ -243,6 +264,8 @@ class AdamW {
   std::int64_t steps_ = 0;
   [[no_unique_address]] typename ListOf<B>::type list_;
   std::vector<AdamWTensor<T>> tensors_;
+  std::vector<Parameter<T, B>*> kept_;  // those whose copy the update at hand keeps up with
+  std::uint64_t copies_moved_ = 0;
 };
 
 }  // namespace hybridmed::optim

@@ -37,6 +37,10 @@ class ReplayedSteps {
                          nn::Mode mode) {
     if constexpr (replays) {
       if (optimizer.state().defined()) mode.random_in_backend = &optimizer.state().data()->random;
+      if (optimizer.copies_moved() != copies_moved_) {
+        recorded_.clear();
+        copies_moved_ = optimizer.copies_moved();
+      }
       if (most_ > 0 && failure_.empty()) {
         note_extents(batch, mode);
         Recorded* known = find();
@@ -119,7 +123,7 @@ class ReplayedSteps {
         B::move(step.total.data(), r.results.data() + i, sizeof(T));
       });
       for (std::size_t i = 0; i < values.size(); ++i)
-        if (const auto& e = optimizer.entries()[i]; e.parameter->value.data() != values[i].data())
+        if (const auto& e = optimizer.entries()[i]; e.parameter->value.read() != values[i].read())
           fail("train", "record", "the step gives the parameter '" + e.name + "' other memory",
                "write into the memory that it has");
       recorded_.push_back(std::move(r));
@@ -173,6 +177,7 @@ class ReplayedSteps {
   std::vector<Extents> seen_;
   Extents extents_;  // of the batch at hand
   std::uint64_t uses_ = 0;
+  std::uint64_t copies_moved_ = 0;  // of the optimizer, when the recordings were made
   std::string failure_;
 };
 

@@ -20,10 +20,12 @@ inline std::string losses_see(const RunConfig& config, const system::Stage& stag
 }
 
 /// `bytes`: of the memory plan. `parameters`: of the whole system. `unread`: keys that it does not
-/// read. `from_other_weights`: it does not begin with random ones.
+/// read. `from_other_weights`: it does not begin with random ones. `arithmetic`: what differs from
+/// numbers as they are, or empty.
 inline std::string run_report(const RunConfig& config, const std::vector<system::Stage>& stages,
                               const Preparation& data, Index parameters, std::size_t bytes,
-                              const std::vector<std::string>& unread, bool from_other_weights) {
+                              const std::vector<std::string>& unread, bool from_other_weights,
+                              const std::string& arithmetic) {
   const auto number = [](double x, int digits) {
     char text[32];
     std::snprintf(text, sizeof text, "%.*f", digits, x);
@@ -43,6 +45,7 @@ inline std::string run_report(const RunConfig& config, const std::vector<system:
                     "data        " + std::to_string(data.train.size()) + " training and " +
                     std::to_string(data.valid.size()) + " validation studies from " + config.data +
                     "\n" + "losses see  " + losses_see(config, stages.back(), data.train) + "\n" +
+                    (arithmetic.empty() ? arithmetic : "arithmetic  " + arithmetic + "\n") +
                     "steps       " + steps + "batch " + std::to_string(config.batch) + "\n";
   std::map<std::string, std::pair<std::size_t, const data::Rejected*>> reasons;
   for (const auto& r : data.left_out())

@@ -22,6 +22,7 @@ struct TrainerOptions {
   /// Of the command that a stopped run prints: what it needs besides, and what starts it; without
   /// the latter no command is printed.
   std::string resume_with{}, program{};
+  std::string arithmetic{};  ///< a line of the report: what differs from numbers as they are
 };
 
 template <class T, class B>
@@ -49,7 +50,8 @@ class Trainer {
     const std::size_t bytes = planned();
     check_interrupt("the run is prepared");
     return run_report(state_.config, stages(), state_.data, nn::count_parameters(*state_.system),
-                      bytes, state_.system->unread_keys(), options_.resume || initial_.decoder);
+                      bytes, state_.system->unread_keys(), options_.resume || initial_.decoder,
+                      options_.arithmetic);
   }
 
   /// Trains to the end, or until interrupted. Returns true when the run is finished.

@@ -44,7 +44,7 @@ std::unique_ptr<system::System<T, B>> make(const char* name, const char* preset)
   auto s = system::make_system<T, B>(name, small(preset));
   std::uint64_t stream = 0;
   nn::for_each_parameter(*s, [&](const std::string&, auto& p) {
-    p.value = tensor<T, B>(normal(p.value.size(), ++stream, 0.2), p.value.shape());
+    p.value = tensor<master_of<T>, B>(normal(p.value.size(), ++stream, 0.2), p.value.shape());
   });
   return s;
 }

@@ -63,7 +63,7 @@ void need_bfloat16(const State& state, const char* operation) {
          "precision float");
 }
 
-State::State(int on) : device(on) {
+State::State(int on, FloatProducts products) : device(on), float_products(products) {
   try {
     open();
   } catch (...) {
@@ -87,6 +87,10 @@ void State::open() {
   check(cudaGetDeviceProperties(&properties, device), name, this);
   device_name = std::string(" (") + properties.name + ")";
   compute_capability = 10 * properties.major + properties.minor;
+  if (float_products == FloatProducts::tf32 && compute_capability < 80)
+    fail("cuda", name,
+         "expected a device of compute capability 8.0 or newer for TF32" + where(this),
+         "products of floats as they are");
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), name, this);
   check(cudaStreamCreateWithFlags(&copies, cudaStreamNonBlocking), name, this);
   check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), name, this);
@@ -105,7 +109,8 @@ void State::open() {
   check(cublasCreate(&blas), name, this);
   check(cublasSetStream(blas, stream), name, this);
   check(cublasSetWorkspace(blas, workspace, workspace_bytes), name, this);
-  // float32 means float32: no TF32. Sums are rounded to bf16 once, not part by part.
+  // Sums are rounded to bf16 once, not part by part. Whether floats are rounded to TF32, each
+  // product says (products.cu).
   check(cublasSetMathMode(
             blas, static_cast<cublasMath_t>(CUBLAS_DEFAULT_MATH |
                                             CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION)),
@@ -191,7 +196,7 @@ State& current() {
   return *state;
 }
 
-Context::Context(int device) : state_(new State(device)) {}
+Context::Context(int device, FloatProducts products) : state_(new State(device, products)) {}
 Context::~Context() {
   if (!state_) return;
   cudaStreamSynchronize(state_->stream);
@@ -209,7 +214,7 @@ const Context& Context::standard() {
   static const Context* context = [] {
     int device = 0;
     check(cudaGetDevice(&device), "context", nullptr);
-    auto* made = new Context(new State(device));
+    auto* made = new Context(new State(device, FloatProducts::exact));
     standard_state.store(made->state_, std::memory_order_release);
     return made;
   }();
@@ -221,6 +226,7 @@ State& Context::state(const char* operation) const {
   return *state_;
 }
 int Context::device() const { return state("device").device; }
+FloatProducts Context::float_products() const { return state("float_products").float_products; }
 bool Context::is_current() const { return &state("is_current") == current_if_made(); }
 void Context::synchronize() const {
   State& s = state("synchronize");

@@ -26,11 +26,15 @@
 
 namespace hybridmed::cuda {
 
+/// How products of floats are computed: as floats, or on tensor cores with both factors rounded to
+/// TF32 (10 bits behind the point) and float sums.
+enum class FloatProducts { exact, tf32 };
+
 class Context {
  public:
   /// On one of the devices 0 ... device_count() - 1; the calling thread's device stays as it is.
-  /// @throws Error where there is no such device, or it refuses.
-  explicit Context(int device = 0);
+  /// @throws Error where there is no such device, it refuses, or it has no TF32 and shall use it.
+  explicit Context(int device = 0, FloatProducts products = FloatProducts::exact);
   /// Waits for the work of the context. Where it is still current (in any thread) or memory of it
   /// is alive, stream, handles and pool stay for these and go with the last of them.
   ~Context();
@@ -42,6 +46,7 @@ class Context {
 
   /// @throws Error where the context was moved from, as the following do.
   int device() const;
+  FloatProducts float_products() const;
   /// Is it current in the calling thread?
   bool is_current() const;
   /// Waits until everything issued to this context so far has run.

@@ -26,6 +26,7 @@ struct Context::State {
   static constexpr std::size_t workspace_bytes = std::size_t{32} << 20;
   static constexpr int most_partial_sums = 1024;
   const int device;
+  const FloatProducts float_products;
   int compute_capability = 0;   // 10 * major + minor
   bool one_of_several = false;  // has the machine more devices?
   std::string device_name;      // for messages
@@ -44,7 +45,7 @@ struct Context::State {
   Blocks blocks{*this};
   Staging staging{*this};
 
-  explicit State(int on);
+  State(int on, FloatProducts products);
   ~State();
   State(const State&) = delete;
   State& operator=(const State&) = delete;

@@ -1,9 +1,26 @@
 #include "hybridmed/backend/cuda/rows.hpp"
 
-#include "hybridmed/backend/cuda/column_sums.cuh"
+#include "hybridmed/backend/cuda/column_pass.cuh"
 #include "hybridmed/backend/cuda/device.cuh"
 
 namespace hybridmed::cuda {
+
+namespace {
+
+/// Reads x, whose columns are added up.
+template <class T>
+struct ReadRows {
+  using accumulator = accumulator_of<T>;
+  Index cols;
+  const T* x;
+
+  template <int w>
+  __device__ Pack<accumulator, w> at(Index r, Index c) const {
+    return widen(*reinterpret_cast<const Pack<T, w>*>(x + r * cols + c));
+  }
+};
+
+}  // namespace
 
 template <class T>
 void Rows::add_vector(Index rows, Index cols, const T* x, const accumulator_of<T>* v, T* y) {
@@ -13,12 +30,11 @@ void Rows::add_vector(Index rows, Index cols, const T* x, const accumulator_of<T
 }
 template <class T>
 void Rows::column_sum(Index rows, Index cols, const T* x, accumulator_of<T>* y) {
-  using A = accumulator_of<T>;
   current_for<T>("column_sum");
-  column_sums<1>(
-      rows, cols, "column_sum",
-      [=] __device__(Index r, Index c, double* s) { s[0] += wide(x[r * cols + c]); },
-      [=] __device__(Index c, const double* s) { y[c] += static_cast<A>(s[0]); });
+  if (rows <= 0 || cols <= 0) return;
+  by_packs<T>(cols, {x}, [&]<class P>(P, Index) {
+    column_pass<P::size>(rows, cols, "column_sum", ReadRows<T>{cols, x}, y, true);
+  });
 }
 void Rows::repeat_indices(Index count, const std::int32_t* first, Index repeats, Index period,
                           std::int32_t* y) {

@@ -67,6 +67,18 @@ __device__ void store(T* p, const Wide<T>& x, Index n, bool whole) {
     if (j < n) p[j] = x.v[j];
 }
 
+template <class T>
+__device__ void store_rounded(bfloat16* p, const Wide<T>& x, Index n) {
+  Pack<bfloat16, width<T>> y;
+  for (int j = 0; j < width<T>; ++j) y.v[j] = narrow<bfloat16>(static_cast<float>(x.v[j]));
+  if (n >= width<T> && reinterpret_cast<std::uintptr_t>(p) % sizeof y == 0) {
+    *reinterpret_cast<Pack<bfloat16, width<T>>*>(p) = y;
+    return;
+  }
+  for (int j = 0; j < width<T>; ++j)
+    if (j < n) p[j] = y.v[j];
+}
+
 /// part[block] = sum of the squares of the block's chunks; the same of the shrunk numbers follows
 /// where squares may overflow.
 template <class T>
@@ -148,9 +160,7 @@ __global__ void __launch_bounds__(block_size) adamw_kernel(Table<T> table, AdamW
       store(m + i, first, n - i, whole);
       store(v + i, second, n - i, whole);
       store(p + i, value, n - i, whole);
-      if (rounded)
-        for (int j = 0; j < width<T>; ++j)
-          if (j < n - i) rounded[i + j] = bfloat16(static_cast<float>(value.v[j]));
+      if (rounded) store_rounded(rounded + i, value, n - i);
     }
   }
 }
