@@ -19,6 +19,7 @@ namespace {
 struct Counting : CpuBackend {
   static constexpr const char* name = "counting";
   static inline int attentions = 0, local = 0;
+  static inline bool half_products = false;  // of the last local alignment
   template <class T>
   static void attention(const AttentionArgs<T>& a) {
     ++attentions;
@@ -27,6 +28,7 @@ struct Counting : CpuBackend {
   template <class T>
   static void local_scores(const LocalArgs<T>& a, T* z) {
     ++local;
+    half_products = a.half_products;
     CpuBackend::local_scores(a, z);
   }
 };
@@ -300,4 +302,21 @@ TEST_CASE("a term of weight 0 runs no kernel of its own; one that is observed do
     CHECK(train::evaluate_step(stage, batch, nn::Mode::evaluation()).finite);
     CHECK(B::attentions == (distils ? all : untaught));
   }
+}
+
+TEST_CASE("local alignment may round factors of products where the model computes in bf16") {
+  const auto run = [&]<class S>(S) {
+    auto m = model::make_hybridmed<S, B>(model::Config::preset("tiny"),
+                                         objective::LocalAlignment::needs);
+    nn::initialise(m, 1);
+    const system::Composed composed(m, 1.0 * objective::LocalAlignment{});
+    train::evaluate_step(
+        composed,
+        model::Batch<S, B>{Tensor<S, B>::full({2, 3, 64, 64}, S(0.1f)),
+                           m.plan({findings, f_offsets}, {impression, i_offsets}, {})},
+        nn::Mode::evaluation());
+    return B::half_products;
+  };
+  CHECK_FALSE(run(float{}));
+  CHECK(run(bfloat16{}));
 }

@@ -211,7 +211,7 @@ TEST_CASE("local_scores on tensor cores: within what rounding shares and gradien
     }
 }
 
-TEST_CASE("local_scores on tensor cores: the same bits each time, whatever the tile") {
+TEST_CASE("local_scores on tensor cores: the same bits each time") {
   const Arguments given({"", 5, 37, 20, {3, 170, 1, 90, 400}});
   const auto run = [&] {
     return half_results<float, Cuda>(given, given.inputs(), LocalAggregation::mean, 3,
