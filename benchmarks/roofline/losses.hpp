@@ -5,34 +5,40 @@
 namespace hybridmed::roofline {
 
 struct Losses {
-  // ---- over classes: each row's loss is a double, then added up; the backward passes read their
-  // rows twice
+  // ---- over classes: each row's loss is a double, then added up; gradients that are not given the
+  // largest logit of a row read it twice
   template <class T>
   static void cross_entropy(Index rows, Index classes, const T* z, const std::int32_t* target,
-                            double, T* loss, T* lse) {
+                            double, T* loss, T* lse, T* top = nullptr) {
     over_classes(rows, {span(rows * classes, z), span(rows, target)},
-                 {span(1, loss), span(rows, lse)});
+                 {span(1, loss), span(rows, lse), span(top ? rows : 0, top)});
   }
   template <class T>
   static void cross_entropy_backward(Index rows, Index classes, const T* z,
                                      const std::int32_t* target, double, const T* lse,
-                                     const T* upstream, bool accumulate, T* dz) {
+                                     const T* upstream, bool accumulate, T* dz,
+                                     const T* top = nullptr) {
     backward(rows * classes, {span(rows * classes, z)}, accumulate, dz,
-             {span(rows, target), span(rows, lse), span(1, upstream)});
+             {span(rows, target), span(rows, lse), span(1, upstream), span(top ? rows : 0, top)},
+             top);
   }
   template <class T>
   static void distillation(Index rows, Index classes, const T* student, const T* teacher, double,
-                           T* loss, T* lse_s, T* lse_t) {
+                           T* loss, T* lse_s, T* lse_t, T* top_s = nullptr, T* top_t = nullptr) {
     over_classes(rows, {span(rows * classes, student), span(rows * classes, teacher)},
-                 {span(1, loss), span(rows, lse_s), span(rows, lse_t)});
+                 {span(1, loss), span(rows, lse_s), span(rows, lse_t),
+                  span(top_s ? rows : 0, top_s), span(top_s ? rows : 0, top_t)});
   }
   template <class T>
   static void distillation_backward(Index rows, Index classes, const T* student, const T* teacher,
                                     double, const T* lse_s, const T* lse_t, const T* upstream,
-                                    bool accumulate, T* dz) {
+                                    bool accumulate, T* dz, const T* top_s = nullptr,
+                                    const T* top_t = nullptr) {
     const Index n = rows * classes;
     backward(n, {span(n, student), span(n, teacher)}, accumulate, dz,
-             {span(rows, lse_s), span(rows, lse_t), span(1, upstream)});
+             {span(rows, lse_s), span(rows, lse_t), span(1, upstream),
+              span(top_s ? rows : 0, top_s), span(top_s ? rows : 0, top_t)},
+             top_s);
   }
   template <class T>
   static void soft_cross_entropy(Index rows, Index classes, const T* z, const T* target, double,
@@ -45,8 +51,8 @@ struct Losses {
                                           double, const T* lse, const T* upstream, bool accumulate,
                                           T* dz) {
     const Index n = rows * classes;
-    backward(n, {span(n, z), span(n, target)}, accumulate, dz,
-             {span(rows, lse), span(1, upstream)});
+    backward(n, {span(n, z), span(n, target)}, accumulate, dz, {span(rows, lse), span(1, upstream)},
+             false);
   }
 
   // ---- between images and texts
@@ -107,9 +113,9 @@ struct Losses {
   }
   template <class T>
   static void backward(Index n, std::vector<Span> logits, bool accumulate, T* dz,
-                       std::vector<Span> also) {
+                       std::vector<Span> also, bool once) {
     double again = 0;
-    for (const Span& s : logits) again += s.bytes;
+    for (const Span& s : logits) again += once ? 0 : s.bytes;
     for (const Span& s : also) logits.push_back(s);
     if (accumulate) logits.push_back(span(n, dz));
     note({"softmax + loss", Pass::loss, 1, std::move(logits), {span(n, dz)}, 0, 0, again});

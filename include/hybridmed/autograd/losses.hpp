@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "hybridmed/autograd/elementwise.hpp"
+#include "hybridmed/backend/concept.hpp"
 #include "hybridmed/core/host.hpp"
 
 namespace hybridmed {
@@ -41,17 +42,30 @@ V cross_entropy(const V& logits, const IndexTensor<backend_of<V>>& target, doubl
   if (rows > 0)
     detail::need_indices<B>("cross_entropy", "target", target, classes, false,
                             "leave rows without a target out: no class number means 'ignore'");
-  tensor_of<V> loss{Shape{}}, lse({rows});
-  B::cross_entropy(rows, classes, value(logits).data(), target.data(), smoothing, loss.data(),
-                   lse.data());
+  tensor_of<V> loss{Shape{}}, lse({rows}), top;
+  if constexpr (is_recorded<V> && BackendRowTops<B, T>)
+    if (recording(logits)) top = tensor_of<V>({rows});
+  if constexpr (BackendRowTops<B, T>)
+    B::cross_entropy(rows, classes, value(logits).data(), target.data(), smoothing, loss.data(),
+                     lse.data(), top.defined() ? top.data() : nullptr);
+  else
+    B::cross_entropy(rows, classes, value(logits).data(), target.data(), smoothing, loss.data(),
+                     lse.data());
   if constexpr (is_recorded<V>)
     if (recording(logits) && rows > 0)
-      return recorded(std::move(loss), [logits, target, lse, smoothing, rows,
-                                        classes](tensor_of<V> dy) {
-        auto [dz, holds] = logits.slot->target(logits.shape());
-        B::template cross_entropy_backward<T>(rows, classes, logits.tensor.data(), target.data(),
-                                              smoothing, lse.data(), dy.data(), holds, dz.data());
-      });
+      return recorded(
+          std::move(loss), [logits, target, lse, top, smoothing, rows, classes](tensor_of<V> dy) {
+            auto [dz, holds] = logits.slot->target(logits.shape());
+            const auto run = [&, &dz = dz, holds = holds](const auto*... tops) {
+              B::template cross_entropy_backward<T>(rows, classes, logits.tensor.data(),
+                                                    target.data(), smoothing, lse.data(), dy.data(),
+                                                    holds, dz.data(), tops...);
+            };
+            if constexpr (BackendRowTops<B, T>)
+              run(top.data());
+            else
+              run();
+          });
   return loss;
 }
 
@@ -88,18 +102,32 @@ V distillation(const V& student, const tensor_of<V>& teacher, double tau) {
   detail::need_temperature("distillation", tau);
   const Index rows = value(student).rows(), classes = value(student).cols();
   detail::same_shape("distillation", value(student).shape(), teacher.shape());
-  tensor_of<V> loss{Shape{}}, lse_s({rows}), lse_t({rows});
-  B::distillation(rows, classes, value(student).data(), teacher.data(), tau, loss.data(),
-                  lse_s.data(), lse_t.data());
+  tensor_of<V> loss{Shape{}}, lse_s({rows}), lse_t({rows}), tops;
+  if constexpr (BackendRowTops<B, T>) {
+    if constexpr (is_recorded<V>)
+      if (recording(student)) tops = tensor_of<V>({2, rows});
+    T* const top = tops.defined() ? tops.data() : nullptr;
+    B::distillation(rows, classes, value(student).data(), teacher.data(), tau, loss.data(),
+                    lse_s.data(), lse_t.data(), top, top ? top + rows : nullptr);
+  } else {
+    B::distillation(rows, classes, value(student).data(), teacher.data(), tau, loss.data(),
+                    lse_s.data(), lse_t.data());
+  }
   if constexpr (is_recorded<V>)
     if (recording(student) && rows > 0)
-      return recorded(
-          std::move(loss), [student, teacher, lse_s, lse_t, tau, rows, classes](tensor_of<V> dy) {
-            auto [dz, holds] = student.slot->target(student.shape());
-            B::template distillation_backward<T>(rows, classes, student.tensor.data(),
-                                                 teacher.data(), tau, lse_s.data(), lse_t.data(),
-                                                 dy.data(), holds, dz.data());
-          });
+      return recorded(std::move(loss),
+                      [student, teacher, lse_s, lse_t, tops, tau, rows, classes](tensor_of<V> dy) {
+                        auto [dz, holds] = student.slot->target(student.shape());
+                        const auto run = [&, &dz = dz, holds = holds](const auto*... top) {
+                          B::template distillation_backward<T>(
+                              rows, classes, student.tensor.data(), teacher.data(), tau,
+                              lse_s.data(), lse_t.data(), dy.data(), holds, dz.data(), top...);
+                        };
+                        if constexpr (BackendRowTops<B, T>)
+                          run(tops.data(), tops.data() + rows);
+                        else
+                          run();
+                      });
   return loss;
 }
 

@@ -195,6 +195,17 @@ concept BackendFusedAddNorm = requires(Index n, double e, const A* x, A* sum, T*
   { B::add_norm(n, n, x, x, x, x, e, sum, norm, sum, sum) } -> std::same_as<bool>;
 };
 
+/// Optional: losses over classes that say the largest logit of each row besides, for gradients that
+/// are given it again.
+template <class B, class M>
+concept BackendRowTops = requires(Index n, bool b, double e, const M* x, M* y,
+                                  const std::int32_t* i) {
+  B::cross_entropy(n, n, x, i, e, y, y, y);
+  B::template cross_entropy_backward<M>(n, n, x, i, e, x, x, b, y, x);
+  B::distillation(n, n, x, x, e, y, y, y, y, y);
+  B::template distillation_backward<M>(n, n, x, x, e, x, x, x, b, y, x, x);
+};
+
 /// Optional: dx = dsum + the gradient that layer_norm_backward makes of dnorm, in one pass; dx may
 /// be dsum. False, with nothing written, where this shape is not served.
 template <class B, class T, class A = accumulator_of<T>>

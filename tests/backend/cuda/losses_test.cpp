@@ -159,6 +159,49 @@ TEST_CASE_TEMPLATE("a student that equals its teacher has no loss and no gradien
   CHECK(largest(values(dz)) == 0);
 }
 
+TEST_CASE_TEMPLATE("a gradient that is given the largest logits has the bits of one that is not", T,
+                   float, double) {
+  static_assert(BackendRowTops<Cuda, T>);
+  for (auto [r, c] : matrices) {
+    const Index rows = r, classes = c;
+    if (rows * classes == 0) continue;
+    CAPTURE(rows);
+    CAPTURE(classes);
+    const auto s = tensor<T, Cuda>(normal(rows * classes, 1, 5), {rows, classes}),
+               t = tensor<T, Cuda>(normal(rows * classes, 2, 5), {rows, classes});
+    std::vector<std::int32_t> classes_of_rows;
+    for (Index i = 0; i < rows; ++i)
+      classes_of_rows.push_back(static_cast<std::int32_t>(5 * i % classes));
+    const auto target = indices<Cuda>(classes_of_rows);
+    const auto one = Tensor<T, Cuda>::full(Shape{}, T(1));
+    const Tensor<T, Cuda> loss(Shape{}), lse({2, rows}), top({2, rows});
+    T *const of_t = lse.data() + rows, *const top_t = top.data() + rows;
+    const auto gradient = [&](auto kernel) {
+      Tensor<T, Cuda> dz({rows, classes});
+      kernel(dz.data());
+      return values(dz);
+    };
+    Cuda::cross_entropy(rows, classes, s.data(), target.data(), 0.1, loss.data(), lse.data(),
+                        top.data());
+    const auto of_cross_entropy = [&](const T* tops) {
+      return gradient([&](T* dz) {
+        Cuda::cross_entropy_backward<T>(rows, classes, s.data(), target.data(), 0.1, lse.data(),
+                                        one.data(), false, dz, tops);
+      });
+    };
+    CHECK(of_cross_entropy(top.data()) == of_cross_entropy(nullptr));
+    Cuda::distillation(rows, classes, s.data(), t.data(), 2.0, loss.data(), lse.data(), of_t,
+                       top.data(), top_t);
+    const auto of_distillation = [&](const T* tops, const T* tops_t) {
+      return gradient([&](T* dz) {
+        Cuda::distillation_backward<T>(rows, classes, s.data(), t.data(), 2.0, lse.data(), of_t,
+                                       one.data(), false, dz, tops, tops_t);
+      });
+    };
+    CHECK(of_distillation(top.data(), top_t) == of_distillation(nullptr, nullptr));
+  }
+}
+
 TEST_CASE_TEMPLATE("excluded classes, infinities and NaN come out as the reference has them", T,
                    float, double) {
   const double low = -1e30;

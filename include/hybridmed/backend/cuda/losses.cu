@@ -1,6 +1,6 @@
 // Losses over rows of logits (rows, classes): one block a row. The forward pass keeps the largest
-// logit and the sums relative to it in one pass (LogSum); the backward pass, which is given the
-// log-sum-exp above the largest logit, finds that again and then reads the row a second time.
+// logit and the sums relative to it in one pass (LogSum). The backward pass is given the
+// log-sum-exp above the largest logit; where it is not given that as well, it reads the row twice.
 #include <algorithm>
 #include <climits>
 #include <cstdint>
@@ -133,7 +133,7 @@ struct BelowTop {
 template <class T>
 __global__ void __launch_bounds__(block_size)
     cross_entropy_kernel(Index classes, const T* z, const std::int32_t* target, double smoothing,
-                         double* row_loss, T* lse) {
+                         double* row_loss, T* lse, T* top) {
   __shared__ T shared[block_warps];
   __shared__ double shared_wide[block_warps];
   const Index r = blockIdx.x;
@@ -150,6 +150,7 @@ __global__ void __launch_bounds__(block_size)
   const double l = all.log();
   const bool valid = target[r] >= 0 && target[r] < classes;
   lse[r] = static_cast<T>(l);
+  if (top) top[r] = all.top;
   double loss = valid ? 0.0 : static_cast<double>(NAN);
   if (valid && smoothing < 1)
     loss += (1 - smoothing) * (l + (wide(all.top) - wide(z[r * classes + target[r]])));
@@ -161,13 +162,15 @@ __global__ void __launch_bounds__(block_size)
 template <class T>
 __global__ void __launch_bounds__(block_size)
     cross_entropy_backward_kernel(Index classes, const T* z, const std::int32_t* target, T flat,
-                                  T smooth, T share, const T* lse, const T* upstream,
+                                  T smooth, T share, const T* lse, const T* tops, const T* upstream,
                                   bool accumulate, T* dz) {
   __shared__ T shared[block_warps];
   const Index r = blockIdx.x;
-  T top = -INFINITY;
-  read_row(r, classes, z, [&](Index, T x) { top = max(top, x); });
-  top = block_max(top, shared);
+  T top = tops ? tops[r] : T(-INFINITY);
+  if (!tops) {
+    read_row(r, classes, z, [&](Index, T x) { top = max(top, x); });
+    top = block_max(top, shared);
+  }
   const T l = lse[r], k = *upstream * share;
   const bool valid = target[r] >= 0 && target[r] < classes;
   const Index wanted = target[r];
@@ -209,7 +212,7 @@ struct Divergence {
 template <class T>
 __global__ void __launch_bounds__(block_size)
     distillation_kernel(Index classes, const T* student, const T* teacher, double tau,
-                        double* row_loss, T* lse_s, T* lse_t) {
+                        double* row_loss, T* lse_s, T* lse_t, T* top_s, T* top_t) {
   __shared__ T shared[block_warps];
   __shared__ double shared_wide[block_warps];
   const T inverse = static_cast<T>(1 / tau);
@@ -238,24 +241,30 @@ __global__ void __launch_bounds__(block_size)
   if (threadIdx.x != 0) return;
   lse_s[r] = static_cast<T>(ls);
   lse_t[r] = static_cast<T>(lt);
+  if (top_s) {
+    top_s[r] = s.top;
+    top_t[r] = t.top;
+  }
   row_loss[r] = loss;
 }
 
 template <class T>
 __global__ void __launch_bounds__(block_size)
     distillation_backward_kernel(Index classes, const T* student, const T* teacher, T inverse,
-                                 double share, const T* lse_s, const T* lse_t, const T* upstream,
-                                 bool accumulate, T* dstudent) {
+                                 double share, const T* lse_s, const T* lse_t, const T* tops_s,
+                                 const T* tops_t, const T* upstream, bool accumulate, T* dstudent) {
   __shared__ T shared[block_warps];
   const T k = static_cast<T>(wide(*upstream) * share);
   const Index r = blockIdx.x;
-  T top_s = -INFINITY, top_t = -INFINITY;
-  read_rows(r, classes, student, teacher, [&](Index, T xs, T xt) {
-    top_s = max(top_s, xs);
-    top_t = max(top_t, xt);
-  });
-  top_s = block_max(top_s, shared);
-  top_t = block_max(top_t, shared);
+  T top_s = tops_s ? tops_s[r] : T(-INFINITY), top_t = tops_s ? tops_t[r] : T(-INFINITY);
+  if (!tops_s) {
+    read_rows(r, classes, student, teacher, [&](Index, T xs, T xt) {
+      top_s = max(top_s, xs);
+      top_t = max(top_t, xt);
+    });
+    top_s = block_max(top_s, shared);
+    top_t = block_max(top_t, shared);
+  }
   const T ls = lse_s[r], lt = lse_t[r];
   write_row(r, classes, student, teacher, accumulate, dstudent, [&](Index, T xs, T xt) {
     return k * (exp((xs - top_s) * inverse - ls) - exp((xt - top_t) * inverse - lt));
@@ -374,45 +383,45 @@ void mean_of_rows(Index rows, double factor, const char* operation, T* loss, F l
 
 template <class T>
 void Losses::cross_entropy(Index rows, Index classes, const T* z, const std::int32_t* target,
-                           double smoothing, T* loss, T* lse) {
+                           double smoothing, T* loss, T* lse, T* top) {
   mean_of_rows(rows, 1, "cross_entropy", loss, [&](unsigned blocks, double* row_loss) {
     cross_entropy_kernel<<<blocks, block_size, 0, current().stream>>>(classes, z, target, smoothing,
-                                                                      row_loss, lse);
+                                                                      row_loss, lse, top);
   });
 }
 template <class T>
 void Losses::cross_entropy_backward(Index rows, Index classes, const T* z,
                                     const std::int32_t* target, double smoothing, const T* lse,
-                                    const T* upstream, bool accumulate, T* dz) {
+                                    const T* upstream, bool accumulate, T* dz, const T* top) {
   const T flat = static_cast<T>(smoothing / static_cast<double>(classes)),
           smooth = static_cast<T>(smoothing), share = static_cast<T>(1 / static_cast<double>(rows));
   if (rows <= 0 || classes <= 0) return;
   cross_entropy_backward_kernel<<<block_a_row(rows), block_size, 0, current().stream>>>(
-      classes, z, target, flat, smooth, share, lse, upstream, accumulate, dz);
+      classes, z, target, flat, smooth, share, lse, top, upstream, accumulate, dz);
   check(cudaGetLastError(), "cross_entropy_backward");
 }
 
 template <class T>
 void Losses::distillation(Index rows, Index classes, const T* student, const T* teacher, double tau,
-                          T* loss, T* lse_s, T* lse_t) {
-  if (classes <= 0) {
+                          T* loss, T* lse_s, T* lse_t, T* top_s, T* top_t) {
+  if (classes <= 0) {  // without a class there is no gradient that would read `top`
     for_each(1, "distillation", [=] __device__(Index) { *loss = T(0); });
     return for_each(rows, "distillation",
                     [=] __device__(Index r) { lse_s[r] = lse_t[r] = T(-INFINITY); });
   }
   mean_of_rows(rows, tau * tau, "distillation", loss, [&](unsigned blocks, double* row_loss) {
-    distillation_kernel<<<blocks, block_size, 0, current().stream>>>(classes, student, teacher, tau,
-                                                                     row_loss, lse_s, lse_t);
+    distillation_kernel<<<blocks, block_size, 0, current().stream>>>(
+        classes, student, teacher, tau, row_loss, lse_s, lse_t, top_s, top_t);
   });
 }
 template <class T>
 void Losses::distillation_backward(Index rows, Index classes, const T* student, const T* teacher,
                                    double tau, const T* lse_s, const T* lse_t, const T* upstream,
-                                   bool accumulate, T* dstudent) {
+                                   bool accumulate, T* dstudent, const T* top_s, const T* top_t) {
   if (rows <= 0 || classes <= 0) return;
   distillation_backward_kernel<<<block_a_row(rows), block_size, 0, current().stream>>>(
       classes, student, teacher, static_cast<T>(1 / tau), tau / static_cast<double>(rows), lse_s,
-      lse_t, upstream, accumulate, dstudent);
+      lse_t, top_s, top_t, upstream, accumulate, dstudent);
   check(cudaGetLastError(), "distillation_backward");
 }
 
@@ -488,19 +497,20 @@ void Losses::symmetric_cross_entropy(Index n, const T* s, const std::int32_t* ke
   });
 }
 
-#define HYBRIDMED_INSTANTIATE(T)                                                                  \
-  template void Losses::cross_entropy(Index, Index, const T*, const std::int32_t*, double, T*,    \
-                                      T*);                                                        \
-  template void Losses::cross_entropy_backward(Index, Index, const T*, const std::int32_t*,       \
-                                               double, const T*, const T*, bool, T*);             \
-  template void Losses::distillation(Index, Index, const T*, const T*, double, T*, T*, T*);       \
-  template void Losses::distillation_backward(Index, Index, const T*, const T*, double, const T*, \
-                                              const T*, const T*, bool, T*);                      \
-  template void Losses::soft_cross_entropy(Index, Index, const T*, const T*, double, T*, T*);     \
-  template void Losses::soft_cross_entropy_backward(Index, Index, const T*, const T*, double,     \
-                                                    const T*, const T*, bool, T*);                \
-  template void Losses::sinkhorn(Index, Index, const T*, double, Index, T*);                      \
-  template void Losses::symmetric_cross_entropy(Index, const T*, const std::int32_t*, double,     \
+#define HYBRIDMED_INSTANTIATE(T)                                                                   \
+  template void Losses::cross_entropy(Index, Index, const T*, const std::int32_t*, double, T*, T*, \
+                                      T*);                                                         \
+  template void Losses::cross_entropy_backward(Index, Index, const T*, const std::int32_t*,        \
+                                               double, const T*, const T*, bool, T*, const T*);    \
+  template void Losses::distillation(Index, Index, const T*, const T*, double, T*, T*, T*, T*,     \
+                                     T*);                                                          \
+  template void Losses::distillation_backward(Index, Index, const T*, const T*, double, const T*,  \
+                                              const T*, const T*, bool, T*, const T*, const T*);   \
+  template void Losses::soft_cross_entropy(Index, Index, const T*, const T*, double, T*, T*);      \
+  template void Losses::soft_cross_entropy_backward(Index, Index, const T*, const T*, double,      \
+                                                    const T*, const T*, bool, T*);                 \
+  template void Losses::sinkhorn(Index, Index, const T*, double, Index, T*);                       \
+  template void Losses::symmetric_cross_entropy(Index, const T*, const std::int32_t*, double,      \
                                                 double, double, T*, T*);
 HYBRIDMED_INSTANTIATE(float)
 HYBRIDMED_INSTANTIATE(double)

@@ -7,22 +7,27 @@
 namespace hybridmed::cuda {
 
 struct Losses {
-  /// A target that is no class gives NaN.
+  /// A target that is no class gives NaN. `top` (rows), or null: the largest logit of each row. A
+  /// gradient that is given it reads the row once, and else twice.
   template <class T>
   static void cross_entropy(Index rows, Index classes, const T* z, const std::int32_t* target,
-                            double smoothing, T* loss, T* lse);
+                            double smoothing, T* loss, T* lse, T* top = nullptr);
   template <class T>
   static void cross_entropy_backward(Index rows, Index classes, const T* z,
                                      const std::int32_t* target, double smoothing, const T* lse,
-                                     const T* upstream, bool accumulate, T* dz);
+                                     const T* upstream, bool accumulate, T* dz,
+                                     const T* top = nullptr);
 
+  /// top_s and top_t, both or none: as `top`.
   template <class T>
   static void distillation(Index rows, Index classes, const T* student, const T* teacher,
-                           double tau, T* loss, T* lse_s, T* lse_t);
+                           double tau, T* loss, T* lse_s, T* lse_t, T* top_s = nullptr,
+                           T* top_t = nullptr);
   template <class T>
   static void distillation_backward(Index rows, Index classes, const T* student, const T* teacher,
                                     double tau, const T* lse_s, const T* lse_t, const T* upstream,
-                                    bool accumulate, T* dstudent);
+                                    bool accumulate, T* dstudent, const T* top_s = nullptr,
+                                    const T* top_t = nullptr);
 
   template <class T>
   static void soft_cross_entropy(Index rows, Index classes, const T* z, const T* target, double tau,
