@@ -2,6 +2,7 @@
 #include "run.hpp"
 
 #include <charconv>
+#include <utility>
 
 namespace hybridmed::app {
 
@@ -87,6 +88,10 @@ static void need_branch(const Run& run, bool there, const char* source, const ch
 }
 
 static std::vector<std::string> decode_all(const Run& run, const task::Generated& g) {
+  static bool said = false;
+  if (!g.not_recorded.empty() && !std::exchange(said, true))
+    std::cerr << "note: texts are written kernel by kernel, since a step could not be recorded: "
+              << g.not_recorded << "\n";
   std::vector<std::string> out;
   for (const auto& ids : g.ids) out.push_back(run.vocabulary.decode(ids));
   return out;

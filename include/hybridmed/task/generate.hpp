@@ -3,6 +3,7 @@
 // values are computed once.
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "hybridmed/model/hybridmed.hpp"
 
@@ -18,38 +19,101 @@ struct GenerateOptions {
 struct Generated {
   std::vector<std::vector<std::int32_t>> ids;
   std::vector<std::vector<double>> margin;
+  std::string not_recorded{};  ///< why each step was issued kernel by kernel, on a backend that can
+                               ///< record one
 };
 
 namespace detail {
 
-/// What the steps of a batch read: computed for all of them before the first, and in the backend's
-/// memory.
+/// What one step reads of the host: where its tokens stand.
 template <class B>
-struct Steps {
-  Index batch, count;
-  IndexTensor<B> places;  // (count, batch): the position of the token
-  IndexTensor<B> rows;    // (count, batch): where its keys and values go
-  IndexTensor<B> seen;    // (count, 2 batch): the rows that it sees
+struct Place {
+  IndexTensor<B> positions;  // (batch)
+  IndexTensor<B> rows;       // (batch): where their keys and values go
+  Segments<B> seen;          // the rows that they see
 
-  Steps(Index batch_, Index count_) : batch(batch_), count(count_) {
-    std::vector<std::int32_t> place, row, range;
-    for (Index t = 0; t < count; ++t)
+  /// numbers (4 batch, 1): positions, rows, and pairs of rows, as Places has them; `count` steps.
+  Place(const IndexTensor<B>& numbers, Index batch, Index count)
+      : positions(numbers.row_slice(0, batch).view({batch})),
+        rows(numbers.row_slice(batch, 2 * batch).view({batch})),
+        seen(numbers.row_slice(2 * batch, 4 * batch).view({batch, 2}), batch, batch * count, count,
+             false) {}
+};
+
+/// The places of all steps of a batch, computed before the first, in the backend's memory.
+template <class B>
+struct Places {
+  Index batch, count;
+  IndexTensor<B> all;  // (count * 4 batch, 1)
+
+  Places(Index batch_, Index count_) : batch(batch_), count(count_) {
+    std::vector<std::int32_t> numbers;
+    const auto add = [&](Index n) { numbers.push_back(static_cast<std::int32_t>(n)); };
+    for (Index t = 0; t < count; ++t) {
+      for (Index b = 0; b < batch; ++b) add(t);
+      for (Index b = 0; b < batch; ++b) add(b * count + t);
       for (Index b = 0; b < batch; ++b) {
-        place.push_back(static_cast<std::int32_t>(t));
-        row.push_back(static_cast<std::int32_t>(b * count + t));
-        range.push_back(static_cast<std::int32_t>(b * count));
-        range.push_back(static_cast<std::int32_t>(b * count + t + 1));
+        add(b * count);
+        add(b * count + t + 1);
       }
-    IndexStage<B> stage;
-    stage.add(place, {count, batch}, places);
-    stage.add(row, {count, batch}, rows);
-    stage.add(range, {count, 2 * batch}, seen);
-    stage.upload();
+    }
+    all = IndexTensor<B>::from_host(numbers, {count * 4 * batch, 1});
   }
-  IndexTensor<B> place(Index t) const { return places.row_slice(t, t + 1).view({batch}); }
-  Segments<B> keys(Index t) const {
-    return {seen.row_slice(t, t + 1).view({batch, 2}), batch, batch * count, t + 1, false};
+  IndexTensor<B> numbers(Index t) const {
+    return all.row_slice(t * 4 * batch, (t + 1) * 4 * batch);
   }
+  Place<B> place(const IndexTensor<B>& numbers) const { return {numbers, batch, count}; }
+};
+
+/// The steps of a batch, one after the other. Where the backend can record (BackendReplay; A: the
+/// scalar of its sums), the second one is, and every later one runs that, its place brought to
+/// where the recorded one reads it. What a step writes lies in memory that was there before.
+template <class B, class A>
+class DecodingSteps {
+ public:
+  explicit DecodingSteps(const Places<B>& places) : places_(places) {}
+
+  /// issue(place): step t, in order from 0.
+  template <class F>
+  void step(Index t, F&& issue) {
+    if constexpr (BackendReplay<B, A>) {
+      if (t == 1 && places_.count > 2) record(issue);
+      if (recording_) {
+        B::move(places_.numbers(t).data(), now_.data(),
+                static_cast<std::size_t>(now_.size()) * sizeof(std::int32_t));
+        return B::replay(*recording_);
+      }
+    }
+    issue(places_.place(places_.numbers(t)));
+  }
+  /// Why steps are not recorded; empty where they are, or there are too few.
+  const std::string& failure() const { return failure_; }
+
+ private:
+  struct Nothing {};
+  template <class X>
+  struct RecordingOf {
+    using type = Nothing;
+  };
+  template <class X>
+  requires BackendReplay<X, A>
+  struct RecordingOf<X> {
+    using type = typename X::Recording;
+  };
+  template <class F>
+  void record(F&& issue) {
+    try {
+      now_ = IndexTensor<B>({4 * places_.batch, 1});
+      recording_ = B::record([&] { issue(places_.place(now_)); });
+    } catch (const std::exception& e) {
+      failure_ = e.what();
+    }
+  }
+
+  const Places<B>& places_;
+  IndexTensor<B> now_;  // the place that a recorded step reads
+  std::optional<typename RecordingOf<B>::type> recording_;
+  std::string failure_;
 };
 
 /// Keys and values of one self-attention: (batch * steps, 2 width), of which a step fills one row a
@@ -57,17 +121,15 @@ struct Steps {
 template <class T, class B>
 struct Cache {
   Tensor<T, B> kv;
-  Cache(const Steps<B>& steps, Index width) : kv({steps.batch * steps.count, 2 * width}) {}
+  Cache(const Places<B>& places, Index width) : kv({places.batch * places.count, 2 * width}) {}
 
-  /// x (batch, width): the tokens of step t -> (batch, width)
+  /// x (batch, width): the tokens of a step -> (batch, width)
   auto attend(const nn::SelfAttention<T, B>& attention, const Tensor<T, B>& x,
-              const Segments<B>& queries, const Segments<B>& keys, const Steps<B>& steps,
-              Index t) const {
+              const Segments<B>& queries, const Place<B>& place) const {
     const Index width = x.cols();
     const Tensor<T, B> qkv = attention.qkv(x);
-    B::put_rows(steps.batch, 2 * width, qkv.data() + width, 3 * width,
-                steps.rows.data() + t * steps.batch, kv.data());
-    return attention.proj.wide(cached_attention(qkv, kv, queries, keys, attention.heads));
+    B::put_rows(x.rows(), 2 * width, qkv.data() + width, 3 * width, place.rows.data(), kv.data());
+    return attention.proj.wide(cached_attention(qkv, kv, queries, place.seen, attention.heads));
   }
 };
 
@@ -89,10 +151,10 @@ Generated greedy(const M& model, const nn::Linear<T, B>& head, Branch&& branch,
               d = model.config.d, vocab = model.config.vocab;
   std::vector<Tensor<T, B>> cross;
   for (const auto& block : model.decoder.blocks) cross.push_back(branch(block).keys_values(memory));
-  const Steps<B> plan(batch, steps);
+  const Places<B> places(batch, steps);
   std::vector<Cache<T, B>> uni, dec;
-  for (std::size_t i = 0; i < model.text.blocks.size(); ++i) uni.emplace_back(plan, d);
-  for (std::size_t i = 0; i < model.decoder.blocks.size(); ++i) dec.emplace_back(plan, d);
+  for (std::size_t i = 0; i < model.text.blocks.size(); ++i) uni.emplace_back(places, d);
+  for (std::size_t i = 0; i < model.decoder.blocks.size(); ++i) dec.emplace_back(places, d);
 
   Generated out;
   out.ids.resize(static_cast<std::size_t>(batch));
@@ -108,23 +170,26 @@ Generated greedy(const M& model, const nn::Linear<T, B>& head, Branch&& branch,
     own.push_back(static_cast<std::int32_t>(b + 1));
   }
   const Segments<B> queries(own, batch);
-  for (Index t = 0; t < steps; ++t) {
-    const Segments<B> keys = plan.keys(t);
+  const auto issue = [&](const Place<B>& place) {  // from `token` to the next one there
     auto x = add(gather_rows(model.text.token_embed.value, token),
-                 gather_rows(model.text.pos.value, plan.place(t)));
+                 gather_rows(model.text.pos.value, place.positions));
     for (std::size_t i = 0; i < uni.size(); ++i) {
       const auto& block = model.text.blocks[i];
-      x = add(x, uni[i].attend(block.attn, block.ln1(x), queries, keys, plan, t));
+      x = add(x, uni[i].attend(block.attn, block.ln1(x), queries, place));
       x = add(x, block.mlp(block.ln2(x)));
     }
     for (std::size_t i = 0; i < dec.size(); ++i) {
       const auto& block = model.decoder.blocks[i];
-      x = add(x, dec[i].attend(block.sa, block.ln1(x), queries, keys, plan, t));
+      x = add(x, dec[i].attend(block.sa, block.ln1(x), queries, place));
       x = add(x, branch(block)(x, queries, cross[i], memory_segments));
       x = add(x, block.ffn(block.ln3(x)));
     }
     const Tensor<T, B> logits = head(model.decoder.norm(x));
     B::best_class(batch, vocab, logits.data(), token.data(), margin.data());
+  };
+  DecodingSteps<B, accumulator_of<T>> in_order(places);
+  for (Index t = 0; t < steps; ++t) {
+    in_order.step(t, issue);
     const std::vector<std::int32_t> best = token.to_host();
     const auto margins = margin.to_host();
     bool all = true;
@@ -140,6 +205,7 @@ Generated greedy(const M& model, const nn::Linear<T, B>& head, Branch&& branch,
     }
     if (all) break;
   }
+  out.not_recorded = in_order.failure();
   return out;
 }
 

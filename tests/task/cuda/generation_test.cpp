@@ -1,10 +1,12 @@
-// Impressions written on the CUDA backend are those that the reference backend writes.
+// Impressions written on the CUDA backend are those that the reference backend writes, and from the
+// second token on a step is one graph launch.
 #include <doctest/doctest.h>
 
 #include "hybridmed/backend/cuda/backend.hpp"
 #include "hybridmed/nn/initialise.hpp"
 #include "hybridmed/task/generate.hpp"
 #include "support.hpp"
+#include "train/cuda/faults.hpp"
 
 using namespace hybridmed;
 using namespace hybridmed::test;
@@ -36,6 +38,7 @@ Written written(const task::GenerateOptions& options) {
 }
 
 void same(const task::Generated& got, const task::Generated& want) {
+  CHECK(got.not_recorded == "");
   CHECK(got.ids == want.ids);
   REQUIRE(got.margin.size() == want.margin.size());
   for (std::size_t i = 0; i < want.margin.size(); ++i) {
@@ -57,4 +60,32 @@ TEST_CASE("captions and summaries, of all steps and up to the end of each text")
       for (const auto& margins : want.captions.margin)
         for (double m : margins) CHECK(m > 1e-6);  // no tie that rounding could break
   }
+}
+
+TEST_CASE("a step is one graph launch, and where it cannot be recorded the texts are the same") {
+  const task::GenerateOptions options{5, false};
+  const auto before = cuda::memory_statistics().in_use;
+  faults.restart_counters();
+  const Written recorded = written<Cuda>(options);
+  CHECK(faults.graphs == 2 * 4);
+  const long launches = faults.kernels;
+  CHECK(cuda::memory_statistics().in_use == before);
+
+  faults.no_capture = true;
+  faults.restart_counters();
+  const Written plain = written<Cuda>(options);
+  faults.no_capture = false;
+  CHECK(faults.graphs == 0);
+  CHECK(faults.kernels > launches);
+  CHECK(cuda::memory_statistics().in_use == before);
+  for (auto part : {&Written::captions, &Written::summaries}) {
+    CHECK((plain.*part).not_recorded.starts_with("[hybridmed.cuda] record: cudaError"));
+    CHECK((plain.*part).ids == (recorded.*part).ids);
+    CHECK((plain.*part).margin == (recorded.*part).margin);
+  }
+
+  // Two tokens are not worth a recording.
+  faults.restart_counters();
+  written<Cuda>({2, false});
+  CHECK(faults.graphs == 0);
 }
