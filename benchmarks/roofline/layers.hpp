@@ -51,8 +51,9 @@ struct Layers {
     if constexpr (std::is_same_v<T, Y>) {
       dy = a.dy;
     } else {  // a pass that rounds and adds up
-      dy = static_cast<const T*>(Addresses::allocate(static_cast<std::size_t>(ny) * sizeof(T)));
-      column_pass("convert + column sums", a.rows, a.out, {span(ny, a.dy)}, {span(ny, dy)},
+      if (a.dweight.to || a.dx)
+        dy = static_cast<const T*>(Addresses::allocate(static_cast<std::size_t>(ny) * sizeof(T)));
+      column_pass("convert + column sums", a.rows, a.out, {span(ny, a.dy)}, {span(dy ? ny : 0, dy)},
                   a.dbias);
     }
     if (a.dx) {
@@ -69,12 +70,15 @@ struct Layers {
     const T* x = a.pre ? a.pre : a.x;
     const bool sums = std::is_same_v<T, Y> && a.dbias.to;
     if (a.dweight.to) {
-      std::vector<Span> reads{span(ny, dy), span(nx, x)}, writes;
-      add_to(a.out * a.in, a.dweight, reads, writes);
-      if (sums) add_to(a.out, a.dbias, reads, writes);
+      std::vector<Span> reads{span(ny, dy), span(nx, x)}, writes{span(a.out * a.in, a.dweight.to)};
+      if (a.dweight.holds) reads.push_back(writes[0]);
+      const Span anew{1, sizeof(float) * real(a.out)};  // added to what is held by a kernel
+      if (sums) writes.push_back(a.dbias.holds ? anew : span(a.out, a.dbias.to));
       product<T>(std::move(reads), std::move(writes), 2 * real(a.rows, a.in, a.out));
-      if (sums && a.dbias.holds) elements("add", {span(a.out, x)}, {});
+      if (sums && a.dbias.holds)
+        elements("add", {anew, span(a.out, a.dbias.to)}, {span(a.out, a.dbias.to)});
     } else if (sums) {
+      if (!a.dbias.holds) Elements::fill(a.out, accumulator_of<T>(0), a.dbias.to);
       column_sum(a.rows, a.out, dy, a.dbias.to);
     }
     return true;
@@ -90,7 +94,7 @@ struct Layers {
           2,
           {span(rows * cols, x), span(cols, y)},
           {span(cols, y)},
-          partial_sums(rows, rows_per_column_sum, real(cols))});
+          partial_sums(rows, rows_per_tile, real(cols))});
   }
 
   // ---- LayerNorm: rows of up to 1024 numbers are read once, longer ones three times; sums of gain
@@ -201,7 +205,7 @@ struct Layers {
   static constexpr Index longest_held = 1024,  // as in layer_norm.cu
       rows_per_block = 64,
                          rows_per_chunk = 256,  // as in column_sums.cuh
-      rows_per_column_sum = 128;                // as in column_pass.cuh
+      rows_per_tile = 128;                      // as in column_pass.cuh
 
   template <class X, class G, class D, class A>
   static void norm_backward(Index rows, Index cols, const X* x, const A* gain, const A* mean,
@@ -236,20 +240,17 @@ struct Layers {
     note(std::move(e));
   }
 
-  /// What a sum is added to is read, where it holds something, and written.
-  template <class Sum>
-  static void add_to(Index n, const Sum& sum, std::vector<Span>& reads, std::vector<Span>& writes) {
-    if (!sum.to) return;
-    if (sum.holds) reads.push_back(span(n, sum.to));
-    writes.push_back(span(n, sum.to));
-  }
   /// One pass that adds up columns on the way.
   template <class Sum>
   static void column_pass(std::string_view kind, Index rows, Index cols, std::vector<Span> reads,
                           std::vector<Span> writes, const Sum& sum) {
-    add_to(cols, sum, reads, writes);
-    note({kind, Pass::rows, sum.to ? 2 : 1, std::move(reads), std::move(writes),
-          sum.to ? partial_sums(rows, rows_per_column_sum, real(cols)) : 0});
+    Entry e{kind, Pass::rows, sum.to ? 2 : 1, std::move(reads), std::move(writes)};
+    if (sum.to) {
+      e.scratch = partial_sums(rows, rows_per_tile, real(cols));
+      if (sum.holds) e.reads.push_back(span(cols, sum.to));
+      e.writes.push_back(span(cols, sum.to));
+    }
+    note(std::move(e));
   }
   template <class T>
   static void product(std::vector<Span> reads, std::vector<Span> writes, double flops) {

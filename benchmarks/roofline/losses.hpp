@@ -1,5 +1,7 @@
 #pragma once
 // The recorder's kernels of losses: over classes, between images and texts.
+#include <algorithm>
+
 #include "notes.hpp"
 
 namespace hybridmed::roofline {
@@ -125,14 +127,13 @@ struct Losses {
   static void local(const LocalArgs<T>& a, std::vector<Span> results, bool backward,
                     std::vector<Span> also = {}) {
     const Index words = a.offsets[a.texts];
-    const double cells = real(a.images, a.regions, words);
+    const double cells = real(a.images, a.regions, words), cell = cells * sizeof(T);
     also.push_back(span(a.images * a.regions * a.dim, a.p));
     also.push_back(span(words * a.dim, a.w));
     if (a.half_products) return half_local(a, std::move(results), backward, std::move(also));
     const double products = cells * (real(a.dim) + real(a.regions));
     note({"local alignment", Pass::loss, backward ? 14 : 7, std::move(also), std::move(results),
-          (backward ? 20 : 9) * cells * sizeof(T), 0, 0, 2 * products * (backward ? 4 : 1), false,
-          true});
+          (backward ? 20 : 9) * cell, 0, 0, 2 * products * (backward ? 4 : 1), false, true});
   }
   /// On tensor cores: matrices of (images, regions, words) are in bf16. A tile reads its rows of p,
   /// of w and of the Gram matrices once a kernel (blocks find them in the cache), and adds to their

@@ -45,8 +45,18 @@ V slice_rows(const V& x, Index begin, Index end) {
   if constexpr (is_recorded<V>)
     if (recording(x))
       return recorded(std::move(y), [s = x.slot, shape = x.shape(), begin](tensor_of<V> dy) {
-        B::axpy(dy.size(), accumulator_of<scalar_of<V>>(1), dy.data(),
-                s->accumulator(shape).data() + begin * shape.cols());
+        using A = accumulator_of<scalar_of<V>>;
+        const Index first = begin * shape.cols(), n = dy.size();
+        if constexpr (std::is_same_v<scalar_of<V>, A>)
+          if (!s->defined()) {  // nothing to add to: a copy, and zeros around it
+            tensor_of<V> dx(shape);
+            const Index end = first + n, rest = dx.size() - end;
+            if (first > 0) B::fill(first, A(0), dx.data());
+            B::copy(n, dy.data(), dx.data() + first);
+            if (rest > 0) B::fill(rest, A(0), dx.data() + end);
+            return s->add(std::move(dx));
+          }
+        B::axpy(n, A(1), dy.data(), s->accumulator(shape).data() + first);
       });
   return y;
 }
