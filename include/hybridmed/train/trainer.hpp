@@ -19,8 +19,7 @@ struct TrainerOptions {
   bool resume = false;
   std::filesystem::path init;    ///< weights to start from, or empty
   std::int64_t stop_after = -1;  ///< save and stop after this many steps of the run; -1: never
-  /// Of the command that a stopped run prints: what it needs besides, and what starts it; without
-  /// the latter no command is printed.
+  /// Of the command that a stopped run prints, if any: what it needs besides, and what starts it.
   std::string resume_with{}, program{};
   std::string arithmetic{};  ///< a line of the report: what differs from numbers as they are
 };
