@@ -77,7 +77,9 @@ void same_on_both(const char* name, const char* preset) {
 }
 
 /// One step in bf16 on both backends: activations have 8 bits and gradients pass through all layers
-/// of them, so a loss may be off by a few units of 2^-8, and a norm of gradients alike.
+/// of them, so a loss may be off by a few units of 2^-8, and a norm of gradients alike. With local
+/// alignment, whose factors the reference leaves in float, it is up to ten: its logits are 50
+/// cosines.
 void near_in_bf16(const char* name, const char* preset) {
   CAPTURE(name);
   CAPTURE(preset);
@@ -89,7 +91,7 @@ void near_in_bf16(const char* name, const char* preset) {
     const double g = got.numbers[i], w = want.numbers[i];
     CHECK(std::isnan(g) == std::isnan(w));  // a term that is left out
     CHECK((std::isnan(g) || g == again.numbers[i]));
-    if (!std::isnan(w)) CHECK(std::abs(g - w) <= 2e-2 * std::max(1.0, std::abs(w)));
+    if (!std::isnan(w)) CHECK(std::abs(g - w) <= 4e-2 * std::max(1.0, std::abs(w)));
   }
   for (const auto& [n, w] : got.weights) {
     CAPTURE(n);
