@@ -27,6 +27,7 @@ model::Batch<T, B> batch_for(const system::System<T, B>& s, Index side) {
 
 struct Trained {
   Values numbers;  // of each step: total, norm, losses
+  std::set<std::size_t> norms;  // which of the numbers are norms of gradients
   std::map<std::string, Values> weights;
 };
 template <class T, class B>
@@ -50,6 +51,7 @@ Trained trained(const char* name, const char* preset, int steps = 2) {
       const auto r = train::train_step(view, batch, optimizer, 1e-3, tape, nn::Mode::training());
       CHECK(r.finite);
       out.numbers.push_back(r.total);
+      out.norms.insert(out.numbers.size());
       out.numbers.push_back(r.gradient_norm);
       for (const auto& l : r.losses) out.numbers.push_back(l.value.item());
     }
@@ -77,21 +79,25 @@ void same_on_both(const char* name, const char* preset) {
 }
 
 /// One step in bf16 on both backends: activations have 8 bits and gradients pass through all layers
-/// of them, so a loss may be off by a few units of 2^-8, and a norm of gradients alike. With local
-/// alignment, whose factors the reference leaves in float, it is up to ten: its logits are 50
-/// cosines.
+/// of them, so a loss may be off by a few units of 2^-8, and a norm of gradients alike. Local
+/// alignment rounds its factors, which the reference leaves in float, and its logits are 50 cosines:
+/// the norm of a system that has it may be off by ten units. (How far such gradients may be from
+/// double is cuda_parity_tiny's to say.)
 void near_in_bf16(const char* name, const char* preset) {
   CAPTURE(name);
   CAPTURE(preset);
   const auto got = trained<bfloat16, Cuda>(name, preset, 1),
              again = trained<bfloat16, Cuda>(name, preset, 1),
              want = trained<bfloat16, Reference>(name, preset, 1);
+  const auto is = [&](std::string_view other) { return name == other; };
   REQUIRE(got.numbers.size() == want.numbers.size());
   for (std::size_t i = 0; i < want.numbers.size(); ++i) {
     const double g = got.numbers[i], w = want.numbers[i];
     CHECK(std::isnan(g) == std::isnan(w));  // a term that is left out
     CHECK((std::isnan(g) || g == again.numbers[i]));
-    if (!std::isnan(w)) CHECK(std::abs(g - w) <= 4e-2 * std::max(1.0, std::abs(w)));
+    const bool rounds_more = got.norms.count(i) > 0 && (is("hybridmed") || is("gloria"));
+    const double bound = rounds_more ? 4e-2 : 2e-2;
+    if (!std::isnan(w)) CHECK(std::abs(g - w) <= bound * std::max(1.0, std::abs(w)));
   }
   for (const auto& [n, w] : got.weights) {
     CAPTURE(n);
