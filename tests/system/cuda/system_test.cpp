@@ -2,6 +2,8 @@
 // double, losses, gradient norms and the weights after the steps; in bf16, losses and norms.
 #include <doctest/doctest.h>
 
+#include <set>
+
 #include "hybridmed/backend/cuda/backend.hpp"
 #include "hybridmed/nn/initialise.hpp"
 #include "hybridmed/system/systems.hpp"
@@ -26,7 +28,7 @@ model::Batch<T, B> batch_for(const system::System<T, B>& s, Index side) {
 }
 
 struct Trained {
-  Values numbers;  // of each step: total, norm, losses
+  Values numbers;               // of each step: total, norm, losses
   std::set<std::size_t> norms;  // which of the numbers are norms of gradients
   std::map<std::string, Values> weights;
 };
@@ -80,9 +82,9 @@ void same_on_both(const char* name, const char* preset) {
 
 /// One step in bf16 on both backends: activations have 8 bits and gradients pass through all layers
 /// of them, so a loss may be off by a few units of 2^-8, and a norm of gradients alike. Local
-/// alignment rounds its factors, which the reference leaves in float, and its logits are 50 cosines:
-/// the norm of a system that has it may be off by ten units. (How far such gradients may be from
-/// double is cuda_parity_tiny's to say.)
+/// alignment rounds its factors, which the reference leaves in float, and its logits are 50
+/// cosines: the norm of a system that has it may be off by ten units. (How far such gradients may
+/// be from double is cuda_parity_tiny's to say.)
 void near_in_bf16(const char* name, const char* preset) {
   CAPTURE(name);
   CAPTURE(preset);
