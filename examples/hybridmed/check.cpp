@@ -128,7 +128,7 @@ class FolderCheck {
       throw;
     } catch (const Error& e) {
       row("training", e.reason() + (e.hint().empty() ? "" : "; " + e.hint()));
-      refuse("a training that pretrain refuses");
+      no_training_ = true;
     }
   }
   void read_pictures() {

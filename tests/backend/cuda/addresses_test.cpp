@@ -59,9 +59,9 @@ TEST_CASE("bf16: rows that are put or added to their targets") {
   const auto targets = indices<Cuda>(index);
   for (Index offset : {0, 1}) {
     const auto x = tensor<T, Cuda>(normal(3 * 16 + offset, 1), {3 * 16 + offset});
-    const auto put = tensor<T, Cuda>(Values(5 * 16, 0.0), {5 * 16}),
-               added = tensor<T, Cuda>(Values(5 * 16 + static_cast<std::size_t>(offset), 0.0),
-                                       {5 * 16 + offset});
+    const auto put = tensor<T, Cuda>(Values(5 * 16, 0.0), {5 * 16});
+    const auto added = tensor<accumulator_of<T>, Cuda>(
+        Values(5 * 16 + static_cast<std::size_t>(offset), 0.0), {5 * 16 + offset});
     Cuda::put_rows(3, 16, x.data() + offset, 16, targets.data(), put.data());
     Cuda::scatter_add_rows(3, 16, x.data() + offset, targets.data(), added.data() + offset);
     const Values from = values(x), one = values(put), other = values(added);

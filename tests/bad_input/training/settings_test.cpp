@@ -31,7 +31,6 @@ TEST_CASE("a run is not resumed with another configuration: every key that diffe
         {"other weights of the losses",
          [](train::RunConfig& c) { c.model.lambda_cl = 0.5; },
          {"lambda_cl"}},
-        {"another precision", [](train::RunConfig& c) { c.precision = "double"; }, {"precision"}},
         {"fewer epochs",
          [](train::RunConfig& c) { c.epochs_stage2 = 1; },
          {"epochs_stage2 \\(was 2, is 1\\)"}},

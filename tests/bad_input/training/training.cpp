@@ -17,7 +17,7 @@ struct Trainer::Impl {
 
 Trainer::Trainer(const train::RunConfig& config, const fs::path& run, bool resume,
                  std::int64_t stop_after, const fs::path& init)
-    : impl_(new Impl{{config, {run, resume, init, stop_after}}}) {}
+    : impl_(new Impl{{config, {run, resume, init, stop_after, {}, "hybridmed pretrain"}}}) {}
 Trainer::~Trainer() = default;
 bool Trainer::run() { return impl_->trainer.run(); }
 std::string Trainer::describe() { return impl_->trainer.describe(); }
