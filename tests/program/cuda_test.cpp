@@ -162,7 +162,7 @@ TEST_CASE("in bf16 a training that stopped and went on has the bytes of one that
   const Training t;
   t.train("whole", cuda + "--set precision=bf16");
   t.train("again", cuda + "--set precision=bf16 --stop-after 7", 130);
-  t.train("again", cuda + "--resume");
+  t.train("again", cuda + "--set precision=bf16 --resume");
   const auto want = t.files("whole"), got = t.files("again");
   REQUIRE(want.size() == got.size());
   for (const auto& [name, bytes] : want) {
