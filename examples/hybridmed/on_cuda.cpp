@@ -1,22 +1,15 @@
 // CUDA as the backend of a trained run.
-#include "hybridmed/backend/cuda/backend.hpp"
+#include "cuda_place.hpp"
 #include "model_on.hpp"
 
 namespace hybridmed::app {
 
 namespace {
 
-struct Place {
-  cuda::Context context;
-  cuda::Use use;
-  explicit Place(const Common& common)
-      : context(common.device,
-                common.tf32 ? cuda::FloatProducts::tf32 : cuda::FloatProducts::exact),
-        use(context) {}
-};
 /// The place comes first and goes last: the model's memory is in it.
-struct OnCuda : private Place, public ModelOn<Cuda> {
-  OnCuda(const std::string& folder, const Common& common) : Place(common), ModelOn<Cuda>(folder) {}
+struct OnCuda : private CudaPlace, public ModelOn<Cuda> {
+  OnCuda(const std::string& folder, const Common& common)
+      : CudaPlace(common), ModelOn<Cuda>(folder) {}
 };
 
 }  // namespace

@@ -5,9 +5,11 @@
 #include "hybridmed/nn/initialise.hpp"
 #include "hybridmed/system/systems.hpp"
 #include "hybridmed/train/step.hpp"
+#include "small_step.hpp"
 #include "support.hpp"
 
 using namespace hybridmed;
+using namespace hybridmed::test;
 
 namespace {
 
@@ -25,16 +27,6 @@ struct Counted : Reference {
 };
 using B = Counted;
 
-model::Config small(const char* preset) {
-  auto c = model::Config::preset(preset);
-  c.image_size = std::string(preset) == "tiny-swin" ? 64 : 32;
-  c.grid = 4;
-  c.uni_blocks = c.dec_blocks = 1;
-  c.prototypes = 5;
-  c.vocab = 40;
-  return c;
-}
-
 struct OneWeight {
   Parameter<double, Reference> w{{1, 1}, init::constant(2)};
   template <class F>
@@ -43,14 +35,12 @@ struct OneWeight {
   }
 };
 
-/// Three samples, with both sections, without findings, without impression.
+/// Three samples whose pictures are made in the backend.
 template <class T>
 model::Batch<T, B> batch_for(const system::System<T, B>& s, Index side) {
-  const std::vector<std::int32_t> text{1, 20, 2, 1, 30, 31, 2}, at{0, 3, 7, 7},
-      words{1, 7, 8, 2, 1, 9, 3, 2}, words_at{0, 4, 4, 8};
   Tensor<T, B> image({3, 3, side, side});
   B::fill_normal(image.size(), Philox(3), 0.5, image.data());
-  return {image, s.plan({words, words_at}, {text, at}, {})};
+  return {image, three_texts(s)};
 }
 
 }  // namespace

@@ -9,8 +9,8 @@
 #include "hybridmed/nn/initialise.hpp"
 #include "hybridmed/system/hybridmed.hpp"
 #include "hybridmed/train/step.hpp"
+#include "small_step.hpp"
 #include "support.hpp"
-#include "system/cuda/small.hpp"
 
 using namespace hybridmed;
 using namespace hybridmed::test;
@@ -54,13 +54,8 @@ void count_step() {
   const auto config = small("tiny");
   system::SystemOf<system::HybridMed, T, Counted> hybridmed(config);
   nn::initialise(hybridmed, 7);
-  const std::vector<std::int32_t> text{1, 20, 2, 1, 30, 31, 2}, at{0, 3, 7, 7},
-      words{1, 7, 8, 2, 1, 9, 3, 2}, words_at{0, 4, 4, 8};
-  const Index side = config.image_size;
   hybridmed.begin_stage(1);
-  const model::Batch<T, Counted> batch{
-      tensor<T, Counted>(normal(3 * 3 * side * side, 3, 0.5), {3, 3, side, side}),
-      hybridmed.plan({words, words_at}, {text, at}, {})};
+  const auto batch = three_samples<T, Counted>(hybridmed, config.image_size);
   optim::AdamW<master_of<T>, Counted> optimizer(hybridmed, {});
   Tape tape;
   system::StageOf<T, Counted> stage(hybridmed, 1);

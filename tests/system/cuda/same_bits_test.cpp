@@ -9,7 +9,7 @@
 #include "hybridmed/nn/layers.hpp"
 #include "hybridmed/system/systems.hpp"
 #include "hybridmed/train/step.hpp"
-#include "small.hpp"
+#include "small_step.hpp"
 #include "support.hpp"
 
 using namespace hybridmed;
@@ -47,16 +47,11 @@ std::vector<T> two_steps_of_each_stage(const char* preset) {
   const auto config = small(preset);
   const auto s = system::make_system<T, Cuda>("hybridmed", config);
   nn::initialise(*s, 7);
-  const std::vector<std::int32_t> text{1, 20, 2, 1, 30, 31, 2}, at{0, 3, 7, 7},
-      words{1, 7, 8, 2, 1, 9, 3, 2}, words_at{0, 4, 4, 8};
-  const Index side = config.image_size;
   std::vector<T> out;
   for (std::size_t k = 0; k < s->stages().size(); ++k) {
     s->begin_stage(k);
     s->begin_epoch(k, 1);
-    const model::Batch<T, Cuda> batch{
-        tensor<T, Cuda>(normal(3 * 3 * side * side, 3, 0.5), {3, 3, side, side}),
-        s->plan({words, words_at}, {text, at}, {})};
+    const auto batch = three_samples<T, Cuda>(*s, config.image_size);
     optim::AdamW<T, Cuda> optimizer(*s, {});
     Tape tape;
     system::StageOf<T, Cuda> view(*s, k);

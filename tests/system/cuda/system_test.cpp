@@ -8,7 +8,7 @@
 #include "hybridmed/nn/initialise.hpp"
 #include "hybridmed/system/systems.hpp"
 #include "hybridmed/train/step.hpp"
-#include "small.hpp"
+#include "small_step.hpp"
 #include "support.hpp"
 
 using namespace hybridmed;
@@ -17,15 +17,6 @@ using namespace hybridmed::test;
 namespace {
 
 static_assert(Backend<Cuda, float> && Backend<Cuda, double> && Backend<Cuda, bfloat16>);
-
-/// Three samples: both sections, no findings, no impression.
-template <class T, class B>
-model::Batch<T, B> batch_for(const system::System<T, B>& s, Index side) {
-  const std::vector<std::int32_t> text{1, 20, 2, 1, 30, 31, 2}, at{0, 3, 7, 7},
-      words{1, 7, 8, 2, 1, 9, 3, 2}, words_at{0, 4, 4, 8};
-  return {tensor<T, B>(normal(3 * 3 * side * side, 3, 0.5), {3, 3, side, side}),
-          s.plan({words, words_at}, {text, at}, {})};
-}
 
 struct Trained {
   Values numbers;               // of each step: total, norm, losses
@@ -45,7 +36,7 @@ Trained trained(const char* name, const char* preset, int steps = 2) {
   for (std::size_t k = 0; k < s->stages().size(); ++k) {
     s->begin_stage(k);
     s->begin_epoch(k, 1);
-    const auto batch = batch_for(*s, config.image_size);
+    const auto batch = three_samples<T, B>(*s, config.image_size);
     optim::AdamW<M, B> optimizer(*s, {});
     Tape tape;
     system::StageOf<T, B> view(*s, k);

@@ -6,20 +6,11 @@
 #include "hybridmed/nn/initialise.hpp"
 #include "hybridmed/system/systems.hpp"
 #include "hybridmed/train/replay.hpp"
+#include "small_step.hpp"
 #include "support.hpp"
 #include "train/cuda/faults.hpp"
 
 namespace hybridmed::test {
-
-inline model::Config small(const char* preset) {
-  auto c = model::Config::preset(preset);
-  c.image_size = 32;
-  c.grid = 4;
-  c.uni_blocks = c.dec_blocks = 1;
-  c.prototypes = 5;
-  c.vocab = 40;
-  return c;
-}
 
 /// Three samples: both sections, no findings, no impression. `number` changes tokens and pictures,
 /// `longer` the length of a section.
